@@ -1,0 +1,176 @@
+//! Why a blob could not be read, checked or written.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use ferry_image::Digest;
+
+use crate::{Failure, Kind};
+
+/// Which end of a copy failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Where blobs come from.
+    Source,
+    /// Where blobs go to.
+    Target,
+}
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file could not be opened, read, written or renamed.
+    #[error("cannot {action} `{}`: {source}", .path.display())]
+    Io {
+        /// `read`, `write`, `create`, …
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's own words.
+        source: std::io::Error,
+    },
+    /// The bytes are not those that the digest names.
+    #[error("{place}: blob {expected} has other content: it hashes to {found}")]
+    DigestMismatch {
+        /// Where the bytes came from, for people.
+        place: String,
+        /// The digest asked for.
+        expected: Digest,
+        /// The digest of what came.
+        found: Digest,
+    },
+    /// There are more or fewer bytes than the descriptor says.
+    #[error("{place}: blob {digest} has {found} bytes instead of {expected}")]
+    SizeMismatch {
+        /// Where the bytes came from, for people.
+        place: String,
+        /// The blob.
+        digest: Digest,
+        /// The size that the descriptor states.
+        expected: u64,
+        /// The bytes that came, or one more than allowed.
+        found: u64,
+    },
+    /// The server ignored a `Range` request and would send the whole blob.
+    #[error("{place}: does not serve ranges of blob {digest}")]
+    NoRanges {
+        /// Which server.
+        place: String,
+        /// The blob.
+        digest: Digest,
+    },
+    /// The blob, image or member is not there.
+    #[error("{place}: there is no {what}")]
+    NotFound {
+        /// Where it was looked for.
+        place: String,
+        /// What was looked for.
+        what: String,
+    },
+    /// A file that should be an image archive or a layout is not one.
+    #[error("`{}` is not usable as an image source: {why}", .path.display())]
+    Source {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+        /// What to try.
+        hint: Option<String>,
+        /// How it ends.
+        kind: Kind,
+    },
+    /// An error of another place, such as a registry.
+    #[error("{0}")]
+    Other(Box<dyn Failure>),
+    /// An error with the end of the copy that it happened at.
+    #[error("{}: {error}", match side { Side::Source => "source", Side::Target => "target" })]
+    At {
+        /// Which end.
+        side: Side,
+        /// The error there.
+        error: Box<Error>,
+    },
+}
+
+impl Error {
+    /// An I/O error with its path.
+    pub fn io(action: &'static str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        Self::Io { action, path: path.as_ref().to_owned(), source }
+    }
+
+    /// Wraps another place's error.
+    pub fn other(failure: impl Failure) -> Self {
+        Self::Other(Box::new(failure))
+    }
+
+    /// The same error, said to be of `side`.
+    #[must_use]
+    pub fn at(self, side: Side) -> Self {
+        match self {
+            Self::At { .. } => self,
+            error => Self::At { side, error: Box::new(error) },
+        }
+    }
+}
+
+impl Failure for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Io { .. } => Kind::Local,
+            Self::DigestMismatch { .. } | Self::SizeMismatch { .. } => Kind::Untrusted,
+            Self::NoRanges { .. } => Kind::Remote,
+            Self::NotFound { .. } => Kind::Missing,
+            Self::Source { kind, .. } => *kind,
+            Self::Other(failure) => failure.kind(),
+            Self::At { error, .. } => error.kind(),
+        }
+    }
+
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Other(failure) => failure.is_transient(),
+            Self::At { error, .. } => error.is_transient(),
+            _ => false,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Io { source, .. } => io_hint(source),
+            Self::Source { hint, .. } => hint.clone(),
+            Self::Other(failure) => failure.hint(),
+            Self::At { error, .. } => error.hint(),
+            Self::DigestMismatch { .. } | Self::SizeMismatch { .. } => {
+                Some("the copy at that place is damaged or was replaced; fetch it anew, or from elsewhere".to_owned())
+            }
+            Self::NoRanges { .. } | Self::NotFound { .. } => None,
+        }
+    }
+}
+
+/// What to try after a failed system call.
+#[must_use]
+pub fn io_hint(error: &std::io::Error) -> Option<String> {
+    use std::io::ErrorKind as E;
+    let hint = match error.kind() {
+        E::StorageFull | E::QuotaExceeded => {
+            "make room there (or choose another disk), then run the same command again"
+        }
+        E::PermissionDenied | E::ReadOnlyFilesystem => {
+            "choose a folder that you may write to, or correct its permissions"
+        }
+        E::NotFound => "check the path",
+        E::FileTooLarge => "this file system cannot hold a file that large; use another (exFAT, ext4, XFS)",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Source => "source",
+            Self::Target => "target",
+        })
+    }
+}
