@@ -5,7 +5,7 @@
 //! the views only look.
 //!
 //! Reading order: [`digest`], [`reference`](mod@reference), [`platform`], [`descriptor`], [`manifest`],
-//! [`config`], [`target`], [`relocation`].
+//! [`config`], [`target`], [`relocation`], [`rules`].
 
 pub mod config;
 pub mod descriptor;
@@ -15,6 +15,7 @@ pub mod media_type;
 pub mod platform;
 pub mod reference;
 pub mod relocation;
+pub mod rules;
 pub mod target;
 
 pub use config::ImageConfig;
@@ -24,6 +25,7 @@ pub use manifest::{ImageManifest, Index, Manifest};
 pub use platform::Platform;
 pub use reference::Reference;
 pub use relocation::{Relocated, Relocation};
+pub use rules::{Form, Ignore, SetRule};
 pub use target::{Layout, Target, TargetName};
 
 /// Why a text or a document is not what it should be.

@@ -1,0 +1,115 @@
+//! Rules that a bundle manifest gives for YAML, carried in the bundle so that both sides apply the same ones.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Reference;
+
+/// Writes an image at a path, replacing what stands there or inserting what is missing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetRule {
+    /// The files it applies to: a file name, `*` matching any run of characters (`alluxio-*.yaml`). All files when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The documents it applies to, by their `kind:`. All documents when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Where, as keys joined by `.` from the document's root (`spec.etcd.image`; a key with a dot is written `"a.b"` in double
+    /// quotes). Of several, the first that exists in the document is taken; where none exists, the first is created.
+    pub paths: Vec<String>,
+    /// How the image is written there.
+    #[serde(default)]
+    pub form: Form,
+    /// Which image: a reference that the bundle carries.
+    pub image: Reference,
+}
+
+/// How an image is written at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Form {
+    /// The path is a scalar that holds the whole reference.
+    #[default]
+    #[serde(rename = "whole")]
+    Whole,
+    /// The path is a mapping with `image:` (registry and repository) and `imageTag:`.
+    #[serde(rename = "image+imageTag")]
+    ImageTag,
+    /// The path is a mapping with `image:` and `tag:`.
+    #[serde(rename = "image+tag")]
+    Tag,
+    /// The path is a mapping with `repository:` (host included) and `tag:`.
+    #[serde(rename = "repository+tag")]
+    RepositoryTag,
+    /// The path is a mapping with `registry:`, `repository:` and `tag:`.
+    #[serde(rename = "registry+repository+tag")]
+    RegistryRepositoryTag,
+}
+
+/// A reference that stands in YAML and is left alone on purpose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ignore {
+    /// The reference, normalised before it is compared; `*` matches any run of characters.
+    pub image: String,
+    /// Why it need not be carried. Required, so that the next reader knows.
+    pub reason: String,
+}
+
+impl Ignore {
+    /// Whether `reference` is meant.
+    #[must_use]
+    pub fn matches(&self, reference: &Reference) -> bool {
+        let wanted = match self.image.parse::<Reference>() {
+            Ok(wanted) => return &wanted == reference,
+            Err(_) => self.image.as_str(),
+        };
+        glob(wanted, &reference.to_string()) || glob(wanted, reference.written())
+    }
+}
+
+/// Whether `text` fits `pattern`, in which `*` stands for any run of characters. Linear in both.
+#[must_use]
+pub fn glob(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else { return rest.is_empty() };
+    for part in parts {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs() {
+        for (pattern, text, fits) in [
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("a*", "ab", true),
+            ("*b", "ab", true),
+            ("a*c*e", "abcde", true),
+            ("a*c*e", "abde", false),
+            ("ab*ba", "aba", false),
+            ("*", "", true),
+        ] {
+            assert_eq!(glob(pattern, text), fits, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn ignores_compare_normal_forms() {
+        let ignore = |image: &str| Ignore { image: image.to_owned(), reason: "r".to_owned() };
+        let nginx: Reference = "nginx:1".parse().expect("reference");
+        assert!(ignore("docker.io/library/nginx:1").matches(&nginx));
+        assert!(ignore("docker.io/library/*").matches(&nginx));
+        assert!(!ignore("docker.io/bitnami/*").matches(&nginx));
+    }
+}
