@@ -1,1 +1,34 @@
-//! ferry-archive
+//! The bundle file: a signed, checksummed tar that is also an OCI image layout (`docs/format.md` is its specification).
+//!
+//! Two sides. Writing: [`Contents`] → [`Layout`] (pure: every member's bytes and place are known before the first layer is
+//! fetched) → [`Partial`] (an ingester over the unfinished file, resumable) → [`Sealed`]. Reading: [`Bundle::open`]
+//! (signature first, then the structure, byte for byte) → a provider of blobs by position → [`Bundle::verify`].
+//!
+//! Not here: where blobs come from, what to put in, what to do with a bundle (`ferry-bundle`, `ferry-install`).
+//!
+//! Reading order: [`head`], [`member`], [`sums`], [`oci`], [`layout`], [`keys`], [`trust`], [`ranges`], [`journal`], [`durable`],
+//! [`partial`], [`bundle`], [`verify`].
+
+pub mod bundle;
+mod durable;
+pub mod error;
+pub mod head;
+mod journal;
+pub mod keys;
+pub mod layout;
+pub mod member;
+pub mod oci;
+pub mod partial;
+pub mod ranges;
+pub mod sums;
+pub mod trust;
+pub mod verify;
+
+pub use bundle::Bundle;
+pub use error::{Damage, Error};
+pub use head::{Absent, Head, HeadBlob, HeadFile, HeadImage, HeadPlatform};
+pub use keys::{KeyId, PublicKey, SecretKey};
+pub use layout::{Contents, File, FileContent, Layout};
+pub use partial::{Earlier, Partial, Sealed};
+pub use trust::Trust;
+pub use verify::Verified;

@@ -1,0 +1,318 @@
+//! Why a bundle could not be written, or is not believed.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use ferry_content::{Failure, Kind, error::io_hint};
+use ferry_image::Digest;
+
+use crate::keys::KeyId;
+
+/// A member whose bytes are not those that were signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The member.
+    pub name: String,
+    /// Where its content starts in the file, in bytes.
+    pub offset: u64,
+    /// Its size in bytes.
+    pub size: u64,
+    /// What it hashes to; `None` when it could not be read at all.
+    pub found: Option<Digest>,
+}
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file could not be opened, read, written or renamed.
+    #[error("cannot {action} `{}`: {source}", .path.display())]
+    Io {
+        /// `read`, `write`, `create`, …
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's own words.
+        source: std::io::Error,
+    },
+    /// The disk has too little room.
+    #[error("no room for `{}`: {needed} bytes are needed there and {available} are free", .path.display())]
+    DiskFull {
+        /// The file to be written.
+        path: PathBuf,
+        /// Bytes still to be allocated.
+        needed: u64,
+        /// Bytes free for this user.
+        available: u64,
+    },
+    /// The output is a folder, a device or the like.
+    #[error("`{}` is there and is not a regular file", .path.display())]
+    NotAFile {
+        /// The output.
+        path: PathBuf,
+    },
+    /// Another process builds the same bundle.
+    #[error("another build is writing `{}`", .path.display())]
+    Busy {
+        /// The unfinished file.
+        path: PathBuf,
+    },
+    /// A carried file is not what it was when the bundle was planned.
+    #[error("`{}` changed while it was being packed", .path.display())]
+    FileChanged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Sealing was asked for while blobs are missing.
+    #[error("`{}` cannot be sealed: {missing} blobs are missing, {first} among them", .path.display())]
+    Unfinished {
+        /// The unfinished file.
+        path: PathBuf,
+        /// How many.
+        missing: usize,
+        /// The first.
+        first: Digest,
+    },
+    /// A blob that the layout does not have, or bytes outside of it.
+    #[error("`{}`: {why}", .path.display())]
+    OutOfPlace {
+        /// The unfinished file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// What shall be packed contradicts itself or cannot be carried.
+    #[error("this cannot be packed: {why}")]
+    Contents {
+        /// What is wrong.
+        why: String,
+    },
+    /// A key file that is none, or a wrong password.
+    #[error("the key cannot be used: {why}")]
+    Key {
+        /// What is wrong.
+        why: String,
+    },
+    /// A protected key without its password.
+    #[error("the secret key is protected by a password, and none was given")]
+    PasswordNeeded,
+    /// Not a bundle at all.
+    #[error("`{}` is not a bundle: {why}", .path.display())]
+    NotABundle {
+        /// The file.
+        path: PathBuf,
+        /// What stands there instead.
+        why: String,
+    },
+    /// Nobody signed it.
+    #[error("`{}` is not signed", .path.display())]
+    Unsigned {
+        /// The bundle.
+        path: PathBuf,
+    },
+    /// Somebody else signed it.
+    #[error("`{}` is signed by key {key}, which is not trusted here ({})", .path.display(), list(.trusted))]
+    UnknownKey {
+        /// The bundle.
+        path: PathBuf,
+        /// The key that its signature names.
+        key: KeyId,
+        /// The keys that are trusted.
+        trusted: Vec<KeyId>,
+    },
+    /// The signature does not hold.
+    #[error("`{}`: bad signature: {why}", .path.display())]
+    Signature {
+        /// The bundle.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Too few of the trusted keys signed it.
+    #[error("`{}` is signed by {found} of the trusted keys, and {required} are required", .path.display())]
+    TooFewSignatures {
+        /// The bundle.
+        path: PathBuf,
+        /// How many are asked for.
+        required: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// The file ends early.
+    #[error("`{}` is truncated: it has {found} bytes of at least {expected}", .path.display())]
+    Truncated {
+        /// The bundle.
+        path: PathBuf,
+        /// The bytes that there must be.
+        expected: u64,
+        /// The bytes that there are.
+        found: u64,
+    },
+    /// Something follows the end.
+    #[error("`{}` has {} bytes after its end at {expected}", .path.display(), .found - .expected)]
+    TrailingBytes {
+        /// The bundle.
+        path: PathBuf,
+        /// Where it must end.
+        expected: u64,
+        /// Where it ends.
+        found: u64,
+    },
+    /// A part of the tar is not what ferry writes there.
+    #[error("`{}`: at byte {offset}: {why}", .path.display())]
+    Structure {
+        /// The bundle.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
+        /// What is wrong.
+        why: String,
+    },
+    /// A member is larger than any that is read.
+    #[error("`{}`: `{member}` says it has {size} bytes, more than the {limit} that are read", .path.display())]
+    TooLarge {
+        /// The bundle.
+        path: PathBuf,
+        /// The member.
+        member: String,
+        /// Its size by its header.
+        size: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// `SHA256SUMS` does not list what is there.
+    #[error("`{}`: SHA256SUMS: {why}", .path.display())]
+    Sums {
+        /// The bundle.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The head is no head, or lies.
+    #[error("`{}`: ferry.json: {why}", .path.display())]
+    Head {
+        /// The bundle.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// Written by a newer ferry.
+    #[error("`{}` has bundle format {found}, and this ferry reads format {}", .path.display(), crate::head::FORMAT)]
+    Format {
+        /// The bundle.
+        path: PathBuf,
+        /// Its format.
+        found: u64,
+    },
+    /// Members whose bytes are not those that were signed.
+    #[error("`{}`: {}", .path.display(), damaged(.members))]
+    Damaged {
+        /// The bundle.
+        path: PathBuf,
+        /// All of them, in the order of the file.
+        members: Vec<Damage>,
+    },
+    /// Something asked for is not in the bundle.
+    #[error("`{}` has no {what}", .path.display())]
+    NotFound {
+        /// The bundle.
+        path: PathBuf,
+        /// What was asked for.
+        what: String,
+    },
+}
+
+impl Error {
+    /// An I/O error with its path.
+    pub(crate) fn io(action: &'static str, path: impl AsRef<Path>, source: impl Into<std::io::Error>) -> Self {
+        Self::Io { action, path: path.as_ref().to_owned(), source: source.into() }
+    }
+}
+
+impl Failure for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Io { .. } | Self::DiskFull { .. } | Self::NotAFile { .. } | Self::FileChanged { .. } => Kind::Local,
+            Self::Busy { .. } => Kind::Conflict,
+            Self::Unfinished { .. } | Self::NotFound { .. } => Kind::Missing,
+            Self::OutOfPlace { .. } | Self::Contents { .. } | Self::Key { .. } => Kind::Invalid,
+            Self::PasswordNeeded => Kind::Usage,
+            Self::NotABundle { .. }
+            | Self::Unsigned { .. }
+            | Self::UnknownKey { .. }
+            | Self::Signature { .. }
+            | Self::TooFewSignatures { .. }
+            | Self::Truncated { .. }
+            | Self::TrailingBytes { .. }
+            | Self::Structure { .. }
+            | Self::TooLarge { .. }
+            | Self::Sums { .. }
+            | Self::Head { .. }
+            | Self::Format { .. }
+            | Self::Damaged { .. } => Kind::Untrusted,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Io { source, .. } => return io_hint(source),
+            Self::DiskFull { .. } => "make room there (or choose another disk), then run the same command again",
+            Self::NotAFile { .. } => "name a file that may be created or replaced",
+            Self::Busy { .. } => "wait until it ends, or choose another output",
+            Self::FileChanged { .. } | Self::Unfinished { .. } => "run the same command again",
+            Self::OutOfPlace { .. } => return None,
+            Self::Contents { .. } => "change the bundle manifest accordingly",
+            Self::Key { .. } => "check the key file and the password; `ferry keygen` makes a new pair",
+            Self::PasswordNeeded => {
+                "set `FERRY_KEY_PASSWORD`, or make a key for machines with `ferry keygen --no-password`"
+            }
+            Self::NotABundle { .. } => "check the path; `ferry bundle` makes bundles",
+            Self::Unsigned { .. } => "ask for a signed bundle, or take this one with `--allow-unsigned`",
+            Self::UnknownKey { .. } => {
+                "give the signer's public key with `--key`, after checking it with the signer by another way"
+            }
+            Self::Signature { .. } | Self::Structure { .. } | Self::Damaged { .. } => {
+                "the copy is damaged or was tampered with: copy it again, and compare it with the original"
+            }
+            Self::TooFewSignatures { .. } => "have it signed by further trusted keys",
+            Self::Truncated { .. } => "the copy did not finish: copy it again, then run `ferry verify --cold`",
+            Self::TrailingBytes { .. } => "something was appended to it: copy it again",
+            Self::TooLarge { .. } | Self::Sums { .. } | Self::Head { .. } => {
+                "it was not written by ferry: take a bundle from a source that you trust"
+            }
+            Self::Format { .. } => "use the ferry that made it, or a newer one",
+            Self::NotFound { .. } => "`ferry inspect` lists what is inside",
+        };
+        Some(hint.to_owned())
+    }
+}
+
+impl From<Error> for ferry_content::Error {
+    fn from(error: Error) -> Self {
+        Self::other(error)
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.found {
+            Some(found) => write!(f, "`{}` ({} bytes at {}) hashes to {found}", self.name, self.size, self.offset),
+            None => write!(f, "`{}` ({} bytes at {}) cannot be read", self.name, self.size, self.offset),
+        }
+    }
+}
+
+fn damaged(members: &[Damage]) -> String {
+    let lines: Vec<String> = members.iter().map(ToString::to_string).collect();
+    match lines.as_slice() {
+        [one] => format!("damaged: {one}"),
+        many => format!("{} damaged members:\n  {}", many.len(), many.join("\n  ")),
+    }
+}
+
+fn list(keys: &[KeyId]) -> String {
+    if keys.is_empty() {
+        return "no key is".to_owned();
+    }
+    let names: Vec<String> = keys.iter().map(ToString::to_string).collect();
+    format!("trusted: {}", names.join(", "))
+}
