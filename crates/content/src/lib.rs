@@ -9,6 +9,7 @@
 //!
 //! Reading order: [`failure`], [`error`], [`provider`], [`ingester`], [`copy`], then the places: [`memory`], [`files`].
 
+pub mod copy;
 pub mod error;
 pub mod failure;
 pub mod files;

@@ -1,0 +1,202 @@
+//! The queue of blobs and ranges, and the workers that empty it.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::{Mutex, Notify};
+
+use super::ranges::Ranged;
+use super::{Job, Options, Outcome, Progress, stream};
+use crate::error::Side;
+use crate::{Error, Failure as _, Ingest, Kind};
+
+/// Network failures after which no further blob is begun.
+const NETWORK_FAILURES: usize = 3;
+
+/// The largest range of a blob that is fetched in ranges, bytes.
+const LARGEST_RANGE: u64 = 64 << 20;
+
+enum Work {
+    Blob(usize, Box<Job>),
+    Range(Arc<Ranged>, Range<u64>),
+}
+
+struct Queue {
+    work: Mutex<VecDeque<Work>>,
+    /// Workers that may still add ranges.
+    busy: AtomicUsize,
+    changed: Notify,
+    results: Mutex<Vec<Option<Result<Outcome, Error>>>>,
+    range_size: u64,
+}
+
+pub(super) async fn run(
+    jobs: Vec<Job>,
+    options: &Options,
+    progress: Arc<dyn Progress>,
+) -> Vec<Option<Result<Outcome, Error>>> {
+    let count = jobs.len();
+    let total: u64 = jobs.iter().map(|j| j.blob.size).sum();
+    let mut work: Vec<(usize, Job)> = jobs.into_iter().enumerate().collect();
+    work.sort_by_key(|(index, job)| (std::cmp::Reverse(job.blob.size), *index));
+    let workers = options.concurrency.max(1);
+    let queue = Arc::new(Queue {
+        work: Mutex::new(work.into_iter().map(|(index, job)| Work::Blob(index, Box::new(job))).collect()),
+        busy: AtomicUsize::new(0),
+        changed: Notify::new(),
+        results: Mutex::new(std::iter::repeat_with(|| None).take(count).collect()),
+        // several turns for each worker, so that they end together; few enough that a round trip each does not count
+        range_size: (total / (workers as u64 * 4))
+            .clamp(options.smallest_range, LARGEST_RANGE.max(options.smallest_range)),
+    });
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..workers.min(count.max(1) * 64) {
+        let (queue, options, progress) = (Arc::clone(&queue), options.clone(), Arc::clone(&progress));
+        tasks.spawn(async move { work_off(&queue, &options, &progress).await });
+    }
+    while let Some(joined) = tasks.join_next().await {
+        if let Err(error) = joined
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
+    std::mem::take(&mut *queue.results.lock().await)
+}
+
+async fn work_off(queue: &Queue, options: &Options, progress: &Arc<dyn Progress>) {
+    while let Some(work) = queue.next().await {
+        match work {
+            Work::Blob(index, job) => {
+                if let Some(result) = begin(queue, index, &job, options, progress).await {
+                    queue.settle(index, &job, result, progress.as_ref()).await;
+                }
+            }
+            Work::Range(blob, range) => {
+                if blob.fetch(range, options, progress.as_ref()).await {
+                    let result = end(&blob, options, progress).await;
+                    queue.settle(blob.index, &blob.job, result, progress.as_ref()).await;
+                }
+            }
+        }
+        queue.busy.fetch_sub(1, Ordering::AcqRel);
+        queue.changed.notify_waiters();
+    }
+}
+
+/// Starts a blob: moves it as one stream, or queues its ranges (and returns nothing yet).
+async fn begin(
+    queue: &Queue,
+    index: usize,
+    job: &Job,
+    options: &Options,
+    progress: &Arc<dyn Progress>,
+) -> Option<Result<Outcome, Error>> {
+    let ingest = match start(job, options, progress.as_ref()).await {
+        Ok(Some(ingest)) => ingest,
+        Ok(None) => return Some(Ok(Outcome::Present)),
+        Err(error) => return Some(Err(error)),
+    };
+    let missing: u64 = ingest.missing().iter().map(|r| r.end - r.start).sum();
+    if !(ingest.is_random_access() && job.provider.is_remote() && missing > 2 * options.smallest_range) {
+        return Some(stream::copy(job, ingest, options, progress.as_ref()).await);
+    }
+    let ranges = split(&ingest.missing(), queue.range_size);
+    let blob = Arc::new(Ranged::new(job.clone(), index, ingest, ranges.len(), Arc::clone(progress)));
+    let mut work = queue.work.lock().await;
+    for range in ranges.into_iter().rev() {
+        work.push_front(Work::Range(Arc::clone(&blob), range));
+    }
+    None
+}
+
+async fn start(job: &Job, options: &Options, progress: &dyn Progress) -> Result<Option<Box<dyn Ingest>>, Error> {
+    let mut count = super::patience::Count::new(&options.patience);
+    loop {
+        match job.ingester.start(&job.blob).await {
+            Err(error) if error.is_transient() => {
+                progress.retrying(&job.blob.digest, &error);
+                if !count.again().await {
+                    return Err(error.at(Side::Target));
+                }
+            }
+            result => return result.map_err(|e| e.at(Side::Target)),
+        }
+    }
+}
+
+async fn end(blob: &Ranged, options: &Options, progress: &Arc<dyn Progress>) -> Result<Outcome, Error> {
+    if blob.finish().await? {
+        return Ok(Outcome::Copied);
+    }
+    match start(&blob.job, options, progress.as_ref()).await? {
+        Some(ingest) => stream::copy(&blob.job, ingest, options, progress.as_ref()).await,
+        None => Ok(Outcome::Present),
+    }
+}
+
+/// Cuts what is missing into ranges of about `size` bytes, ascending.
+fn split(missing: &[Range<u64>], size: u64) -> Vec<Range<u64>> {
+    let mut ranges = Vec::new();
+    for range in missing {
+        let parts = (range.end - range.start).div_ceil(size).max(1);
+        let each = (range.end - range.start).div_ceil(parts);
+        for i in 0..parts {
+            ranges.push(range.start + i * each..(range.start + (i + 1) * each).min(range.end));
+        }
+    }
+    ranges
+}
+
+impl Queue {
+    /// The next piece of work; waits while another worker may still add some.
+    async fn next(&self) -> Option<Work> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            {
+                let mut work = self.work.lock().await;
+                if let Some(next) = work.pop_front() {
+                    self.busy.fetch_add(1, Ordering::AcqRel);
+                    if !work.is_empty() {
+                        self.changed.notify_one();
+                    }
+                    return Some(next);
+                }
+                if self.busy.load(Ordering::Acquire) == 0 {
+                    return None;
+                }
+            }
+            changed.await;
+        }
+    }
+
+    async fn settle(&self, index: usize, job: &Job, result: Result<Outcome, Error>, progress: &dyn Progress) {
+        if let Ok(outcome) = &result {
+            progress.finished(&job.blob, *outcome);
+        }
+        let failed = result.as_ref().err().map(|e| e.kind());
+        let mut results = self.results.lock().await;
+        if let Some(slot) = results.get_mut(index) {
+            *slot = Some(result);
+        }
+        let network = results.iter().flatten().filter(|r| matches!(r, Err(e) if e.kind() == Kind::Remote)).count();
+        drop(results);
+        if failed == Some(Kind::Local) || failed == Some(Kind::Remote) && network >= NETWORK_FAILURES {
+            self.work.lock().await.retain(|w| matches!(w, Work::Range(..)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_cover_what_is_missing() {
+        assert_eq!(split(&[0..10, 20..21], 4), [0..4, 4..8, 8..10, 20..21]);
+    }
+}

@@ -1,0 +1,263 @@
+//! One blob as one stream, from its first byte to its last.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use ferry_image::{Descriptor, Digest, Hasher};
+use futures_util::StreamExt as _;
+
+use super::patience::Count;
+use super::{Job, Options, Outcome, Progress};
+use crate::error::Side;
+use crate::{ByteStream, Error, Failure as _, Ingest};
+
+/// Bytes gathered before they are hashed and written.
+pub(super) const BATCH: usize = 1 << 20;
+
+/// Moves a blob whose ingest has begun, from start to commit; begins again where the target fails in a way that may pass.
+pub(super) async fn copy(
+    job: &Job,
+    begun: Box<dyn Ingest>,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Outcome, Error> {
+    let mut count = Count::new(&options.patience);
+    let mut next = Some(begun);
+    let mut reset = false;
+    loop {
+        let ingest = match next.take() {
+            Some(ingest) => ingest,
+            None => match job.ingester.start(&job.blob).await {
+                Ok(Some(ingest)) => ingest,
+                Ok(None) => return Ok(Outcome::Present),
+                Err(error) if error.is_transient() && count.again().await => continue,
+                Err(error) => return Err(error.at(Side::Target)),
+            },
+        };
+        let kept = ingest.missing() != [0..job.blob.size] && job.blob.size > 0;
+        let result = match pass(job, ingest.as_ref(), &mut count, progress).await {
+            Ok(()) => ingest.commit().await.map_err(|e| e.at(Side::Target)),
+            Err(error @ Error::DigestMismatch { .. }) => {
+                ingest.reset().await?;
+                // what an earlier run left may be what is wrong: one more try without it
+                if kept && !reset {
+                    reset = true;
+                    next = Some(ingest);
+                    continue;
+                }
+                Err(error)
+            }
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(()) => return Ok(Outcome::Copied),
+            Err(error) if error.is_transient() => {
+                progress.retrying(&job.blob.digest, &error);
+                if !count.again().await {
+                    return Err(error);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Walks the blob once: hashes what is there, fetches what is missing, holds the last batch back until the digest agrees.
+async fn pass(job: &Job, ingest: &dyn Ingest, count: &mut Count<'_>, progress: &dyn Progress) -> Result<(), Error> {
+    let digest = &job.blob.digest;
+    let mut hasher = Hasher::new(digest.algorithm());
+    let mut held: Option<(u64, Vec<Bytes>)> = None;
+    for step in steps(&ingest.missing(), job.blob.size) {
+        let range = match step {
+            Step::Present(range) => {
+                for piece in pieces(range) {
+                    let bytes = ingest.read_back(piece).await.map_err(|e| e.at(Side::Target))?;
+                    progress.advanced(digest, bytes.len() as u64);
+                    hasher = hash(hasher, vec![bytes]).await?;
+                }
+                continue;
+            }
+            Step::Missing(range) => range,
+        };
+        let mut source = Source::new(job, range);
+        loop {
+            let at = source.at;
+            let chunks = match source.batch().await {
+                Ok(Some(chunks)) => chunks,
+                Ok(None) => break,
+                Err(error) if error.is_transient() => {
+                    progress.retrying(digest, &error);
+                    if !count.again().await {
+                        return Err(error.at(Side::Source));
+                    }
+                    source.stream = None;
+                    continue;
+                }
+                Err(error) => return Err(error.at(Side::Source)),
+            };
+            count.moved();
+            if let Some((offset, chunks)) = held.replace((at, chunks.clone())) {
+                write(ingest, offset, chunks, digest, progress).await?;
+            }
+            hasher = hash(hasher, chunks).await?;
+        }
+    }
+    agree(job, hasher.finish())?;
+    match held {
+        Some((offset, chunks)) => write(ingest, offset, chunks, digest, progress).await,
+        None => Ok(()),
+    }
+}
+
+async fn write(
+    ingest: &dyn Ingest,
+    offset: u64,
+    chunks: Vec<Bytes>,
+    digest: &Digest,
+    progress: &dyn Progress,
+) -> Result<(), Error> {
+    let length = length(&chunks);
+    ingest.write_at(offset, chunks).await.map_err(|e| e.at(Side::Target))?;
+    progress.advanced(digest, length);
+    Ok(())
+}
+
+/// Whether the bytes that came are those the digest names.
+pub(super) fn agree(job: &Job, found: Digest) -> Result<(), Error> {
+    if found == job.blob.digest {
+        return Ok(());
+    }
+    Err(Error::DigestMismatch { place: job.provider.place(), expected: job.blob.digest.clone(), found })
+}
+
+/// Hashes off the async threads: a batch takes half a millisecond.
+pub(super) async fn hash(mut hasher: Hasher, chunks: Vec<Bytes>) -> Result<Hasher, Error> {
+    tokio::task::spawn_blocking(move || {
+        for chunk in &chunks {
+            hasher.update(chunk);
+        }
+        hasher
+    })
+    .await
+    .map_err(|e| Error::io("hash", "blob", std::io::Error::other(e)))
+}
+
+pub(super) fn length(chunks: &[Bytes]) -> u64 {
+    chunks.iter().map(|c| c.len() as u64).sum()
+}
+
+/// Reads a range in batches, reopening where it stopped; never more bytes than asked for, never fewer.
+pub(super) struct Source<'a> {
+    pub(super) job: &'a Job,
+    pub(super) at: u64,
+    pub(super) end: u64,
+    pub(super) stream: Option<ByteStream>,
+    broken: Option<Error>,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(job: &'a Job, range: Range<u64>) -> Self {
+        Self { job, at: range.start, end: range.end, stream: None, broken: None }
+    }
+
+    /// The next batch; `None` at the end of the range.
+    pub(super) async fn batch(&mut self) -> Result<Option<Vec<Bytes>>, Error> {
+        let blob = &self.job.blob;
+        if self.at >= self.end {
+            return Ok(None);
+        }
+        if let Some(error) = self.broken.take() {
+            return Err(error);
+        }
+        if self.stream.is_none() {
+            self.stream = Some(open(self.job, self.at..self.end).await?);
+        }
+        let mut chunks = Vec::new();
+        let mut size = 0;
+        while let Some(stream) = self.stream.as_mut()
+            && size < BATCH
+            && self.at < self.end
+        {
+            let chunk = match stream.next().await {
+                Some(Ok(chunk)) => chunk,
+                Some(Err(error)) if chunks.is_empty() => return Err(error),
+                // what arrived before the failure is kept, the failure reported with the next batch
+                Some(Err(error)) => {
+                    self.broken = Some(error);
+                    break;
+                }
+                None => return Err(self.wrong_size(blob, self.at)),
+            };
+            size += chunk.len();
+            self.at += chunk.len() as u64;
+            if self.at > self.end {
+                return Err(self.wrong_size(blob, self.at));
+            }
+            chunks.push(chunk);
+        }
+        Ok(Some(chunks))
+    }
+
+    fn wrong_size(&self, blob: &Descriptor, found: u64) -> Error {
+        Error::SizeMismatch { place: self.job.provider.place(), digest: blob.digest.clone(), expected: self.end, found }
+    }
+}
+
+/// Opens a range; where only whole blobs can be had, reads past what is not wanted.
+async fn open(job: &Job, range: Range<u64>) -> Result<ByteStream, Error> {
+    match job.provider.open(&job.blob, range.clone()).await {
+        Err(Error::NoRanges { .. }) => {
+            let whole = job.provider.open(&job.blob, 0..job.blob.size).await?;
+            Ok(cut(whole, range))
+        }
+        result => result,
+    }
+}
+
+/// The bytes of `range` out of a stream that begins at 0.
+fn cut(stream: ByteStream, range: Range<u64>) -> ByteStream {
+    let mut at = 0_u64;
+    Box::pin(stream.filter_map(move |chunk| {
+        let kept = chunk.map(|bytes| {
+            let begin = at;
+            at += bytes.len() as u64;
+            let from = range.start.clamp(begin, at) - begin;
+            let to = range.end.clamp(begin, at) - begin;
+            bytes.slice(usize::try_from(from).unwrap_or(usize::MAX)..usize::try_from(to).unwrap_or(usize::MAX))
+        });
+        std::future::ready(match kept {
+            Ok(bytes) if bytes.is_empty() => None,
+            other => Some(other),
+        })
+    }))
+}
+
+/// What to do with a stretch of the blob.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Present(Range<u64>),
+    Missing(Range<u64>),
+}
+
+/// The whole blob in order, from what is missing of it.
+pub(super) fn steps(missing: &[Range<u64>], size: u64) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut at = 0;
+    for range in missing.iter().filter(|r| !r.is_empty()) {
+        if at < range.start {
+            steps.push(Step::Present(at..range.start));
+        }
+        steps.push(Step::Missing(range.clone()));
+        at = range.end;
+    }
+    if at < size {
+        steps.push(Step::Present(at..size));
+    }
+    steps
+}
+
+/// A range in batches.
+pub(super) fn pieces(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let step = BATCH as u64;
+    (range.start..range.end).step_by(BATCH).map(move |start| start..(start + step).min(range.end))
+}

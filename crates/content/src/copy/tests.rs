@@ -1,0 +1,275 @@
+//! The loop against places that misbehave on purpose.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ferry_image::{Descriptor, Digest};
+use futures_util::stream;
+
+use super::{Job, Options, Outcome, Patience, Silent, copy_all};
+use crate::{BoxFuture, ByteStream, Error, Failure, Ingest, Ingester, Kind, Provider};
+
+#[derive(Debug, thiserror::Error)]
+#[error("connection lost")]
+struct Lost;
+
+impl Failure for Lost {
+    fn kind(&self) -> Kind {
+        Kind::Remote
+    }
+    fn is_transient(&self) -> bool {
+        true
+    }
+}
+
+/// Serves one blob, breaking off after `drop_every` bytes of each request.
+struct Shaky {
+    bytes: Bytes,
+    drop_every: Option<u64>,
+    ranges: bool,
+    requests: AtomicUsize,
+    served: AtomicUsize,
+}
+
+impl Shaky {
+    fn new(bytes: &[u8]) -> Self {
+        Self {
+            bytes: Bytes::copy_from_slice(bytes),
+            drop_every: None,
+            ranges: true,
+            requests: AtomicUsize::new(0),
+            served: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Provider for Shaky {
+    fn open<'a>(&'a self, blob: &'a Descriptor, range: Range<u64>) -> BoxFuture<'a, Result<ByteStream, Error>> {
+        Box::pin(async move {
+            if !self.ranges && range != (0..blob.size) {
+                return Err(Error::NoRanges { place: self.place(), digest: blob.digest.clone() });
+            }
+            self.requests.fetch_add(1, Ordering::Relaxed);
+            let stop = self.drop_every.map_or(range.end, |n| range.end.min(range.start + n));
+            let slice = self.bytes.slice(usize::try_from(range.start).unwrap()..usize::try_from(stop).unwrap());
+            self.served.fetch_add(slice.len(), Ordering::Relaxed);
+            let mut items: Vec<Result<Bytes, Error>> =
+                slice.chunks(1000).map(|c| Ok(Bytes::copy_from_slice(c))).collect();
+            if stop < range.end {
+                items.push(Err(Error::other(Lost)));
+            }
+            Ok(Box::pin(stream::iter(items)) as ByteStream)
+        })
+    }
+    fn is_remote(&self) -> bool {
+        true
+    }
+    fn place(&self) -> String {
+        "shaky".to_owned()
+    }
+}
+
+#[derive(Default)]
+struct Shelf {
+    random: bool,
+    done: Arc<Mutex<BTreeMap<Digest, Vec<u8>>>>,
+    kept: Option<(Vec<u8>, Vec<Range<u64>>)>,
+    fail_writes: Arc<AtomicUsize>,
+    starts: AtomicUsize,
+}
+
+struct Putting {
+    digest: Digest,
+    random: bool,
+    bytes: Mutex<Vec<u8>>,
+    missing: Mutex<Vec<Range<u64>>>,
+    done: Arc<Mutex<BTreeMap<Digest, Vec<u8>>>>,
+    fail_writes: Arc<AtomicUsize>,
+    size: u64,
+}
+
+impl Ingester for Shelf {
+    fn start<'a>(&'a self, blob: &'a Descriptor) -> BoxFuture<'a, Result<Option<Box<dyn Ingest>>, Error>> {
+        self.starts.fetch_add(1, Ordering::Relaxed);
+        let present = self.done.lock().unwrap().contains_key(&blob.digest);
+        let whole = vec![0..blob.size];
+        let (bytes, missing) = match &self.kept {
+            Some((bytes, missing)) => (bytes.clone(), missing.clone()),
+            None => (vec![0; usize::try_from(blob.size).unwrap()], whole),
+        };
+        let ingest = Putting {
+            digest: blob.digest.clone(),
+            random: self.random,
+            bytes: Mutex::new(bytes),
+            missing: Mutex::new(missing),
+            done: Arc::clone(&self.done),
+            fail_writes: Arc::clone(&self.fail_writes),
+            size: blob.size,
+        };
+        Box::pin(async move { Ok((!present).then(|| Box::new(ingest) as Box<dyn Ingest>)) })
+    }
+    fn place(&self) -> String {
+        "shelf".to_owned()
+    }
+}
+
+impl Ingest for Putting {
+    fn missing(&self) -> Vec<Range<u64>> {
+        self.missing.lock().unwrap().clone()
+    }
+    fn is_random_access(&self) -> bool {
+        self.random
+    }
+    fn write_at<'a>(&'a self, offset: u64, chunks: Vec<Bytes>) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            if self.fail_writes.load(Ordering::Relaxed) > 0 {
+                self.fail_writes.fetch_sub(1, Ordering::Relaxed);
+                return Err(Error::other(Lost));
+            }
+            let mut at = usize::try_from(offset).unwrap();
+            let mut bytes = self.bytes.lock().unwrap();
+            for chunk in chunks {
+                bytes[at..at + chunk.len()].copy_from_slice(&chunk);
+                at += chunk.len();
+            }
+            Ok(())
+        })
+    }
+    fn read_back<'a>(&'a self, range: Range<u64>) -> BoxFuture<'a, Result<Bytes, Error>> {
+        let bytes = self.bytes.lock().unwrap();
+        let slice = &bytes[usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()];
+        let bytes = Bytes::copy_from_slice(slice);
+        Box::pin(async move { Ok(bytes) })
+    }
+    fn reset<'a>(&'a self) -> BoxFuture<'a, Result<(), Error>> {
+        *self.missing.lock().unwrap() = vec![0..self.size];
+        Box::pin(async { Ok(()) })
+    }
+    fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), Error>> {
+        Box::pin(async move {
+            self.done.lock().unwrap().insert(self.digest.clone(), self.bytes.lock().unwrap().clone());
+            Ok(())
+        })
+    }
+}
+
+fn quick() -> Options {
+    let patience =
+        Patience { attempts: 3, first_wait: Duration::from_millis(1), longest_wait: Duration::from_millis(2) };
+    Options { concurrency: 4, smallest_range: 3000, patience }
+}
+
+fn sample(n: usize) -> Vec<u8> {
+    (0..n).map(|i| u8::try_from(i * 7 % 251).unwrap()).collect()
+}
+
+async fn copy(provider: Shaky, shelf: Shelf, bytes: &[u8]) -> (Result<Outcome, Error>, Arc<Shaky>, Arc<Shelf>) {
+    let (provider, shelf) = (Arc::new(provider), Arc::new(shelf));
+    let job = Job {
+        blob: Descriptor::of("application/octet-stream", bytes),
+        provider: Arc::clone(&provider) as _,
+        ingester: Arc::clone(&shelf) as _,
+    };
+    let mut results = copy_all(vec![job], &quick(), Arc::new(Silent)).await;
+    (results.pop().unwrap().expect("begun"), provider, shelf)
+}
+
+#[tokio::test]
+async fn ranges_and_streams_give_the_same_bytes() {
+    for size in [0, 1, 999, 6001, 50_000] {
+        for random in [true, false] {
+            for drop_every in [None, Some(700), Some(4100)] {
+                let bytes = sample(size);
+                let shaky = Shaky { drop_every, ..Shaky::new(&bytes) };
+                let shelf = Shelf { random, ..Shelf::default() };
+                let (result, shaky, shelf) = copy(shaky, shelf, &bytes).await;
+                assert_eq!(result.expect("copied"), Outcome::Copied, "{size} {random} {drop_every:?}");
+                assert_eq!(shelf.done.lock().unwrap().get(&Digest::of(&bytes)), Some(&bytes));
+                assert_eq!(shaky.served.load(Ordering::Relaxed), size, "no byte is fetched twice");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_large_blob_is_asked_for_once_a_range() {
+    let bytes = sample(50_000);
+    let (result, shaky, _) = copy(Shaky::new(&bytes), Shelf { random: true, ..Shelf::default() }, &bytes).await;
+    result.expect("copied");
+    assert_eq!(shaky.requests.load(Ordering::Relaxed), 16);
+}
+
+#[tokio::test]
+async fn a_server_without_ranges_is_asked_for_the_whole_blob() {
+    let bytes = sample(50_000);
+    let shaky = Shaky { ranges: false, ..Shaky::new(&bytes) };
+    let (result, shaky, shelf) = copy(shaky, Shelf { random: true, ..Shelf::default() }, &bytes).await;
+    assert_eq!(result.expect("copied"), Outcome::Copied);
+    assert_eq!(shaky.requests.load(Ordering::Relaxed), 1);
+    assert_eq!(shelf.done.lock().unwrap().get(&Digest::of(&bytes)), Some(&bytes));
+}
+
+#[tokio::test]
+async fn what_an_earlier_run_left_is_hashed_and_not_fetched() {
+    let bytes = sample(50_000);
+    let mut left = bytes.clone();
+    left[10_000..20_000].fill(0);
+    let shelf = Shelf { random: true, kept: Some((left, vec![10_000..20_000])), ..Shelf::default() };
+    let (result, shaky, _) = copy(Shaky::new(&bytes), shelf, &bytes).await;
+    result.expect("copied");
+    assert_eq!(shaky.served.load(Ordering::Relaxed), 10_000);
+}
+
+#[tokio::test]
+async fn wrong_leftovers_are_fetched_anew() {
+    let bytes = sample(5_000);
+    let shelf = Shelf { random: true, kept: Some((vec![9; 5_000], vec![1_000..2_000])), ..Shelf::default() };
+    let (result, _, shelf) = copy(Shaky::new(&bytes), shelf, &bytes).await;
+    result.expect("copied");
+    assert_eq!(shelf.done.lock().unwrap().get(&Digest::of(&bytes)), Some(&bytes));
+}
+
+#[tokio::test]
+async fn wrong_bytes_are_never_committed_and_their_last_batch_never_sent() {
+    for random in [true, false] {
+        let bytes = sample(50_000);
+        let mut wrong = bytes.clone();
+        wrong[30_000] ^= 1;
+        let shelf = Shelf { random, ..Shelf::default() };
+        let (result, _, shelf) = copy(Shaky::new(&wrong), shelf, &bytes).await;
+        assert_eq!(result.expect_err("refused").kind(), Kind::Untrusted);
+        assert!(shelf.done.lock().unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_breaks_is_begun_again() {
+    let bytes = sample(50_000);
+    let shelf = Shelf { fail_writes: Arc::new(AtomicUsize::new(2)), ..Shelf::default() };
+    let (result, _, shelf) = copy(Shaky::new(&bytes), shelf, &bytes).await;
+    result.expect("copied");
+    assert_eq!(shelf.starts.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
+async fn who_gets_no_byte_gives_up() {
+    let bytes = sample(50_000);
+    let shaky = Shaky { drop_every: Some(0), ..Shaky::new(&bytes) };
+    let (result, shaky, _) = copy(shaky, Shelf::default(), &bytes).await;
+    assert!(result.expect_err("gave up").is_transient());
+    assert_eq!(shaky.requests.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
+async fn what_is_there_is_not_read() {
+    let bytes = sample(100);
+    let shelf = Shelf::default();
+    shelf.done.lock().unwrap().insert(Digest::of(&bytes), bytes.clone());
+    let (result, shaky, _) = copy(Shaky::new(&bytes), shelf, &bytes).await;
+    assert_eq!(result.expect("present"), Outcome::Present);
+    assert_eq!(shaky.requests.load(Ordering::Relaxed), 0);
+}
