@@ -15,11 +15,13 @@ pub mod failure;
 pub mod files;
 pub mod ingester;
 pub mod memory;
+pub mod problems;
 pub mod provider;
 
 pub use error::{Error, Side};
 pub use failure::{Failure, Kind};
 pub use ingester::{Ingest, Ingester};
+pub use problems::{Problem, Problems};
 pub use provider::{ByteStream, Provider, read_all};
 
 /// A boxed future that may move between threads.
