@@ -84,3 +84,58 @@ fn without_comment(line: &str) -> &str {
         line.match_indices('#').find(|(at, _)| line[..*at].chars().next_back().is_none_or(char::is_whitespace));
     comment.map_or(line, |(at, _)| &line[..at])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<List, ManifestError> {
+        parse(text, Path::new("images.txt"))
+    }
+
+    #[test]
+    fn comments_headings_and_line_ends() {
+        let text = "\u{feff}# all of it\r\nnginx:1.27 # web\r\n\r\n## Storage ##\r\n  quay.io/a/b:1\t#x\r\n##\r\nredis\r\nnginx:1.27\r\n";
+        let list = read(text).expect("list");
+        let found: Vec<(String, Option<&str>, usize)> =
+            list.images.iter().map(|i| (i.reference.to_string(), i.group.as_deref(), i.line)).collect();
+        assert_eq!(
+            found,
+            [
+                ("docker.io/library/nginx:1.27".to_owned(), None, 2),
+                ("quay.io/a/b:1".to_owned(), Some("Storage"), 5),
+                ("docker.io/library/redis:latest".to_owned(), None, 7),
+            ]
+        );
+        let manifest = list.into_manifest("all");
+        assert_eq!((manifest.name.as_str(), manifest.images.len(), manifest.images[1].line), ("all", 3, 5));
+    }
+
+    #[test]
+    fn every_bad_line_is_named() {
+        let error = read("nginx\n- redis\na/UPPER\nhttps://quay.io/a#b\n").map(|_| ()).expect_err("bad");
+        assert_eq!(
+            error.to_string().lines().collect::<Vec<_>>(),
+            [
+                "images.txt:2: `- redis` is not an image reference: `library/- redis` is not a repository path",
+                "images.txt:3: `a/UPPER` is not an image reference: a repository path has no upper-case letters",
+                "images.txt:4: `https://quay.io/a#b` is not an image reference: leave `https://` out",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_empty_list_is_an_error() {
+        for text in ["", "\n\n", "# nothing\n## here\n"] {
+            assert_eq!(read(text).map(|_| ()).expect_err(text).to_string(), "images.txt: no image is listed");
+        }
+    }
+
+    #[test]
+    fn limits_are_stated() {
+        assert!(read(&"#".repeat(MAX_BYTES + 1)).is_err());
+        let many: String = (0..=MAX_IMAGES).map(|i| format!("a:{i}\n")).collect();
+        let error = read(&many).map(|_| ()).expect_err("too many").to_string();
+        assert_eq!(error, "images.txt: there are 10001 images; the limit is 10000");
+    }
+}

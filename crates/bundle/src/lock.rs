@@ -243,3 +243,95 @@ pub fn print(lock: &Lock) -> Result<String, LockError> {
     text.push('\n');
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(text: &str) -> Digest {
+        Digest::of(text.as_bytes())
+    }
+
+    fn root(text: &str, media_type: &str) -> Root {
+        Root { media_type: media_type.to_owned(), digest: digest(text), size: text.len() as u64 }
+    }
+
+    fn sample() -> Lock {
+        let platform: Platform = "linux/amd64".parse().expect("platform");
+        let etcd = Locked {
+            reference: "docker.io/bitnami/etcd:3.5.9".parse().expect("reference"),
+            source: Source::Registry { reference: "docker.io/bitnamilegacy/etcd:3.5.9".parse().expect("reference") },
+            root: root("index", "application/vnd.oci.image.index.v1+json"),
+            platforms: vec![LockedPlatform { platform: platform.clone(), digest: digest("manifest") }],
+        };
+        let operator = Locked {
+            reference: "alluxio/operator:3.2.1".parse().expect("reference"),
+            source: Source::Archive(LockedArchive {
+                path: "tars/operator.tar".to_owned(),
+                image: Some("localhost/3.2.1:latest".to_owned()),
+                input: digest("config"),
+                layers: Layers::Gzip,
+                encoder: Some("zlib-rs 0.5 level 6".to_owned()),
+                encoded: vec![Encoded { input: digest("raw"), digest: digest("gzip"), size: 4 }],
+            }),
+            root: root("made", "application/vnd.oci.image.manifest.v1+json"),
+            platforms: vec![LockedPlatform { platform: platform.clone(), digest: digest("made") }],
+        };
+        let absent = vec!["b:1".parse().expect("reference"), "a:1".parse().expect("reference")];
+        Lock::new(Platforms::These(vec![platform]), vec![etcd, operator], absent)
+    }
+
+    const GOLDEN: &str = include_str!("lock/golden.json");
+
+    #[test]
+    fn the_format_is_frozen() {
+        assert_eq!(print(&sample()).as_deref(), Ok(GOLDEN));
+        assert_eq!(parse(GOLDEN), Ok(sample()));
+    }
+
+    #[test]
+    fn order_of_arrival_does_not_show() {
+        let lock = sample();
+        let mut images = lock.images.clone();
+        images.reverse();
+        let mut absent = lock.absent.clone();
+        absent.reverse();
+        assert_eq!(print(&Lock::new(lock.platforms.clone(), images, absent)), print(&lock));
+    }
+
+    #[test]
+    fn entries_are_found_by_normal_form() {
+        let lock = sample();
+        let entry = lock.entry(&"bitnami/etcd:3.5.9".parse().expect("reference")).expect("entry");
+        assert_eq!(entry.root.digest, digest("index"));
+        assert!(lock.entry(&"bitnami/etcd:3.5.8".parse().expect("reference")).is_none());
+        assert!(lock.is_absent(&"docker.io/library/a:1".parse().expect("reference")));
+    }
+
+    #[test]
+    fn what_is_no_lock_is_refused() {
+        let form = |line, why: &str| LockError::Form { line, why: why.to_owned() };
+        for (text, expected) in [
+            ("", form(1, "EOF while parsing a value")),
+            ("{}", form(1, "missing field `version`")),
+            ("{\"version\": 2, \"images\": 7}", LockError::Version { found: 2 }),
+            (
+                "{\"version\": 1,\n\"platforms\": [\"all\"], \"images\": [],\n\"extra\": 1}",
+                form(3, "unknown field `extra`, expected one of `version`, `platforms`, `images`, `absent`"),
+            ),
+            (
+                "{\"version\": 1, \"platforms\": [], \"images\": []}",
+                form(1, "`` is not a platform: there is none in the list"),
+            ),
+        ] {
+            assert_eq!(parse(text), Err(expected), "{text}");
+        }
+        let mut twice = sample();
+        twice.images.push(twice.images[0].clone());
+        let text = print(&twice).expect("prints");
+        assert_eq!(parse(&text), Err(LockError::Twice { reference: twice.images[0].reference.clone() }));
+        let mut both = sample();
+        both.absent.push(both.images[0].reference.clone());
+        assert!(matches!(parse(&print(&both).expect("prints")), Err(LockError::Twice { .. })));
+    }
+}

@@ -183,6 +183,12 @@ impl BundleManifest {
         TargetName::place(&image.reference, image.target.as_ref(), self.layout)
     }
 
+    /// The `set:` rules of the images that are `carried`. A rule for an optional image that is absent does not apply.
+    #[must_use]
+    pub fn rules_for(&self, carried: impl Fn(&Reference) -> bool) -> Vec<SetRule> {
+        self.set.iter().filter(|rule| carried(&rule.image)).cloned().collect()
+    }
+
     /// Where to ask registries for `image`, in order: its own name, then `from:` (which may list its own name to move it);
     /// for each of them the mirrors of its host first. No place twice; empty for an image from an archive.
     #[must_use]

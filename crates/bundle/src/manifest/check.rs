@@ -1,14 +1,17 @@
-//! From the document as written to checked types, gathering every problem on the way.
+//! From the document as written to checked types, gathering every problem on the way. Here: the document and its simple keys.
+
+mod images;
+mod rules;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use ferry_image::reference::{DOCKER_HUB, is_host};
-use ferry_image::{Form, Ignore, Layout, Reference, SetRule, Target, TargetName};
+use ferry_image::{Layout, Platform, Target};
 use serde_saphyr::Spanned;
 
-use super::raw::{Document, Entries, Field, IgnoreItem, ImageItem, Item, OneOrMany, Set};
-use super::{ArchiveSource, BundleManifest, Carried, Image, Layers, MAX_BYTES, MAX_IMAGES, Platforms, Problem, What};
+use super::raw::{Document, Entries, Field, OneOrMany};
+use super::{BundleManifest, Carried, Layers, MAX_BYTES, Platforms, Problem, What};
 
 /// Reads `text`; relative paths are taken from the folder of `path`.
 pub(super) fn manifest(text: &str, path: &Path) -> Result<BundleManifest, Vec<Problem>> {
@@ -34,13 +37,24 @@ fn document(text: &str) -> Result<Document, Problem> {
     })
 }
 
-/// The parser's own words without the position, which is said once in front.
+/// What is wrong in a user's words; the parser's own where there are no better ones. The position is said once, in front.
 fn words(error: &serde_saphyr::Error) -> String {
-    let text = error.without_snippet().to_string();
-    let text = text.lines().next().unwrap_or_default();
-    match text.find(" at line ") {
-        Some(at) => text[..at].to_owned(),
-        None => text.to_owned(),
+    use serde_saphyr::Error as E;
+    match error.without_snippet() {
+        E::Unexpected { expected: "sequence start", .. } => "a list is expected here".to_owned(),
+        E::Unexpected { expected: "mapping start", .. } => "a mapping (`key: value`) is expected here".to_owned(),
+        E::Unexpected { expected: "string scalar", .. } => "a text is expected here".to_owned(),
+        E::InvalidBooleanStrict { .. } => "`true` or `false` is expected here".to_owned(),
+        E::InvalidScalar { ty: "boolean", .. } => "`true` or `false` is expected here".to_owned(),
+        E::NullIntoString { .. } => "a text is expected here, and there is nothing".to_owned(),
+        E::DuplicateMappingKey { key: Some(key), .. } => format!("the key `{key}` is there twice"),
+        E::MultipleDocuments { .. } => "a second document begins here; there may be only one".to_owned(),
+        E::SerdeInvalidType { unexpected, expected, .. } => format!("{expected} is expected here, not {unexpected}"),
+        other => {
+            let text = other.render_with_formatter(&serde_saphyr::UserMessageFormatter);
+            let text = text.lines().next().unwrap_or_default();
+            text.find(" at line ").map_or(text, |at| &text[..at]).to_owned()
+        }
     }
 }
 
@@ -126,9 +140,27 @@ impl Check<'_> {
     fn platforms(&mut self, field: Field<OneOrMany>) -> Option<Platforms> {
         let at = field_line(&field);
         let texts = texts(field)?;
-        let line = texts.first().map_or(at, |(_, line)| *line);
-        let texts: Vec<String> = texts.into_iter().map(|(text, _)| text).collect();
-        Platforms::try_from(texts).map_err(|error| self.add(line, error)).ok()
+        if let Some((all, line)) = texts.iter().find(|(text, _)| text == "all") {
+            if texts.len() > 1 {
+                self.add(*line, ferry_image::Error::Platform { text: all.clone(), why: "it stands alone" });
+            }
+            return Some(Platforms::All);
+        }
+        if texts.is_empty() {
+            self.bad(at, "platforms", "[]", "names none; leave the key out, or write `all`");
+        }
+        let mut these: Vec<(Platform, usize)> = Vec::new();
+        for text in &texts {
+            let Some(platform) = self.parsed::<Platform>(text) else { continue };
+            match these.iter().find(|(other, _)| *other == platform) {
+                Some((_, first)) => {
+                    let value = platform.to_string();
+                    self.add(text.1, What::Twice { what: "the platform", value, first: *first });
+                }
+                None => these.push((platform, text.1)),
+            }
+        }
+        Some(Platforms::These(these.into_iter().map(|(platform, _)| platform).collect()))
     }
 
     fn layout(&mut self, found: Option<Text>) -> Layout {
@@ -156,8 +188,9 @@ impl Check<'_> {
     }
 
     fn mirrors(&mut self, field: Field<Entries<OneOrMany>>) -> BTreeMap<String, Vec<Target>> {
-        let mut mirrors = BTreeMap::new();
-        for (host, places) in value(field).map(|e| e.0).unwrap_or_default() {
+        let mut mirrors: BTreeMap<String, Vec<Target>> = BTreeMap::new();
+        let mut seen: HashMap<String, usize> = HashMap::new();
+        for (host, places) in value(field).map(|entries| entries.0).unwrap_or_default() {
             let at = line(&host);
             let host = match host.value.as_str() {
                 "index.docker.io" | "registry-1.docker.io" => DOCKER_HUB.to_owned(),
@@ -171,195 +204,14 @@ impl Check<'_> {
                     "is not a host: write `HOST[:PORT]`, and the mirror's path on the right",
                 );
             }
-            let below = line(&places);
-            let places: Vec<Target> =
-                spread(places.value, below).iter().filter_map(|place| self.parsed(place)).collect();
-            if mirrors.insert(host.clone(), places).is_some() {
-                self.add(at, What::Twice { what: "the host", value: host, first: at });
+            if let Some(first) = seen.insert(host.clone(), at) {
+                self.add(at, What::Twice { what: "the host", value: host.clone(), first });
             }
+            let below = line(&places);
+            let places = spread(places.value, below);
+            mirrors.insert(host, places.iter().filter_map(|place| self.parsed(place)).collect());
         }
         mirrors
-    }
-
-    fn images(&mut self, field: Field<Vec<Spanned<Item>>>) -> Vec<Image> {
-        let at = field_line(&field);
-        let Some(items) = value(field) else {
-            self.add(at, What::MissingKey { key: "images", place: "" });
-            return Vec::new();
-        };
-        if items.is_empty() {
-            self.add(at, What::Empty);
-        }
-        if items.len() > MAX_IMAGES {
-            self.add(at, What::TooMany { count: items.len(), limit: MAX_IMAGES });
-            return Vec::new();
-        }
-        let mut images: Vec<Image> = Vec::with_capacity(items.len());
-        let mut seen: HashMap<Reference, usize> = HashMap::new();
-        for item in items {
-            let at = line(&item);
-            let image = match item.value {
-                Item::Reference(text) => self.parsed(&(text, at)).map(|reference| Image::new(reference, at)),
-                Item::Image(image) => self.image(*image, at),
-            };
-            let Some(image) = image else { continue };
-            match seen.get(&image.reference) {
-                Some(first) => {
-                    let value = image.reference.to_string();
-                    self.add(at, What::Twice { what: "the image", value, first: *first });
-                }
-                None => {
-                    seen.insert(image.reference.clone(), at);
-                    images.push(image);
-                }
-            }
-        }
-        images
-    }
-
-    fn image(&mut self, item: ImageItem, at: usize) -> Option<Image> {
-        self.unknown(item.unknown, "an entry of `images:`", ImageItem::KEYS);
-        let reference = self.required(item.image, "image", "an entry of `images:`", at);
-        let reference: Option<Reference> = reference.and_then(|text| self.parsed(&text));
-        let target: Option<TargetName> = text(item.target).and_then(|text| self.parsed(&text));
-        let platforms = self.platforms(item.platforms);
-        let optional = value(item.optional).unwrap_or(false);
-        let archive_image = text(item.archive_image);
-        let archive = text(item.archive);
-        let from_line = field_line(&item.from);
-        let from = texts(item.from).unwrap_or_default();
-        if archive.is_some() && !from.is_empty() {
-            self.add(from_line, What::Together { one: "archive", why: "does not go with", other: "from" });
-        }
-        if let (None, Some((_, line))) = (&archive, &archive_image) {
-            self.add(*line, What::Together { one: "archiveImage", why: "needs", other: "archive" });
-        }
-        let archive = archive.and_then(|text| self.archive(text, archive_image));
-        let reference = reference?;
-        let from = from.iter().filter_map(|text| self.from(text, &reference)).collect();
-        Some(Image { reference, from, archive, target, optional, platforms, line: at })
-    }
-
-    fn archive(&mut self, (written, line): Text, image: Option<Text>) -> Option<ArchiveSource> {
-        if written.is_empty() || written.contains("://") {
-            self.bad(line, "archive", &written, "is not a path to a docker-save tar or an OCI layout");
-            return None;
-        }
-        let path = self.folder.join(&written);
-        Some(ArchiveSource { written, path, image: image.map(|(text, _)| text) })
-    }
-
-    /// A fallback takes from the image what it leaves out: the tag, and always the digest, for it must be the same content.
-    fn from(&mut self, text: &Text, image: &Reference) -> Option<Reference> {
-        let from: Reference = self.parsed(text)?;
-        let complete = match (image.digest(), from.digest()) {
-            (Some(wanted), Some(other)) if wanted != other => {
-                self.bad(text.1, "from", &text.0, format!("is pinned to another digest than `{image}`"));
-                return None;
-            }
-            (None, Some(_)) => Ok(from),
-            (None, None) if from.has_written_tag() => Ok(from),
-            _ => image.at(from.host(), from.path()),
-        };
-        complete.map_err(|error| self.add(text.1, error)).ok()
-    }
-
-    /// Names given with `as:` are checked here, against every other image. What only the layout makes equal may be the same
-    /// content, and is checked by digest when the bundle is planned.
-    fn collisions(&mut self, images: &[Image], layout: Layout) {
-        let mut seen: HashMap<TargetName, &Image> = HashMap::new();
-        for image in images {
-            let name = TargetName::place(&image.reference, image.target.as_ref(), layout);
-            if name.tag.is_none() {
-                continue;
-            }
-            let Some(first) = seen.insert(name.clone(), image) else { continue };
-            if first.target.is_some() || image.target.is_some() {
-                let (first_line, first) = (first.line, first.reference.to_string());
-                let second = image.reference.to_string();
-                self.add(image.line, What::Collision { name: name.to_string(), first, first_line, second });
-            }
-        }
-    }
-
-    fn set_rules(&mut self, field: Field<Vec<Spanned<Set>>>, images: &[Image]) -> Vec<SetRule> {
-        let rules = value(field).unwrap_or_default();
-        rules
-            .into_iter()
-            .filter_map(|rule| {
-                let at = line(&rule);
-                self.set_rule(rule.value, at, images)
-            })
-            .collect()
-    }
-
-    fn set_rule(&mut self, rule: Set, at: usize, images: &[Image]) -> Option<SetRule> {
-        const PLACE: &str = "an entry of `set:`";
-        self.unknown(rule.unknown, PLACE, Set::KEYS);
-        let paths = match (text(rule.path), texts(rule.paths)) {
-            (Some((_, line)), Some(_)) => {
-                self.add(line, What::Together { one: "path", why: "does not go with", other: "paths" });
-                Vec::new()
-            }
-            (Some(one), None) => vec![one],
-            (None, Some(many)) if !many.is_empty() => many,
-            (None, _) => {
-                self.add(at, What::MissingKey { key: "path", place: PLACE });
-                Vec::new()
-            }
-        };
-        for (path, line) in &paths {
-            if let Err(why) = check_path(path) {
-                self.bad(*line, "path", path, why);
-            }
-        }
-        let form = self.form(text(rule.form));
-        let image = self.required(rule.image, "image", PLACE, at)?;
-        let image_line = image.1;
-        let image: Reference = self.parsed(&image)?;
-        if !images.iter().any(|i| i.reference == image) {
-            self.add(image_line, What::NotListed { image: image.to_string() });
-        }
-        Some(SetRule {
-            file: text(rule.file).map(|(text, _)| text),
-            kind: text(rule.kind).map(|(text, _)| text),
-            paths: paths.into_iter().map(|(path, _)| path).collect(),
-            form,
-            image,
-        })
-    }
-
-    fn form(&mut self, found: Option<Text>) -> Form {
-        let Some((text, line)) = found else { return Form::default() };
-        match text.as_str() {
-            "whole" => Form::Whole,
-            "image+imageTag" => Form::ImageTag,
-            "image+tag" => Form::Tag,
-            "repository+tag" => Form::RepositoryTag,
-            "registry+repository+tag" => Form::RegistryRepositoryTag,
-            other => {
-                let why = "is none of whole, image+imageTag, image+tag, repository+tag, registry+repository+tag";
-                self.bad(line, "form", other, why);
-                Form::default()
-            }
-        }
-    }
-
-    fn ignores(&mut self, field: Field<Vec<Spanned<IgnoreItem>>>) -> Vec<Ignore> {
-        const PLACE: &str = "an entry of `ignore:`";
-        let mut ignores = Vec::new();
-        for item in value(field).unwrap_or_default() {
-            let at = line(&item);
-            self.unknown(item.value.unknown, PLACE, IgnoreItem::KEYS);
-            let image = self.required(item.value.image, "image", PLACE, at);
-            let reason = self.required(item.value.reason, "reason", PLACE, at);
-            let (Some((image, line)), Some((reason, _))) = (image, reason) else { continue };
-            if !image.contains('*') {
-                self.parsed::<Reference>(&(image.clone(), line));
-            }
-            ignores.push(Ignore { image, reason });
-        }
-        ignores
     }
 
     fn carried(&mut self, field: Field<OneOrMany>, key: &'static str) -> Vec<Carried> {
@@ -394,37 +246,6 @@ fn member_name(text: &str) -> Option<String> {
     let last = *segments.last().filter(|s| **s != "..")?;
     let outside = text.starts_with('/') || segments.contains(&"..");
     Some(if outside { last.to_owned() } else { segments.join("/") })
-}
-
-/// Keys joined by `.`, a key with a dot in double quotes.
-fn check_path(path: &str) -> Result<(), &'static str> {
-    let mut rest = path;
-    loop {
-        let after = match rest.strip_prefix('"') {
-            Some(quoted) => {
-                let end = quoted.find('"').ok_or("has a `\"` without its second")?;
-                if end == 0 {
-                    return Err("has an empty key");
-                }
-                &quoted[end + 1..]
-            }
-            None => {
-                let end = rest.find('.').unwrap_or(rest.len());
-                if end == 0 {
-                    return Err("has an empty key");
-                }
-                if rest[..end].contains('"') {
-                    return Err("has a `\"` within a key");
-                }
-                &rest[end..]
-            }
-        };
-        match after.strip_prefix('.') {
-            Some(next) => rest = next,
-            None if after.is_empty() => return Ok(()),
-            None => return Err("needs a `.` after a quoted key"),
-        }
-    }
 }
 
 fn line<T>(spanned: &Spanned<T>) -> usize {
