@@ -15,8 +15,8 @@ use ferry_tests::registry::push;
 const PUBLIC: [(&str, Format, usize); 6] = [
     ("sig-storage/csi-node-driver-registrar:v2.0.0", Format::Docker, 400_000),
     ("sig-storage/csi-provisioner:v2.0.5", Format::Docker, 600_000),
-    ("bitnamilegacy/etcd:3.5.9-debian-11-r24", Format::Oci, 3_000_000),
-    ("bitnamilegacy/os-shell:11-debian-11-r2", Format::Oci, 200_000),
+    ("bitnami/etcd:3.5.9-debian-11-r24", Format::Oci, 3_000_000),
+    ("bitnami/os-shell:11-debian-11-r2", Format::Oci, 200_000),
     ("grafana/grafana:10.4.5", Format::Docker, 5_000_000),
     ("prom/prometheus:v2.52.0", Format::Oci, 4_000_000),
 ];
