@@ -7,7 +7,7 @@
 //!
 //! Not here: what a manifest means (`ferry-image`), the bundle file (`ferry-archive`), HTTP (`ferry-registry-client`).
 //!
-//! Reading order: [`failure`], [`error`], [`provider`], [`ingester`], [`copy`], then the places: [`memory`], [`files`].
+//! Reading order: [`failure`], [`error`], [`provider`], [`ingester`], [`copy`], then the places: [`memory`], [`files`], [`store`].
 
 pub mod copy;
 pub mod error;
@@ -17,6 +17,7 @@ pub mod ingester;
 pub mod memory;
 pub mod problems;
 pub mod provider;
+pub mod store;
 
 pub use error::{Error, Side};
 pub use failure::{Failure, Kind};

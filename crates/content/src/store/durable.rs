@@ -1,0 +1,127 @@
+//! Files that appear whole or not at all: temporary name, fsync, rename, fsync of the folder.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::Error;
+
+/// A file without its final name; dropped, it is gone.
+#[derive(Debug)]
+pub(super) struct Temp {
+    path: PathBuf,
+    file: Arc<File>,
+    placed: bool,
+}
+
+impl Temp {
+    pub(super) fn create(folder: &Path, prefix: &str) -> Result<Self, Error> {
+        let path = folder.join(format!("{prefix}{}", random_id()?));
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+        let file = file.map_err(|e| Error::io("create", &path, e))?;
+        // The lock tells a sweep by another process that this file is in use.
+        let _ = file.try_lock();
+        Ok(Self { path, file: Arc::new(file), placed: false })
+    }
+
+    pub(super) fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the file its final name, durably.
+    pub(super) fn place(mut self, target: &Path) -> Result<(), Error> {
+        place(&self.file, &self.path, target)?;
+        self.placed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        if !self.placed {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Syncs `file`, renames it from `path` to `target`, syncs the folder.
+pub(super) fn place(file: &File, path: &Path, target: &Path) -> Result<(), Error> {
+    file.sync_all().map_err(|e| Error::io("write", path, e))?;
+    fs::rename(path, target).map_err(|e| Error::io("rename a file to", target, e))?;
+    sync_parent(target)
+}
+
+/// Writes a small file whole, replacing what stood there.
+pub(super) fn write(uploads: &Path, target: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let temp = Temp::create(uploads, "file-")?;
+    (&*temp.file).write_all(bytes).map_err(|e| Error::io("write", &temp.path, e))?;
+    temp.place(target)
+}
+
+/// Makes `folder` and what is missing above it, durably.
+pub(super) fn create_folders(folder: &Path) -> Result<(), Error> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = folder.parent()
+        && parent != Path::new("")
+    {
+        create_folders(parent)?;
+    }
+    match fs::create_dir(folder) {
+        Ok(()) => sync_parent(folder),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        Err(e) => Err(Error::io("create folder", folder, e)),
+    }
+}
+
+/// Removes a file, durably; it may be gone already.
+pub(super) fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_parent(path),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(Error::io("remove", path, e)),
+    }
+}
+
+fn sync_parent(path: &Path) -> Result<(), Error> {
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    File::open(parent).and_then(|folder| folder.sync_all()).map_err(|e| Error::io("write folder", parent, e))
+}
+
+/// Reads a small file whole; `None` when it is absent.
+pub(super) fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io("read", path, e)),
+    };
+    read_open(&file, path, limit).map(Some)
+}
+
+/// Reads a small open file whole.
+pub(super) fn read_open(file: &File, path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, e))?;
+    if bytes.len() as u64 > limit {
+        let why = std::io::Error::new(std::io::ErrorKind::InvalidData, format!("more than {limit} bytes"));
+        return Err(Error::io("read", path, why));
+    }
+    Ok(bytes)
+}
+
+/// 32 hex characters that nobody can guess: an upload's name is all that protects it from other clients.
+pub(super) fn random_id() -> Result<String, Error> {
+    const SOURCE: &str = "/dev/urandom";
+    let mut bytes = [0u8; 16];
+    File::open(SOURCE).and_then(|mut f| f.read_exact(&mut bytes)).map_err(|e| Error::io("read", SOURCE, e))?;
+    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
+}

@@ -1,0 +1,168 @@
+//! Where things stand in the store's folder, and the lock over it.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use ferry_image::Digest;
+use serde_json::{Value, json};
+
+use super::{Error, durable};
+
+/// How long a turn at the lock is waited for; a single change takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// After this long without a change a blob that nobody holds open is what a killed process left.
+const BLOB_AGE: Duration = Duration::from_secs(60 * 60);
+/// After this long without a change an upload session is given up.
+const SESSION_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// The paths of one store.
+#[derive(Debug)]
+pub(super) struct Layout {
+    root: PathBuf,
+    /// Threads of this process queue here, so that only processes poll for the file lock.
+    turn: Mutex<()>,
+}
+
+/// The store's lock while it is held.
+pub(super) struct Guard<'a> {
+    _file: File,
+    _turn: std::sync::MutexGuard<'a, ()>,
+}
+
+impl Layout {
+    pub(super) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), turn: Mutex::new(()) }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn index(&self) -> PathBuf {
+        self.root.join("index.json")
+    }
+
+    pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
+        self.root.join(digest.blob_path())
+    }
+
+    pub(super) fn uploads(&self) -> PathBuf {
+        self.root.join("ferry/uploads")
+    }
+
+    pub(super) fn repositories(&self) -> PathBuf {
+        self.root.join("ferry/repositories")
+    }
+
+    /// The folder of a repository's manifest records. No path segment begins with `_`, so nothing collides.
+    pub(super) fn manifests(&self, repository: &str) -> PathBuf {
+        self.repositories().join(repository).join("_manifests")
+    }
+
+    /// The folder with what refers to `subject` in a repository.
+    pub(super) fn referrers(&self, repository: &str, subject: &Digest) -> PathBuf {
+        self.repositories().join(repository).join("_referrers").join(record(subject))
+    }
+
+    /// Makes what is missing of an empty store.
+    pub(super) fn create(&self) -> Result<(), Error> {
+        durable::create_folders(&self.root)?;
+        match self.root.join("oci-layout").exists() {
+            true => return self.check(),
+            false => self.must_be_empty()?,
+        }
+        for folder in ["blobs/sha256", "blobs/sha512", "ferry/uploads", "ferry/repositories"] {
+            durable::create_folders(&self.root.join(folder))?;
+        }
+        let _guard = self.lock()?;
+        let empty = json!({"schemaVersion": 2, "mediaType": ferry_image::media_type::OCI_INDEX, "manifests": []});
+        for (name, content) in [("index.json", empty), ("oci-layout", json!({"imageLayoutVersion": "1.0.0"}))] {
+            let path = self.root.join(name);
+            if !path.exists() {
+                durable::write(&self.uploads(), &path, content.to_string().as_bytes())?;
+            }
+        }
+        self.check()
+    }
+
+    /// A folder that has files, but not ours, is somebody else's. `oci-layout` is written last: a `ferry` folder alone is a store whose
+    /// making was cut short, or is going on in another process.
+    fn must_be_empty(&self) -> Result<(), Error> {
+        let entries = fs::read_dir(&self.root).map_err(|e| crate::Error::io("read", &self.root, e))?;
+        for entry in entries {
+            let name = entry.map_err(|e| crate::Error::io("read", &self.root, e))?.file_name();
+            if !["blobs", "ferry", "index.json", "oci-layout", "lost+found"].iter().any(|known| name == *known) {
+                let why = format!("it has no `oci-layout`, but `{}`", name.to_string_lossy());
+                return Err(Error::NotAStore { path: self.root.clone(), why });
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses what is not a store of a version that we know.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let fail = |why: String| Error::NotAStore { path: self.root.clone(), why };
+        let bytes = durable::read(&self.root.join("oci-layout"), 64 << 10)?;
+        let bytes = bytes.ok_or_else(|| fail("there is no `oci-layout` in it".to_owned()))?;
+        let version = serde_json::from_slice::<Value>(&bytes).ok();
+        match version.as_ref().and_then(|v| v["imageLayoutVersion"].as_str()) {
+            Some("1.0.0") => {}
+            Some(other) => return Err(fail(format!("its layout version is {other}, this program knows 1.0.0"))),
+            None => return Err(fail("its `oci-layout` states no version".to_owned())),
+        }
+        if !self.uploads().is_dir() || !self.repositories().is_dir() {
+            return Err(fail("it is an OCI layout without a `ferry` folder, made by another tool".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Waits for the turn to change index.json.
+    pub(super) fn lock(&self) -> Result<Guard<'_>, Error> {
+        self.lock_within(PATIENCE)
+    }
+
+    pub(super) fn lock_within(&self, patience: Duration) -> Result<Guard<'_>, Error> {
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.root.join("ferry/lock");
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(|e| crate::Error::io("write", &path, e))?;
+        let end = Instant::now() + patience;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Guard { _file: file, _turn: turn }),
+                Err(TryLockError::WouldBlock) if Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                Err(TryLockError::WouldBlock) => return Err(Error::Locked { path, seconds: patience.as_secs() }),
+                Err(TryLockError::Error(e)) => return Err(crate::Error::io("lock", path, e).into()),
+            }
+        }
+    }
+
+    /// Removes what killed processes left in `uploads/`: old, and locked by nobody.
+    pub(super) fn sweep(&self) -> Result<(), Error> {
+        let uploads = self.uploads();
+        let entries = fs::read_dir(&uploads).map_err(|e| crate::Error::io("read", &uploads, e))?;
+        for entry in entries.filter_map(Result::ok) {
+            let path = entry.path();
+            let name = entry.file_name();
+            let limit = if name.to_string_lossy().starts_with("session-") { SESSION_AGE } else { BLOB_AGE };
+            let modified = entry.metadata().and_then(|m| m.modified());
+            let age = modified.ok().and_then(|m| SystemTime::now().duration_since(m).ok());
+            if age.is_some_and(|age| age > limit)
+                && File::open(&path).is_ok_and(|file| file.try_lock().is_ok())
+                && fs::remove_file(&path).is_ok()
+            {
+                tracing::info!(path = %path.display(), "removed an upload that was never finished");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A digest as a file name.
+pub(super) fn record(digest: &Digest) -> String {
+    format!("{}-{}", digest.algorithm().name(), digest.hex())
+}

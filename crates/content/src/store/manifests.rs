@@ -1,0 +1,303 @@
+//! Manifests: put, read, list, delete, and what refers to what.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use ferry_image::manifest::MAX_MANIFEST;
+use ferry_image::{Algorithm, Descriptor, Digest, Hasher, Manifest, media_type};
+
+use super::layout::record;
+use super::{Error, ManifestRecord, ManifestRef, Store, check_repository, durable};
+
+impl Store {
+    /// The manifest that `reference` names in `repository`, `None` when there is none.
+    ///
+    /// # Errors
+    /// [`Error::Content`] when its bytes are damaged or cannot be read.
+    pub fn manifest(&self, repository: &str, reference: &ManifestRef) -> Result<Option<ManifestRecord>, Error> {
+        check_repository(repository)?;
+        let found = match reference {
+            ManifestRef::Tag(tag) => self.index.tags()?.get(repository).and_then(|tags| tags.get(tag)).cloned(),
+            ManifestRef::Digest(digest) => self.descriptor(repository, digest)?,
+        };
+        let Some(Descriptor { media_type, digest, .. }) = found else { return Ok(None) };
+        let Some(bytes) = durable::read(&self.layout.blob(&digest), MAX_MANIFEST)? else { return Ok(None) };
+        let found = hash(digest.algorithm(), &bytes);
+        if found != digest {
+            return Err(crate::Error::DigestMismatch { place: self.name(), expected: digest, found }.into());
+        }
+        Ok(Some(ManifestRecord { bytes: bytes.into(), media_type, digest }))
+    }
+
+    /// The descriptor of a manifest that the repository has.
+    fn descriptor(&self, repository: &str, digest: &Digest) -> Result<Option<Descriptor>, Error> {
+        if let Some(known) = read_record(&self.layout.manifests(repository).join(record(digest)))? {
+            return Ok(Some(known));
+        }
+        // Another tool may have added an entry to index.json, and knows nothing of our records.
+        let tags = self.index.tags()?;
+        Ok(tags.get(repository).and_then(|tags| tags.values().find(|d| d.digest == *digest)).cloned())
+    }
+
+    /// Stores a manifest under its SHA-256 digest, and under `tag` as well.
+    ///
+    /// The blobs and manifests that it names must be here (see [`with_sparse_indexes`](Self::with_sparse_indexes)); its subject need not.
+    ///
+    /// # Errors
+    /// [`Error::BlobUnknown`], [`Error::ManifestInvalid`], [`Error::Name`], [`Error::Locked`]; whatever the disk reports.
+    pub fn put_manifest(
+        &self,
+        repository: &str,
+        tag: Option<&str>,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<Digest, Error> {
+        let digest = Digest::of(bytes);
+        self.put_checked(repository, tag, &digest, media_type, bytes)?;
+        Ok(digest)
+    }
+
+    /// Stores a manifest under `digest`, of whichever algorithm.
+    ///
+    /// # Errors
+    /// As [`put_manifest`](Self::put_manifest); also when the digest is another.
+    pub fn put_manifest_as(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<(), Error> {
+        let found = hash(digest.algorithm(), bytes);
+        if found != *digest {
+            let place = format!("manifest for {repository}");
+            return Err(crate::Error::DigestMismatch { place, expected: digest.clone(), found }.into());
+        }
+        self.put_checked(repository, None, digest, media_type, bytes)
+    }
+
+    fn put_checked(
+        &self,
+        repository: &str,
+        tag: Option<&str>,
+        digest: &Digest,
+        announced: &str,
+        bytes: &[u8],
+    ) -> Result<(), Error> {
+        check_repository(repository)?;
+        if let Some(tag) = tag
+            && !ferry_image::reference::is_tag(tag)
+        {
+            return Err(Error::Name { what: "tag", text: tag.chars().take(160).collect() });
+        }
+        let manifest = Manifest::parse(bytes, Some(announced))
+            .map_err(|why| Error::ManifestInvalid { repository: repository.to_owned(), why })?;
+        let descriptor = Descriptor::new(manifest.media_type(), digest.clone(), bytes.len() as u64);
+        // One turn for the check and the change: a garbage collection takes the same lock.
+        let _guard = self.layout.lock()?;
+        self.check_children(repository, &manifest)?;
+        if self.blob_size(digest)? != Some(descriptor.size) {
+            self.write_blob(digest, bytes)?;
+        }
+        self.write_referrer(repository, &manifest, &descriptor)?;
+        self.write_record(&self.layout.manifests(repository), &descriptor)?;
+        if let Some(tag) = tag {
+            let tags = self.index.tags()?;
+            if tags.get(repository).and_then(|tags| tags.get(tag)).is_none_or(|old| !same(old, &descriptor)) {
+                self.index.set(&self.layout, repository, tag, Some(&descriptor))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whatever a manifest needs to be pulled whole must be here.
+    fn check_children(&self, repository: &str, manifest: &Manifest) -> Result<(), Error> {
+        let mut missing = Vec::new();
+        match manifest {
+            Manifest::Image(image) => {
+                for blob in image.blobs().filter(|b| !media_type::is_foreign_layer(&b.media_type)) {
+                    if self.blob_size(&blob.digest)? != Some(blob.size) {
+                        missing.push(blob.digest.clone());
+                    }
+                }
+            }
+            Manifest::Index(_) if self.sparse => {}
+            Manifest::Index(index) => {
+                for child in &index.manifests {
+                    // Indexes may name plain blobs too: the build caches of BuildKit do.
+                    let nested = media_type::is_index(&child.media_type) || media_type::is_manifest(&child.media_type);
+                    let here = match nested {
+                        true => self.descriptor(repository, &child.digest)?.is_some(),
+                        false => self.has_blob(&child.digest)?,
+                    };
+                    if !here {
+                        missing.push(child.digest.clone());
+                    }
+                }
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        missing.dedup();
+        Err(Error::BlobUnknown { repository: repository.to_owned(), missing })
+    }
+
+    fn write_referrer(&self, repository: &str, manifest: &Manifest, descriptor: &Descriptor) -> Result<(), Error> {
+        match referrer(manifest, descriptor) {
+            Some((subject, entry)) => self.write_record(&self.layout.referrers(repository, &subject), &entry),
+            None => Ok(()),
+        }
+    }
+
+    fn write_record(&self, folder: &Path, descriptor: &Descriptor) -> Result<(), Error> {
+        let path = folder.join(record(&descriptor.digest));
+        if read_record(&path)?.is_some_and(|old| old == *descriptor) {
+            return Ok(());
+        }
+        durable::create_folders(folder)?;
+        let text = serde_json::to_vec(descriptor).map_err(|e| crate::Error::io("write", &path, e.into()))?;
+        Ok(durable::write(&self.layout.uploads(), &path, &text)?)
+    }
+
+    /// What refers to `subject` in the repository, by digest (distribution-spec, "Listing Referrers").
+    ///
+    /// # Errors
+    /// Whatever the disk reports.
+    pub fn referrers(&self, repository: &str, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
+        check_repository(repository)?;
+        let folder = self.layout.referrers(repository, subject);
+        let mut found = Vec::new();
+        for name in names(&folder)? {
+            found.extend(read_record(&folder.join(name))?);
+        }
+        Ok(found)
+    }
+
+    /// The tags of a repository in lexical order, `None` when there is no such repository.
+    ///
+    /// # Errors
+    /// Whatever the disk reports.
+    pub fn tags(&self, repository: &str) -> Result<Option<Vec<String>>, Error> {
+        check_repository(repository)?;
+        match self.index.tags()?.get(repository) {
+            Some(tags) => Ok(Some(tags.keys().cloned().collect())),
+            None => Ok((!names(&self.layout.manifests(repository))?.is_empty()).then(Vec::new)),
+        }
+    }
+
+    /// All repositories that have a manifest, in lexical order.
+    ///
+    /// # Errors
+    /// Whatever the disk reports.
+    pub fn repositories(&self) -> Result<Vec<String>, Error> {
+        let mut found: BTreeSet<String> = self.index.tags()?.keys().cloned().collect();
+        let root = self.layout.repositories();
+        let mut open = vec![String::new()];
+        while let Some(prefix) = open.pop() {
+            for name in names(&root.join(&prefix))? {
+                match name.as_str() {
+                    "_manifests" if found.contains(&prefix) => {}
+                    "_manifests" => {
+                        if !names(&root.join(&prefix).join(name))?.is_empty() {
+                            found.insert(prefix.clone());
+                        }
+                    }
+                    name if name.starts_with('_') => {}
+                    name if prefix.is_empty() => open.push(name.to_owned()),
+                    name => open.push(format!("{prefix}/{name}")),
+                }
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    /// Removes a tag; or, by digest, a manifest with every tag of the repository that points to it. The bytes stay for other repositories.
+    /// Whether there was anything to remove.
+    ///
+    /// # Errors
+    /// [`Error::Locked`]; whatever the disk reports.
+    pub fn delete_manifest(&self, repository: &str, reference: &ManifestRef) -> Result<bool, Error> {
+        check_repository(repository)?;
+        let _guard = self.layout.lock()?;
+        let tags = self.index.tags()?;
+        let tags = tags.get(repository);
+        let digest = match reference {
+            ManifestRef::Tag(tag) => {
+                if tags.is_none_or(|tags| !tags.contains_key(tag)) {
+                    return Ok(false);
+                }
+                self.index.set(&self.layout, repository, tag, None)?;
+                return Ok(true);
+            }
+            ManifestRef::Digest(digest) => digest,
+        };
+        let Some(descriptor) = self.descriptor(repository, digest)? else { return Ok(false) };
+        for (tag, _) in tags.into_iter().flatten().filter(|(_, d)| d.digest == *digest) {
+            self.index.set(&self.layout, repository, tag, None)?;
+        }
+        durable::remove(&self.layout.manifests(repository).join(record(digest)))?;
+        let bytes = durable::read(&self.layout.blob(digest), MAX_MANIFEST)?.unwrap_or_default();
+        if let Ok(manifest) = Manifest::parse(&bytes, Some(&descriptor.media_type))
+            && let Some((subject, _)) = referrer(&manifest, &descriptor)
+        {
+            durable::remove(&self.layout.referrers(repository, &subject).join(record(digest)))?;
+        }
+        Ok(true)
+    }
+}
+
+/// The subject of a manifest, and the descriptor under which it is listed as that subject's referrer (distribution-spec,
+/// "Pushing Manifests with Subject"): with its annotations, and the config's media type where there is no artifact type.
+#[must_use]
+pub fn referrer(manifest: &Manifest, descriptor: &Descriptor) -> Option<(Digest, Descriptor)> {
+    let (subject, artifact_type, annotations) = match manifest {
+        Manifest::Image(image) => {
+            let artifact_type = image.artifact_type.clone().filter(|t| !t.is_empty());
+            let artifact_type = artifact_type.or_else(|| Some(image.config.media_type.clone()));
+            (image.subject.as_ref()?, artifact_type, &image.annotations)
+        }
+        Manifest::Index(index) => (index.subject.as_ref()?, index.artifact_type.clone(), &index.annotations),
+    };
+    let mut entry = Descriptor::new(&descriptor.media_type, descriptor.digest.clone(), descriptor.size);
+    entry.artifact_type = artifact_type;
+    entry.annotations = annotations.clone();
+    Some((subject.digest.clone(), entry))
+}
+
+fn same(a: &Descriptor, b: &Descriptor) -> bool {
+    a.digest == b.digest && a.media_type == b.media_type && a.size == b.size
+}
+
+fn hash(algorithm: Algorithm, bytes: &[u8]) -> Digest {
+    let mut hasher = Hasher::new(algorithm);
+    hasher.update(bytes);
+    hasher.finish()
+}
+
+fn read_record(path: &Path) -> Result<Option<Descriptor>, Error> {
+    let Some(bytes) = durable::read(path, MAX_MANIFEST)? else { return Ok(None) };
+    match serde_json::from_slice(&bytes) {
+        Ok(descriptor) => Ok(Some(descriptor)),
+        Err(e) => Err(Error::NotAStore { path: path.to_owned(), why: e.to_string() }),
+    }
+}
+
+/// The names in a folder in lexical order; none when it is absent.
+fn names(folder: &Path) -> Result<Vec<String>, Error> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        Err(e) => return Err(crate::Error::io("read", folder, e).into()),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|e| crate::Error::io("read", folder, e))?;
+        names.extend(entry.file_name().into_string());
+    }
+    names.sort_unstable();
+    Ok(names)
+}

@@ -1,0 +1,230 @@
+//! Upload sessions of registry clients: a file that grows, so that a session outlives the connection and the process.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ferry_image::{Algorithm, Descriptor, Digest, Hasher};
+
+use super::layout::Layout;
+use super::{Error, Store, check_repository, durable};
+use crate::files::{CHUNK, read_range};
+
+/// How long a session is waited for that another request holds: a connection just lost may not have been noticed yet.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Hashers kept between requests; a session whose hasher was dropped is hashed again from disk.
+const MAX_HASHERS: usize = 1024;
+
+/// Running hashes of the sessions that nobody writes to at the moment.
+#[derive(Debug, Default)]
+pub(super) struct Hashers(Mutex<HashMap<String, (u64, Hasher)>>);
+
+impl Hashers {
+    fn take(&self, id: &str, offset: u64) -> Option<Hasher> {
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        map.remove(id).filter(|(at, _)| *at == offset).map(|(_, hasher)| hasher)
+    }
+
+    fn keep(&self, id: &str, offset: u64, hasher: Hasher) {
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if map.len() < MAX_HASHERS {
+            map.insert(id.to_owned(), (offset, hasher));
+        }
+    }
+}
+
+/// An upload that this holder alone writes to. Dropped, it can be continued.
+#[derive(Debug)]
+pub struct Upload {
+    id: String,
+    repository: String,
+    path: PathBuf,
+    file: File,
+    offset: u64,
+    hasher: Option<Hasher>,
+    layout: Arc<Layout>,
+    hashers: Arc<Hashers>,
+}
+
+impl Store {
+    /// Begins an upload into `repository`.
+    ///
+    /// # Errors
+    /// [`Error::Name`]; whatever the disk reports.
+    pub fn start_upload(&self, repository: &str) -> Result<Upload, Error> {
+        check_repository(repository)?;
+        let id = durable::random_id()?;
+        let path = self.session(repository, &id);
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+        let file = file.map_err(|e| crate::Error::io("create", &path, e))?;
+        self.hold(repository, &id, path, file)
+    }
+
+    /// Continues an upload: after a lost connection, or after a restart.
+    ///
+    /// # Errors
+    /// [`Error::UploadUnknown`], [`Error::UploadBusy`]; whatever the disk reports.
+    pub fn resume_upload(&self, repository: &str, id: &str) -> Result<Upload, Error> {
+        let path = self.known_session(repository, id)?;
+        match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(file) => self.hold(repository, id, path, file),
+            Err(e) => Err(unknown_or(e, repository, id, path)),
+        }
+    }
+
+    /// How many bytes an upload has, also while it is being written to.
+    ///
+    /// # Errors
+    /// [`Error::UploadUnknown`]; whatever the disk reports.
+    pub fn upload_offset(&self, repository: &str, id: &str) -> Result<u64, Error> {
+        let path = self.known_session(repository, id)?;
+        match path.metadata() {
+            Ok(metadata) => Ok(metadata.len()),
+            Err(e) => Err(unknown_or(e, repository, id, path)),
+        }
+    }
+
+    fn known_session(&self, repository: &str, id: &str) -> Result<PathBuf, Error> {
+        check_repository(repository)?;
+        // The id comes from a client: nothing but hex may become part of a path.
+        if id.len() != 32 || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
+            let id = id.chars().take(64).collect();
+            return Err(Error::UploadUnknown { repository: repository.to_owned(), id });
+        }
+        Ok(self.session(repository, id))
+    }
+
+    /// The repository is part of the name, so a session is found only where it was begun.
+    fn session(&self, repository: &str, id: &str) -> PathBuf {
+        let repository = Digest::of(repository.as_bytes());
+        self.layout.uploads().join(format!("session-{id}-{}", repository.short()))
+    }
+
+    fn hold(&self, repository: &str, id: &str, path: PathBuf, file: File) -> Result<Upload, Error> {
+        let end = Instant::now() + PATIENCE;
+        while let Err(e) = file.try_lock() {
+            if let fs::TryLockError::Error(e) = e {
+                return Err(crate::Error::io("lock", path, e).into());
+            }
+            if Instant::now() > end {
+                return Err(Error::UploadBusy { repository: repository.to_owned(), id: id.to_owned() });
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // Whoever held it may have finished: then the name is gone.
+        if !path.exists() {
+            return Err(Error::UploadUnknown { repository: repository.to_owned(), id: id.to_owned() });
+        }
+        let offset = file.metadata().map_err(|e| crate::Error::io("read", &path, e))?.len();
+        let hasher = match self.hashers.take(id, offset) {
+            Some(hasher) => hasher,
+            None => hash_file(&file, offset, Algorithm::Sha256).map_err(|e| crate::Error::io("read", &path, e))?,
+        };
+        Ok(Upload {
+            id: id.to_owned(),
+            repository: repository.to_owned(),
+            path,
+            file,
+            offset,
+            hasher: Some(hasher),
+            layout: Arc::clone(&self.layout),
+            hashers: Arc::clone(&self.hashers),
+        })
+    }
+}
+
+impl Upload {
+    /// The name of the session: 32 hex characters.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Bytes taken so far.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Takes the next bytes. After an error the upload is as it was before.
+    ///
+    /// # Errors
+    /// Whatever the disk reports.
+    pub fn append(&mut self, chunks: &[Bytes]) -> Result<(), Error> {
+        let mut at = self.offset;
+        for chunk in chunks {
+            if let Err(e) = self.file.write_all_at(chunk, at) {
+                let _ = self.file.set_len(self.offset);
+                return Err(crate::Error::io("write", &self.path, e).into());
+            }
+            at += chunk.len() as u64;
+        }
+        if let Some(hasher) = &mut self.hasher {
+            chunks.iter().for_each(|chunk| hasher.update(chunk));
+        }
+        self.offset = at;
+        Ok(())
+    }
+
+    /// Makes the bytes visible as blob `digest`.
+    ///
+    /// # Errors
+    /// [`crate::Error::DigestMismatch`] (inside [`Error::Content`]); whatever the disk reports. The upload is gone in either case.
+    pub fn finish(mut self, digest: &Digest) -> Result<Descriptor, Error> {
+        let found = match (self.hasher.take(), digest.algorithm()) {
+            (Some(hasher), Algorithm::Sha256) => hasher.finish(),
+            (_, algorithm) => hash_file(&self.file, self.offset, algorithm)
+                .map_err(|e| crate::Error::io("read", &self.path, e))?
+                .finish(),
+        };
+        if found != *digest {
+            let _ = fs::remove_file(&self.path);
+            let place = format!("upload to {}", self.repository);
+            return Err(crate::Error::DigestMismatch { place, expected: digest.clone(), found }.into());
+        }
+        if let Err(error) = durable::place(&self.file, &self.path, &self.layout.blob(digest)) {
+            let _ = fs::remove_file(&self.path);
+            return Err(error.into());
+        }
+        Ok(Descriptor::new("application/octet-stream", digest.clone(), self.offset))
+    }
+
+    /// Gives the upload up.
+    ///
+    /// # Errors
+    /// Whatever the disk reports.
+    pub fn cancel(mut self) -> Result<(), Error> {
+        self.hasher = None;
+        Ok(durable::remove(&self.path)?)
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if let Some(hasher) = self.hasher.take() {
+            self.hashers.keep(&self.id, self.offset, hasher);
+        }
+    }
+}
+
+fn unknown_or(error: std::io::Error, repository: &str, id: &str, path: PathBuf) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => Error::UploadUnknown { repository: repository.to_owned(), id: id.to_owned() },
+        _ => crate::Error::io("read", path, error).into(),
+    }
+}
+
+fn hash_file(file: &File, end: u64, algorithm: Algorithm) -> std::io::Result<Hasher> {
+    let mut hasher = Hasher::new(algorithm);
+    let mut at = 0;
+    while at < end {
+        let next = end.min(at + CHUNK);
+        hasher.update(&read_range(file, &(at..next))?);
+        at = next;
+    }
+    Ok(hasher)
+}
