@@ -1,1 +1,41 @@
-//! ferry-registry-server
+//! An embedded OCI registry (distribution-spec 1.1) over anything that has blobs: bundles, read-only and without unpacking, or the
+//! on-disk store, writable.
+//!
+//! ```text
+//! client ── Server (sockets, TLS) ── Registry (one request → one answer) ── Backend ─┬─ Catalog (bundles)
+//!                                        │                                           └─ Store (a folder)
+//!                                        ├─ route, query, range (pure)
+//!                                        └─ access (who may), check (are the bytes what their digest says)
+//! ```
+//!
+//! Not here: the file formats (`ferry-archive`), the store's files (`ferry_content::store`), the command line.
+//!
+//! Reading order: [`route`](mod@route), [`backend`], [`catalog`], [`registry`], [`server`].
+
+pub mod access;
+pub mod backend;
+mod blobs;
+mod body;
+pub mod catalog;
+mod check;
+pub mod error;
+mod lists;
+mod manifests;
+mod query;
+mod range;
+mod refusal;
+pub mod registry;
+pub mod route;
+pub mod server;
+pub mod tls;
+mod uploads;
+
+pub use access::{Access, Passwords, Users};
+pub use backend::{Backend, Name};
+pub use catalog::Catalog;
+pub use error::Error;
+pub use ferry_content::store::{ManifestRecord, ManifestRef};
+pub use registry::{Registry, Settings};
+pub use route::{Route, RouteError, route};
+pub use server::{Limits, Server};
+pub use tls::Tls;

@@ -97,7 +97,9 @@ impl Store {
         // One turn for the check and the change: a garbage collection takes the same lock.
         let _guard = self.layout.lock()?;
         self.check_children(repository, &manifest)?;
-        if self.blob_size(digest)? != Some(descriptor.size) {
+        // Compared whole, so that pushing again mends a damaged one.
+        let there = self.blob_size(digest)? == Some(descriptor.size);
+        if !there || durable::read(&self.layout.blob(digest), MAX_MANIFEST)?.as_deref() != Some(bytes) {
             self.write_blob(digest, bytes)?;
         }
         self.write_referrer(repository, &manifest, &descriptor)?;

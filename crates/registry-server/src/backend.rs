@@ -1,0 +1,112 @@
+//! What the registry serves from.
+
+use ferry_content::Provider;
+use ferry_content::store::{ManifestRecord, ManifestRef, Store};
+use ferry_image::{Descriptor, Digest};
+
+use crate::Error;
+
+/// A repository as a client names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    /// The path.
+    pub repository: String,
+    /// The registry that the client really means, when it takes us for a mirror: containerd's `?ns=`.
+    pub ns: Option<String>,
+}
+
+impl Name {
+    /// A repository of our own.
+    #[must_use]
+    pub fn new(repository: &str) -> Self {
+        Self { repository: repository.to_owned(), ns: None }
+    }
+}
+
+/// The read side of a registry, over anything. Calls may block for as long as small files take to read; blobs come from
+/// [`blobs`](Self::blobs), streamed.
+pub trait Backend: Send + Sync + 'static {
+    /// All repositories, in lexical order.
+    ///
+    /// # Errors
+    /// Whatever the place reports.
+    fn repositories(&self) -> Result<Vec<String>, Error>;
+
+    /// The tags of a repository in lexical order; `None` when there is no such repository.
+    ///
+    /// # Errors
+    /// Whatever the place reports.
+    fn tags(&self, name: &Name) -> Result<Option<Vec<String>>, Error>;
+
+    /// A manifest of a repository.
+    ///
+    /// # Errors
+    /// Whatever the place reports.
+    fn manifest(&self, name: &Name, reference: &ManifestRef) -> Result<Option<ManifestRecord>, Error>;
+
+    /// A blob, with its size.
+    ///
+    /// # Errors
+    /// Whatever the place reports.
+    fn blob(&self, name: &Name, digest: &Digest) -> Result<Option<Descriptor>, Error>;
+
+    /// The manifests whose subject is `digest`.
+    ///
+    /// # Errors
+    /// Whatever the place reports.
+    fn referrers(&self, name: &Name, digest: &Digest) -> Result<Vec<Descriptor>, Error>;
+
+    /// Where blobs are read.
+    fn blobs(&self) -> &dyn Provider;
+
+    /// The store, where pushes are taken.
+    fn store(&self) -> Option<&Store> {
+        None
+    }
+}
+
+impl Backend for Store {
+    fn repositories(&self) -> Result<Vec<String>, Error> {
+        Ok(self.repositories()?)
+    }
+
+    fn tags(&self, name: &Name) -> Result<Option<Vec<String>>, Error> {
+        first(name, |repository| Ok(self.tags(repository)?))
+    }
+
+    fn manifest(&self, name: &Name, reference: &ManifestRef) -> Result<Option<ManifestRecord>, Error> {
+        first(name, |repository| Ok(self.manifest(repository, reference)?))
+    }
+
+    fn blob(&self, _: &Name, digest: &Digest) -> Result<Option<Descriptor>, Error> {
+        let size = self.blob_size(digest)?;
+        Ok(size.map(|size| Descriptor::new("application/octet-stream", digest.clone(), size)))
+    }
+
+    fn referrers(&self, name: &Name, digest: &Digest) -> Result<Vec<Descriptor>, Error> {
+        let found = first(name, |repository| Ok(Some(self.referrers(repository, digest)?).filter(|r| !r.is_empty())))?;
+        Ok(found.unwrap_or_default())
+    }
+
+    fn blobs(&self) -> &dyn Provider {
+        self
+    }
+
+    fn store(&self) -> Option<&Store> {
+        Some(self)
+    }
+}
+
+/// A store does not know where its images came from. As a mirror it looks under the host's name first (`--layout host`), then under the
+/// bare path, as docker-registry does.
+fn first<T>(name: &Name, look: impl Fn(&str) -> Result<Option<T>, Error>) -> Result<Option<T>, Error> {
+    if let Some(ns) = &name.ns {
+        let with_host = format!("{ns}/{}", name.repository);
+        if ferry_image::reference::is_path(&with_host)
+            && let Some(found) = look(&with_host)?
+        {
+            return Ok(Some(found));
+        }
+    }
+    look(&name.repository)
+}

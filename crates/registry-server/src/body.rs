@@ -1,0 +1,122 @@
+//! Bodies of requests and answers.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use ferry_content::ByteStream;
+use ferry_image::{Descriptor, Hasher};
+use futures_util::{StreamExt as _, stream};
+use http::StatusCode;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
+use hyper::body::Frame;
+use tokio::sync::mpsc;
+
+use crate::check::Checks;
+use crate::refusal::Refusal;
+
+/// The body of an answer.
+pub type Body = UnsyncBoxBody<Bytes, io::Error>;
+/// The body of a request.
+pub(crate) type Incoming = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Chunks read ahead while the client takes one: disk, hash and network work side by side.
+const AHEAD: usize = 2;
+/// A client that sends nothing for this long is given up.
+const STALL: Duration = Duration::from_secs(60);
+
+pub(crate) fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A whole read that must be checked while it is sent.
+pub(crate) struct Checked {
+    pub(crate) checks: Arc<Checks>,
+    pub(crate) blob: Descriptor,
+    pub(crate) place: String,
+}
+
+/// Sends a stream. When it is to be checked, its last chunk is sent only if the hash agrees; otherwise the transfer breaks.
+pub(crate) fn streamed(stream: ByteStream, checked: Option<Checked>) -> Body {
+    let (sender, receiver) = mpsc::channel(AHEAD);
+    tokio::spawn(async move {
+        if let Err(error) = pump(stream, checked, &sender).await {
+            tracing::error!(%error, "a transfer was broken off");
+            let _ = sender.send(Err(io::Error::other(error.to_string()))).await;
+        }
+    });
+    let frames = stream::unfold(receiver, |mut receiver| async {
+        let next: io::Result<Bytes> = receiver.recv().await?;
+        Some((next.map(Frame::data), receiver))
+    });
+    StreamBody::new(frames).boxed_unsync()
+}
+
+async fn pump(
+    mut stream: ByteStream,
+    checked: Option<Checked>,
+    sender: &mpsc::Sender<io::Result<Bytes>>,
+) -> Result<(), ferry_content::Error> {
+    let mut hasher = checked.as_ref().map(|c| Hasher::new(c.blob.digest.algorithm()));
+    let (mut held, mut size) = (None, 0);
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk?;
+        size += chunk.len() as u64;
+        if let Some(hasher) = &mut hasher {
+            hasher.update(&chunk);
+        }
+        if let Some(previous) = held.replace(chunk)
+            && sender.send(Ok(previous)).await.is_err()
+        {
+            return Ok(()); // the client has gone
+        }
+    }
+    if let (Some(c), Some(hasher)) = (checked, hasher) {
+        c.checks.conclude(&c.place, &c.blob, &hasher.finish(), size)?;
+    }
+    if let Some(last) = held {
+        let _ = sender.send(Ok(last)).await;
+    }
+    Ok(())
+}
+
+/// The next bytes of a request, `None` at its end.
+pub(crate) async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Refusal> {
+    loop {
+        let frame = match tokio::time::timeout(STALL, body.frame()).await {
+            Err(_) => return Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "UNKNOWN", "the client stopped sending")),
+            Ok(None) => return Ok(None),
+            Ok(Some(Err(error))) => {
+                return Err(Refusal::new(
+                    StatusCode::BAD_REQUEST,
+                    "UNKNOWN",
+                    format!("the request broke off: {error}"),
+                ));
+            }
+            Ok(Some(Ok(frame))) => frame,
+        };
+        if let Ok(data) = frame.into_data()
+            && !data.is_empty()
+        {
+            return Ok(Some(data));
+        }
+    }
+}
+
+/// All of a small request; `None` when it is larger than `limit` bytes.
+pub(crate) async fn collected(body: &mut Incoming, limit: u64) -> Result<Option<Bytes>, Refusal> {
+    let mut bytes = BytesMut::new();
+    while let Some(data) = next(body).await? {
+        if (bytes.len() + data.len()) as u64 > limit {
+            return Ok(None);
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(Some(bytes.freeze()))
+}

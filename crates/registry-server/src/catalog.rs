@@ -1,0 +1,193 @@
+//! A ready-made read-only [`Backend`]: a list of manifests, and providers of the blobs that they name. Made from bundles.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ferry_content::store::{ManifestRecord, ManifestRef, referrer};
+use ferry_content::{BoxFuture, ByteStream, Provider};
+use ferry_image::{Descriptor, Digest, Manifest, Reference, reference};
+
+use crate::{Backend, Error, Name};
+
+/// Manifests in memory, blobs elsewhere.
+#[derive(Default)]
+pub struct Catalog {
+    sources: Vec<Arc<dyn Provider>>,
+    blobs: HashMap<Digest, (Descriptor, usize)>,
+    manifests: HashMap<Digest, ManifestRecord>,
+    repositories: BTreeMap<String, Repository>,
+    /// The same under `host/path` of the original reference, for clients that take us for a mirror.
+    origins: BTreeMap<String, Repository>,
+}
+
+#[derive(Default)]
+struct Repository {
+    tags: BTreeMap<String, Digest>,
+    manifests: BTreeMap<Digest, Option<(Digest, Descriptor)>>,
+    /// Some image here has no known origin: then the bare path may answer for any host.
+    is_anonymous: bool,
+}
+
+/// A source that was added to a [`Catalog`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceId(usize);
+
+/// One manifest for a [`Catalog`]. Children of an index are entries of their own, without a tag.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Where it is served.
+    pub repository: String,
+    /// The tag it is served under; by digest it is served in any case.
+    pub tag: Option<String>,
+    /// The reference it had where it was pulled: its host and path answer mirror requests (`?ns=`), and its tag too where this entry has
+    /// a tag. A child of an index has its index's origin.
+    pub origin: Option<Reference>,
+    /// The media type that its descriptor states.
+    pub media_type: String,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
+impl Catalog {
+    /// An empty catalog.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a place that has blobs, such as a bundle.
+    pub fn add_source(&mut self, source: Arc<dyn Provider>) -> SourceId {
+        self.sources.push(source);
+        SourceId(self.sources.len() - 1)
+    }
+
+    /// Adds a manifest whose blobs are at `source`. Where two sources have a blob, the one added first serves it.
+    ///
+    /// # Errors
+    /// [`Error::Manifest`]; [`Error::Collision`] when the tag is another image's already.
+    pub fn add(&mut self, source: SourceId, entry: Entry) -> Result<Digest, Error> {
+        let fail = |why| Error::Manifest { repository: entry.repository.clone(), why };
+        if !reference::is_path(&entry.repository) {
+            let why = "it is not a repository path".to_owned();
+            return Err(fail(ferry_image::Error::Reference { text: entry.repository.clone(), why }));
+        }
+        let manifest = Manifest::parse(&entry.bytes, Some(&entry.media_type)).map_err(fail)?;
+        let descriptor = Descriptor::of(manifest.media_type(), &entry.bytes);
+        let digest = descriptor.digest.clone();
+        let subject = referrer(&manifest, &descriptor);
+
+        let repository = self.repositories.entry(entry.repository.clone()).or_default();
+        repository.is_anonymous |= entry.origin.is_none();
+        repository.insert(&entry.repository, entry.tag.as_deref(), &digest, subject.clone())?;
+        if let Some(origin) = &entry.origin {
+            let name = origin.repository();
+            let tag = entry.tag.as_ref().and(origin.tag());
+            self.origins.entry(name.clone()).or_default().insert(&name, tag, &digest, subject)?;
+        }
+        if let Manifest::Image(image) = &manifest {
+            for blob in image.blobs() {
+                self.blobs.entry(blob.digest.clone()).or_insert_with(|| (blob.clone(), source.0));
+            }
+        }
+        // A manifest is a blob too: some clients ask for it as one.
+        self.blobs.entry(digest.clone()).or_insert_with(|| (descriptor.clone(), source.0));
+        let record =
+            ManifestRecord { bytes: entry.bytes, media_type: descriptor.media_type.clone(), digest: digest.clone() };
+        self.manifests.insert(digest.clone(), record);
+        Ok(digest)
+    }
+
+    fn repository(&self, name: &Name) -> Option<&Repository> {
+        let Some(ns) = &name.ns else { return self.repositories.get(&name.repository) };
+        // As Reference normalises hosts, so must we.
+        let host = match ns.as_str() {
+            "index.docker.io" | "registry-1.docker.io" => reference::DOCKER_HUB,
+            other => other,
+        };
+        let original = format!("{host}/{}", name.repository);
+        self.origins
+            .get(&original)
+            .or_else(|| self.repositories.get(&original))
+            // Never another host's image of the same path.
+            .or_else(|| self.repositories.get(&name.repository).filter(|r| r.is_anonymous))
+    }
+}
+
+impl Repository {
+    fn insert(
+        &mut self,
+        name: &str,
+        tag: Option<&str>,
+        digest: &Digest,
+        subject: Option<(Digest, Descriptor)>,
+    ) -> Result<(), Error> {
+        if let Some(tag) = tag {
+            if let Some(first) = self.tags.get(tag).filter(|first| *first != digest) {
+                let name = format!("{name}:{tag}");
+                return Err(Error::Collision { name, first: first.clone(), second: digest.clone() });
+            }
+            self.tags.insert(tag.to_owned(), digest.clone());
+        }
+        self.manifests.insert(digest.clone(), subject);
+        Ok(())
+    }
+}
+
+impl Backend for Catalog {
+    fn repositories(&self) -> Result<Vec<String>, Error> {
+        Ok(self.repositories.keys().cloned().collect())
+    }
+
+    fn tags(&self, name: &Name) -> Result<Option<Vec<String>>, Error> {
+        Ok(self.repository(name).map(|repository| repository.tags.keys().cloned().collect()))
+    }
+
+    fn manifest(&self, name: &Name, reference: &ManifestRef) -> Result<Option<ManifestRecord>, Error> {
+        let Some(repository) = self.repository(name) else { return Ok(None) };
+        let digest = match reference {
+            ManifestRef::Tag(tag) => repository.tags.get(tag),
+            ManifestRef::Digest(digest) => repository.manifests.get_key_value(digest).map(|(digest, _)| digest),
+        };
+        Ok(digest.and_then(|digest| self.manifests.get(digest)).cloned())
+    }
+
+    fn blob(&self, _: &Name, digest: &Digest) -> Result<Option<Descriptor>, Error> {
+        Ok(self.blobs.get(digest).map(|(blob, _)| blob.clone()))
+    }
+
+    fn referrers(&self, name: &Name, digest: &Digest) -> Result<Vec<Descriptor>, Error> {
+        let referrers =
+            self.repository(name).into_iter().flat_map(|repository| repository.manifests.values().flatten());
+        Ok(referrers.filter(|(subject, _)| subject == digest).map(|(_, descriptor)| descriptor.clone()).collect())
+    }
+
+    fn blobs(&self) -> &dyn Provider {
+        self
+    }
+}
+
+impl Provider for Catalog {
+    fn open<'a>(
+        &'a self,
+        blob: &'a Descriptor,
+        range: Range<u64>,
+    ) -> BoxFuture<'a, Result<ByteStream, ferry_content::Error>> {
+        let source = self.blobs.get(&blob.digest).and_then(|(_, source)| self.sources.get(*source));
+        match source {
+            Some(source) => source.open(blob, range),
+            None => {
+                let what = format!("blob {}", blob.digest);
+                Box::pin(async move { Err(ferry_content::Error::NotFound { place: self.place(), what }) })
+            }
+        }
+    }
+
+    fn place(&self) -> String {
+        match self.sources.as_slice() {
+            [one] => one.place(),
+            many => format!("{} bundles", many.len()),
+        }
+    }
+}

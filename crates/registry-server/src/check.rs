@@ -1,0 +1,110 @@
+//! Which blobs were seen to be what their digest says. A bundle's bytes are checked by the first whole read since the start; what is
+//! found damaged is refused from then on.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ferry_content::{ByteStream, Error};
+use ferry_image::{Descriptor, Digest, Hasher};
+use futures_util::StreamExt as _;
+use tokio::sync::watch;
+
+use crate::Backend;
+
+/// How long a request for a part of an unchecked blob waits for the check of the whole, before it is answered all the same. Clients check
+/// what they put together from parts; this only spares them the trouble with all but huge blobs.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The state of every blob that was looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Checks(Mutex<HashMap<Digest, State>>);
+
+#[derive(Debug, Clone)]
+enum State {
+    Good,
+    Damaged,
+    /// A task reads it whole at the moment.
+    Running(watch::Receiver<()>),
+}
+
+impl Checks {
+    fn map(&self) -> MutexGuard<'_, HashMap<Digest, State>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_good(&self, digest: &Digest) -> bool {
+        matches!(self.map().get(digest), Some(State::Good))
+    }
+
+    pub(crate) fn is_damaged(&self, digest: &Digest) -> bool {
+        matches!(self.map().get(digest), Some(State::Damaged))
+    }
+
+    /// The blob was written anew.
+    pub(crate) fn forget(&self, digest: &Digest) {
+        self.map().remove(digest);
+    }
+
+    /// Notes what a whole read found.
+    pub(crate) fn conclude(&self, place: &str, blob: &Descriptor, found: &Digest, size: u64) -> Result<(), Error> {
+        let error = if size != blob.size {
+            let (place, digest) = (place.to_owned(), blob.digest.clone());
+            Error::SizeMismatch { place, digest, expected: blob.size, found: size }
+        } else if *found != blob.digest {
+            Error::DigestMismatch { place: place.to_owned(), expected: blob.digest.clone(), found: found.clone() }
+        } else {
+            self.map().insert(blob.digest.clone(), State::Good);
+            return Ok(());
+        };
+        tracing::error!(%error, "a damaged blob is refused from now on");
+        self.map().insert(blob.digest.clone(), State::Damaged);
+        Err(error)
+    }
+
+    /// Reads the blob whole, once for however many ask, and waits a while for the outcome.
+    pub(crate) async fn settle(self: &Arc<Self>, backend: &Arc<dyn Backend>, blob: &Descriptor) {
+        let mut outcome = {
+            let mut map = self.map();
+            match map.get(&blob.digest) {
+                Some(State::Running(outcome)) => outcome.clone(),
+                Some(_) => return,
+                None => {
+                    let (done, outcome) = watch::channel(());
+                    map.insert(blob.digest.clone(), State::Running(outcome.clone()));
+                    tokio::spawn(check(Arc::clone(self), Arc::clone(backend), blob.clone(), done));
+                    outcome
+                }
+            }
+        };
+        // The sender is dropped at the end, which ends this wait too.
+        let _ = tokio::time::timeout(PATIENCE, outcome.changed()).await;
+    }
+}
+
+async fn check(checks: Arc<Checks>, backend: Arc<dyn Backend>, blob: Descriptor, _done: watch::Sender<()>) {
+    let place = backend.blobs().place();
+    let hashed = match backend.blobs().open(&blob, 0..blob.size).await {
+        Ok(stream) => hash(stream, &blob).await,
+        Err(error) => Err(error),
+    };
+    match hashed {
+        Ok((found, size)) => drop(checks.conclude(&place, &blob, &found, size)),
+        Err(error) => {
+            // Not the blob's fault, perhaps: the next request tries again.
+            tracing::warn!(%error, digest = %blob.digest, "cannot check a blob");
+            checks.forget(&blob.digest);
+        }
+    }
+}
+
+async fn hash(mut stream: ByteStream, blob: &Descriptor) -> Result<(Digest, u64), Error> {
+    let (mut hasher, mut size) = (Hasher::new(blob.digest.algorithm()), 0);
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk?;
+        hasher.update(&chunk);
+        size += chunk.len() as u64;
+        tokio::task::yield_now().await;
+    }
+    Ok((hasher.finish(), size))
+}

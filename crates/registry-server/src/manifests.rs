@@ -1,0 +1,132 @@
+//! Manifests: GET, HEAD, PUT, DELETE.
+
+use ferry_content::Error as Content;
+use ferry_content::store::{self, ManifestRef};
+use ferry_image::manifest::MAX_MANIFEST;
+use ferry_image::{Digest, Manifest};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use http::{Response, StatusCode};
+
+use crate::body::{self, Body, Incoming};
+use crate::refusal::Refusal;
+use crate::registry::Asked;
+use crate::{Error, Registry};
+
+pub(crate) const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+
+pub(crate) async fn serve(
+    registry: &Registry,
+    asked: &Asked,
+    repository: String,
+    reference: ManifestRef,
+) -> Result<Response<Body>, Refusal> {
+    let name = asked.name(repository.clone());
+    let wanted = reference.clone();
+    let found = match registry.ask(move |backend| backend.manifest(&name, &wanted)).await {
+        Err(Error::Store(store::Error::Content(error @ Content::DigestMismatch { .. }))) => {
+            // As if it were not there: a client may then push it again, or ask another mirror.
+            tracing::error!(%error, "a damaged manifest is not served");
+            None
+        }
+        found => found?,
+    };
+    let record = found.ok_or_else(|| {
+        let what = format!("`{repository}` has no manifest `{reference}`");
+        Refusal::not_found("MANIFEST_UNKNOWN", what)
+    })?;
+    let mut response = Response::new(body::empty());
+    let headers = response.headers_mut();
+    set(headers, CONTENT_TYPE, &record.media_type);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(record.bytes.len()));
+    set(headers, DOCKER_CONTENT_DIGEST, &record.digest.to_string());
+    set(headers, ETAG, &format!("\"{}\"", record.digest));
+    if !asked.is_head() {
+        *response.body_mut() = body::full(record.bytes);
+    }
+    Ok(response)
+}
+
+pub(crate) async fn put(
+    registry: &Registry,
+    asked: &Asked,
+    repository: String,
+    reference: ManifestRef,
+    mut body: Incoming,
+) -> Result<Response<Body>, Refusal> {
+    registry.writable()?;
+    let too_large = || {
+        let message = format!("a manifest has at most {MAX_MANIFEST} bytes");
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID", message)
+    };
+    let announced: Option<u64> = asked.header(CONTENT_LENGTH.as_str()).and_then(|length| length.parse().ok());
+    if announced.is_some_and(|length| length > MAX_MANIFEST) {
+        return Err(too_large());
+    }
+    let bytes = body::collected(&mut body, MAX_MANIFEST).await?.ok_or_else(too_large)?;
+    let media_type = asked.header(CONTENT_TYPE.as_str()).unwrap_or_default().to_owned();
+    let subject = subject(&bytes);
+
+    let name = repository.clone();
+    let digest = registry
+        .change(move |store| match &reference {
+            ManifestRef::Tag(tag) => store.put_manifest(&name, Some(tag), &media_type, &bytes),
+            ManifestRef::Digest(digest) => {
+                store.put_manifest_as(&name, digest, &media_type, &bytes).map(|()| digest.clone())
+            }
+        })
+        .await?;
+    let mut response = created(&format!("/v2/{repository}/manifests/{digest}"), &digest);
+    if let Some(subject) = subject {
+        set(response.headers_mut(), OCI_SUBJECT, &subject.to_string());
+    }
+    Ok(response)
+}
+
+pub(crate) async fn delete(
+    registry: &Registry,
+    repository: String,
+    reference: ManifestRef,
+) -> Result<Response<Body>, Refusal> {
+    registry.writable()?;
+    if !registry.settings.deletes {
+        return Err(Refusal::unsupported("this registry was started without deletion", "GET, HEAD, PUT"));
+    }
+    let what = format!("`{repository}` has no manifest `{reference}`");
+    if !registry.change(move |store| store.delete_manifest(&repository, &reference)).await? {
+        return Err(Refusal::not_found("MANIFEST_UNKNOWN", what));
+    }
+    Ok(empty(StatusCode::ACCEPTED))
+}
+
+fn subject(bytes: &[u8]) -> Option<Digest> {
+    let subject = match Manifest::parse(bytes, None).ok()? {
+        Manifest::Image(image) => image.subject,
+        Manifest::Index(index) => index.subject,
+    };
+    subject.map(|subject| subject.digest)
+}
+
+/// An answer without a body.
+pub(crate) fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(body::empty());
+    *response.status_mut() = status;
+    if status != StatusCode::NO_CONTENT {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(0));
+    }
+    response
+}
+
+/// 201, with where it is now.
+pub(crate) fn created(location: &str, digest: &Digest) -> Response<Body> {
+    let mut response = empty(StatusCode::CREATED);
+    set(response.headers_mut(), LOCATION, location);
+    set(response.headers_mut(), DOCKER_CONTENT_DIGEST, &digest.to_string());
+    response
+}
+
+pub(crate) fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}

@@ -1,0 +1,90 @@
+//! `Range` of downloads (RFC 9110, section 14) and `Content-Range` of chunks (distribution-spec, "Pushing a blob in chunks"). Pure.
+
+use std::ops::Range;
+
+/// What a `Range` header asks of a blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// No range, or one that may be ignored: several, or other units.
+    Whole,
+    /// One range.
+    Part(Range<u64>),
+    /// A range outside the blob.
+    Unsatisfiable,
+}
+
+/// Reads a `Range` header for a blob of `size` bytes.
+pub(crate) fn wanted(header: Option<&str>, size: u64) -> Wanted {
+    let Some(spec) = header.and_then(|h| h.trim().strip_prefix("bytes=")) else { return Wanted::Whole };
+    let Some((first, last)) = spec.trim().split_once('-') else { return Wanted::Whole };
+    let range = match (number(first), number(last), first.is_empty(), last.is_empty()) {
+        (Some(first), Some(last), ..) if first > last => return Wanted::Whole,
+        (Some(first), Some(last), ..) => first..last.saturating_add(1).min(size),
+        (Some(first), None, _, true) => first..size,
+        (None, Some(suffix), true, _) => size.saturating_sub(suffix)..size,
+        _ => return Wanted::Whole,
+    };
+    if range.start < range.end { Wanted::Part(range) } else { Wanted::Unsatisfiable }
+}
+
+/// Reads the `Content-Range` of a chunk: `0-1023`, and the form of RFC 9110 `bytes 0-1023/4096`. Both ends are included; the result's end
+/// is not. `None` when it is neither.
+pub(crate) fn chunk(header: &str) -> Option<Range<u64>> {
+    let text = header.trim();
+    let text = text.strip_prefix("bytes").map_or(text, |rest| rest.trim_start_matches([' ', '=']));
+    let text = text.split('/').next().unwrap_or(text);
+    let (first, last) = text.split_once('-')?;
+    let range = number(first)?..number(last)?.checked_add(1)?;
+    (range.start < range.end).then_some(range)
+}
+
+fn number(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.parse().unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_downloads() {
+        for (header, expected) in [
+            ("bytes=0-0", Wanted::Part(0..1)),
+            ("bytes=5-", Wanted::Part(5..10)),
+            ("bytes=5-99", Wanted::Part(5..10)),
+            ("bytes=-3", Wanted::Part(7..10)),
+            ("bytes=-99", Wanted::Part(0..10)),
+            ("bytes=0-99999999999999999999999", Wanted::Part(0..10)),
+            ("bytes=10-", Wanted::Unsatisfiable),
+            ("bytes=10-12", Wanted::Unsatisfiable),
+            ("bytes=-0", Wanted::Unsatisfiable),
+            ("bytes=3-2", Wanted::Whole),
+            ("bytes=0-1,3-4", Wanted::Whole),
+            ("bytes=-", Wanted::Whole),
+            ("bytes=a-b", Wanted::Whole),
+            ("bytes=+1-2", Wanted::Whole),
+            ("lines=0-1", Wanted::Whole),
+        ] {
+            assert_eq!(wanted(Some(header), 10), expected, "{header}");
+        }
+        assert_eq!(wanted(None, 10), Wanted::Whole);
+        assert_eq!(wanted(Some("bytes=0-"), 0), Wanted::Unsatisfiable);
+    }
+
+    #[test]
+    fn ranges_of_chunks() {
+        for (header, expected) in [
+            ("0-1023", Some(0..1024)),
+            ("bytes 5-9/10", Some(5..10)),
+            ("bytes=5-9", Some(5..10)),
+            ("9-5", None),
+            ("x", None),
+            ("-5", None),
+            ("5-", None),
+            ("0-18446744073709551615", None),
+        ] {
+            assert_eq!(chunk(header), expected, "{header}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! One request in, one answer out: access, route, endpoint, access log.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use ferry_content::store::{self, Store};
+use ferry_image::reference;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+
+use crate::access::Access;
+use crate::check::Checks;
+use crate::query::Query;
+use crate::refusal::Refusal;
+use crate::route::{Route, route};
+use crate::{Backend, Error, Name, blobs, lists, manifests, uploads};
+
+pub use crate::body::Body;
+
+/// What the operator decides.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Who may in.
+    pub access: Access,
+    /// Whether manifests and tags may be deleted.
+    pub deletes: bool,
+}
+
+/// A registry over a backend. Cloning it is cheap.
+#[derive(Clone)]
+pub struct Registry {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) checks: Arc<Checks>,
+    pub(crate) settings: Arc<Settings>,
+}
+
+/// Who is at the other end; [`crate::Server`] puts it into a request's extensions, for the log.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+/// What is left of a request when its body and path are taken off.
+pub(crate) struct Asked {
+    pub(crate) method: Method,
+    pub(crate) headers: HeaderMap,
+    pub(crate) query: Query,
+}
+
+impl Asked {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    pub(crate) fn is_head(&self) -> bool {
+        self.method == Method::HEAD
+    }
+
+    /// The repository, with the host that the client means when it takes us for a mirror.
+    pub(crate) fn name(&self, repository: String) -> Name {
+        let own = self.header(HOST.as_str());
+        let ns = self.query.value("ns").filter(|ns| reference::is_host(ns) && Some(*ns) != own);
+        Name { repository, ns: ns.map(ToOwned::to_owned) }
+    }
+}
+
+impl Registry {
+    /// A registry over `backend`.
+    #[must_use]
+    pub fn new(backend: Arc<dyn Backend>, settings: Settings) -> Self {
+        Self { backend, checks: Arc::default(), settings: Arc::new(settings) }
+    }
+
+    /// Answers a request. What goes wrong becomes an error answer.
+    pub async fn answer<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let start = Instant::now();
+        let (parts, body) = request.into_parts();
+        let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.to_string());
+        let (path, method) = (parts.uri.path().to_owned(), parts.method.clone());
+        let asked = Asked { method: parts.method, headers: parts.headers, query: Query::parse(parts.uri.query()) };
+        let body = body.map_err(Into::into).boxed_unsync();
+
+        let mut response = match self.dispatch(&path, asked, body).await {
+            Ok(response) => response,
+            Err(refusal) => refusal.into_response(),
+        };
+        if method == Method::HEAD {
+            *response.body_mut() = crate::body::empty();
+        }
+        let version = HeaderValue::from_static("registry/2.0");
+        response.headers_mut().insert("docker-distribution-api-version", version);
+        tracing::info!(
+            target: "ferry_registry_server::access",
+            peer = peer.as_deref().unwrap_or("-"),
+            %method,
+            path,
+            status = response.status().as_u16(),
+            bytes = response.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).unwrap_or("-"),
+            ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+        );
+        response
+    }
+
+    async fn dispatch(&self, path: &str, asked: Asked, body: crate::body::Incoming) -> Result<Response<Body>, Refusal> {
+        let is_change = !matches!(asked.method, Method::GET | Method::HEAD);
+        // Slow password hashes must not hold the other connections up.
+        let (settings, authorization) =
+            (Arc::clone(&self.settings), asked.header(AUTHORIZATION.as_str()).map(str::to_owned));
+        let allowed = match &settings.access {
+            Access::Open => true,
+            _ => {
+                let check = move || settings.access.allows(authorization.as_deref(), is_change);
+                tokio::task::spawn_blocking(check).await.unwrap_or(false)
+            }
+        };
+        if !allowed {
+            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "a user name and password are needed")
+                .with(WWW_AUTHENTICATE, r#"Basic realm="ferry", charset="UTF-8""#));
+        }
+        match route(&asked.method, path)? {
+            Route::Ping => Ok(lists::ping()),
+            Route::Catalog => lists::catalog(self, &asked).await,
+            Route::Tags { repository } => lists::tags(self, &asked, repository).await,
+            Route::Referrers { repository, digest } => lists::referrers(self, &asked, repository, digest).await,
+            Route::Manifest { repository, reference } => match asked.method {
+                Method::PUT => manifests::put(self, &asked, repository, reference, body).await,
+                Method::DELETE => manifests::delete(self, repository, reference).await,
+                _ => manifests::serve(self, &asked, repository, reference).await,
+            },
+            Route::Blob { repository, digest } => match asked.method {
+                Method::DELETE => Err(Refusal::unsupported("blobs are not deleted one by one", "GET, HEAD")),
+                _ => blobs::serve(self, &asked, repository, digest).await,
+            },
+            Route::Uploads { repository } => uploads::begin(self, &asked, repository, body).await,
+            Route::Upload { repository, id } => match asked.method {
+                Method::PATCH => uploads::patch(self, &asked, repository, id, body).await,
+                Method::PUT => uploads::finish(self, &asked, repository, id, body).await,
+                Method::DELETE => uploads::cancel(self, repository, id).await,
+                _ => uploads::status(self, repository, id).await,
+            },
+        }
+    }
+
+    /// Asks the backend, away from the threads that move bytes.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&dyn Backend) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let backend = Arc::clone(&self.backend);
+        blocking(move || question(&*backend)).await?
+    }
+
+    /// The store, for changes.
+    pub(crate) fn writable(&self) -> Result<&Store, Refusal> {
+        self.backend
+            .store()
+            .ok_or_else(|| Refusal::unsupported("this registry serves bundles and takes no pushes", "GET, HEAD"))
+    }
+
+    /// Changes the store, away from the threads that move bytes.
+    pub(crate) async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Store) -> Result<T, store::Error> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let store = self.writable()?.clone();
+        Ok(blocking(move || change(&store)).await??)
+    }
+}
+
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|join| ferry_content::Error::io("serve", "request", std::io::Error::other(join)).into())
+}
