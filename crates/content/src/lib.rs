@@ -7,13 +7,14 @@
 //!
 //! Not here: what a manifest means (`ferry-image`), the bundle file (`ferry-archive`), HTTP (`ferry-registry-client`).
 //!
-//! Reading order: [`failure`], [`error`], [`provider`], [`ingester`], [`copy`], then the places: [`memory`], [`files`], [`store`].
+//! Reading order: [`failure`], [`error`], [`provider`], [`ingester`], [`copy`], then the places: [`memory`], [`files`], [`local`], [`store`].
 
 pub mod copy;
 pub mod error;
 pub mod failure;
 pub mod files;
 pub mod ingester;
+pub mod local;
 pub mod memory;
 pub mod problems;
 pub mod provider;
