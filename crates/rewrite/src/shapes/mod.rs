@@ -1,0 +1,218 @@
+//! Walks one document and collects what looks like an image. Each shape has a file; this one only decides who is asked.
+
+mod kustomize;
+mod split;
+mod strings;
+pub(crate) mod variable;
+
+use std::fmt::Write as _;
+
+use crate::finding::{Confidence, Finding, Inner, Part, Role, Shape};
+use crate::tree::{Document, Kind, NodeId, Style};
+use crate::words::{self, Level};
+
+/// One step of a path.
+#[derive(Debug, Clone, Copy)]
+enum Step<'a> {
+    Key(&'a str),
+    Index(usize),
+}
+
+/// What stands above a node.
+#[derive(Debug, Clone, Copy)]
+struct Scope<'a> {
+    /// The nearest key.
+    key: &'a str,
+    /// Directly in a sequence under that key.
+    item: bool,
+    /// Somewhere below `images:`, in scalars and nested keys that only group.
+    images: bool,
+}
+
+/// How deep strings that hold YAML or JSON are followed into each other.
+const MAX_STRINGS: usize = 3;
+
+pub(crate) struct Walk<'a> {
+    doc: &'a Document,
+    /// An index into the parsed documents.
+    document: usize,
+    path: Vec<Step<'a>>,
+    prefix: String,
+    /// Scalars that a split reference has used up.
+    taken: Vec<bool>,
+    globals: split::Globals,
+    /// How many strings this document stands inside.
+    inside: usize,
+    out: Vec<Finding>,
+}
+
+/// All findings of one document. `several`: the text has more than one, which shows in the paths.
+pub(crate) fn walk(doc: &Document, document: usize, several: bool, inside: usize) -> Vec<Finding> {
+    let mut walk = Walk {
+        doc,
+        document,
+        path: Vec::new(),
+        prefix: if several { format!("#{}$", doc.index) } else { "$".to_owned() },
+        taken: vec![false; doc.nodes.len()],
+        globals: split::Globals::of(doc),
+        inside,
+        out: Vec::new(),
+    };
+    walk.node(doc.root, Scope { key: "", item: false, images: false });
+    walk.out
+}
+
+impl<'a> Walk<'a> {
+    fn node(&mut self, id: NodeId, scope: Scope<'a>) {
+        match self.doc.nodes[id].kind {
+            Kind::Mapping { .. } => self.mapping(id, scope),
+            Kind::Sequence { .. } => self.sequence(id, scope),
+            // an alias to a collection is looked at where its anchor stands
+            Kind::Scalar { .. } | Kind::Alias { .. } => {}
+        }
+    }
+
+    fn mapping(&mut self, id: NodeId, scope: Scope<'a>) {
+        let doc = self.doc;
+        if doc.entry(id, "kind").and_then(|k| doc.scalar(k)) == Some("CustomResourceDefinition") {
+            return;
+        }
+        if !self.kustomize(id, scope) {
+            self.splits(id, scope);
+            self.environment(id);
+        }
+        for &(key, value) in doc.entries(id) {
+            let Some(name) = doc.scalar(key) else { continue };
+            // a knative `_example` is guarded by a checksum; a schema speaks of images without naming any
+            if name == "_example" || name == "openAPIV3Schema" {
+                continue;
+            }
+            self.path.push(Step::Key(name));
+            if doc.scalar(value).is_some() {
+                if !std::mem::replace(&mut self.taken[value], true) {
+                    let level = match words::level(name) {
+                        Level::None if scope.images => Level::Some,
+                        level => level,
+                    };
+                    let shape = if level == Level::None { Shape::Value } else { Shape::Whole };
+                    self.string(value, level, shape);
+                }
+            } else {
+                let images = words::holds_images(name) || (scope.images && matches!(name, "tags"));
+                self.node(value, Scope { key: name, item: false, images });
+            }
+            self.path.pop();
+        }
+    }
+
+    fn sequence(&mut self, id: NodeId, scope: Scope<'a>) {
+        let doc = self.doc;
+        let Kind::Sequence { items, .. } = &doc.nodes[id].kind else { return };
+        let arguments = matches!(scope.key, "args" | "command" | "entrypoint" | "cmd" | "extraArgs");
+        let mut flag: Option<&str> = None;
+        for (i, &item) in items.iter().enumerate() {
+            self.path.push(Step::Index(i));
+            if let Some(text) = doc.scalar(item) {
+                if !self.assignment(item, text) {
+                    match flag {
+                        Some(flag) => self.argument(item, words::level(flag.trim_start_matches('-'))),
+                        None if arguments => self.argument(item, Level::None),
+                        None => {
+                            let level = if scope.images { Level::Some } else { Level::None };
+                            self.string(item, level, Shape::List);
+                        }
+                    }
+                }
+                flag = words::is_flag(text).then_some(text);
+            } else {
+                flag = None;
+                self.node(item, Scope { item: true, ..scope });
+            }
+            self.path.pop();
+        }
+    }
+
+    /// `- name: FOO_IMAGE` with `value:` beside it.
+    fn environment(&mut self, id: NodeId) {
+        let (Some(name), Some(value)) = (self.doc.entry(id, "name"), self.doc.entry(id, "value")) else { return };
+        let Some(name) = self.doc.scalar(name) else { return };
+        if self.doc.scalar(value).is_none() {
+            return;
+        }
+        self.taken[value] = true;
+        self.path.push(Step::Key("value"));
+        self.string(value, words::level(name).min(Level::Strong), Shape::Env);
+        self.path.pop();
+    }
+
+    /// The path of the current place.
+    fn here(&self) -> String {
+        let mut text = self.prefix.clone();
+        let mut above = "";
+        for step in &self.path {
+            match step {
+                Step::Index(i) => {
+                    let _ = write!(text, "[{i}]");
+                }
+                Step::Key(key) => {
+                    push_key(&mut text, key, above == "annotations");
+                    above = key;
+                }
+            }
+        }
+        text
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        let mut text = self.here();
+        let annotations = matches!(self.path.last(), Some(Step::Key("annotations")));
+        push_key(&mut text, key, annotations);
+        text
+    }
+
+    /// A piece that is a whole scalar, used at `site`.
+    fn part(&self, role: Role, site: NodeId, path: String) -> Part {
+        let node = self.doc.resolve(site);
+        let (current, style) = match &self.doc.nodes[node].kind {
+            Kind::Scalar { value, style, .. } => (value.clone(), *style),
+            _ => (String::new(), Style::Plain),
+        };
+        let inner = if style == Style::Block { Inner::Literal } else { Inner::Token(style) };
+        Part { role, node, site, path, range: None, inner, current }
+    }
+
+    fn line(&self, site: NodeId) -> usize {
+        self.doc.nodes[self.doc.resolve(site)].line
+    }
+
+    fn report(&mut self, finding: Finding) {
+        self.out.push(finding);
+    }
+
+    /// An image that this text alone cannot tell.
+    fn unresolvable(&mut self, site: NodeId, path: String, value: &str, shape: Shape, reason: String) {
+        let (line, document) = (self.line(site), self.document);
+        self.report(Finding {
+            line,
+            path,
+            value: value.to_owned(),
+            reference: None,
+            shape,
+            confidence: Confidence::Unresolvable,
+            reason: Some(reason),
+            parts: Vec::new(),
+            document,
+        });
+    }
+}
+
+/// Appends a key as paths write it: `.key`, or `['key']` where it has other characters or stands below `annotations`.
+pub(crate) fn push_key(text: &mut String, key: &str, brackets: bool) {
+    let simple = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+    if simple && !brackets {
+        text.push('.');
+        text.push_str(key);
+    } else {
+        let _ = write!(text, "['{}']", key.replace('\\', "\\\\").replace('\'', "\\'"));
+    }
+}

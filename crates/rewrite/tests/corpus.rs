@@ -1,0 +1,83 @@
+//! Real files with hand-made truth, when that folder is at hand: recall, extras, traps.
+
+use std::path::{Path, PathBuf};
+
+use ferry_rewrite::{Confidence, Finding, find, find_list, is_list};
+use serde_json::Value;
+
+fn corpus() -> Option<PathBuf> {
+    let shared = std::env::var_os("FERRY_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
+    let corpus = shared.join("yaml-corpus");
+    if corpus.join("truth").is_dir() {
+        return Some(corpus);
+    }
+    eprintln!("skipped: {} is not there", corpus.display());
+    None
+}
+
+fn json(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|_| "[]".to_owned());
+    serde_json::from_str(&text).expect("truth")
+}
+
+#[test]
+fn every_image_is_found_and_no_trap_is_certain() {
+    let Some(corpus) = corpus() else { return };
+    let mut names: Vec<String> = std::fs::read_dir(&corpus)
+        .expect("corpus")
+        .map(|e| e.expect("entry").file_name().into_string().expect("name"))
+        .filter(|n| n.contains(".y") || n.ends_with(".txt"))
+        .collect();
+    names.sort();
+    let mut wrong = Vec::new();
+    println!("{:<45} {:>5} {:>5} {:>6} {:>5}", "file", "truth", "found", "missed", "extra");
+    for name in names {
+        let text = std::fs::read_to_string(corpus.join(&name)).expect("text");
+        let truth = json(&corpus.join("truth").join(format!("{name}.json")));
+        let traps = json(&corpus.join("truth").join(format!("{name}.traps.json")));
+        let found = if is_list(&name) { find_list(&text) } else { find(&text) };
+        for refused in &found.refused {
+            wrong.push(format!("{name}:{}: refused: {}", refused.line, refused.reason));
+        }
+        let required: Vec<&Value> =
+            truth.iter().filter(|t| !t["resolved"].is_null() && t["optional"] != Value::Bool(true)).collect();
+        let fits = |t: &Value, f: &Finding| {
+            f.path == t["path"].as_str().expect("path")
+                && f.reference.as_ref().map(ToString::to_string).as_deref() == t["resolved"].as_str()
+        };
+        let mut missed = 0;
+        for t in &required {
+            match found.findings.iter().find(|f| fits(t, f)) {
+                None => {
+                    missed += 1;
+                    wrong.push(format!("{name}: missed {} {}", t["path"], t["resolved"]));
+                }
+                Some(f) if t["line"].as_u64() != Some(f.line as u64) => {
+                    wrong.push(format!("{name}: {} at line {}, truth {}", f.path, f.line, t["line"]));
+                }
+                Some(_) => {}
+            }
+        }
+        let extra: Vec<&Finding> = found
+            .findings
+            .iter()
+            .filter(|f| f.confidence != Confidence::Unresolvable)
+            .filter(|f| !truth.iter().any(|t| f.path == t["path"].as_str().expect("path")))
+            .collect();
+        for f in &extra {
+            println!("  extra {}:{} {} {:?} {:?}", name, f.line, f.path, f.value, f.confidence);
+            if f.confidence == Confidence::Certain {
+                wrong.push(format!("{name}:{}: certain, but not in the truth: {} {}", f.line, f.path, f.value));
+            }
+        }
+        for trap in &traps {
+            let path = trap["path"].as_str().expect("path");
+            if found.findings.iter().any(|f| f.path == path && f.confidence != Confidence::Unresolvable) {
+                wrong.push(format!("{name}: trap {path}"));
+            }
+        }
+        println!("{name:<45} {:>5} {:>5} {missed:>6} {:>5}", required.len(), required.len() - missed, extra.len());
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
