@@ -8,7 +8,12 @@
 //! `splice`, [`mod@rewrite`], [`set`].
 
 pub mod finding;
+mod insert;
 pub mod list;
+mod pieces;
+mod plan;
+pub mod rewrite;
+pub mod set;
 mod shapes;
 mod splice;
 mod tree;
@@ -16,6 +21,8 @@ mod words;
 
 pub use finding::{Confidence, Finding, Found, Refused, Shape};
 pub use list::{find_list, is_list};
+pub use rewrite::{Change, Checked, Note, Rewritten, check, rewrite};
+pub use set::{Unmet, Why};
 
 /// Finds the references of YAML or JSON, in every document of the stream. A document that does not parse is refused and
 /// the others are looked at.

@@ -126,11 +126,6 @@ pub(crate) fn is_null(value: &str) -> bool {
     matches!(value, "" | "~" | "null" | "Null" | "NULL")
 }
 
-/// A line break is LF here; a CR stays with its line.
-pub(crate) fn line_of(text: &str, at: usize) -> usize {
-    text.as_bytes()[..at.min(text.len())].iter().filter(|b| **b == b'\n').count() + 1
-}
-
 /// Takes `text` apart.
 pub(crate) fn parse(text: &str) -> Stream {
     let mut stream = Stream::default();

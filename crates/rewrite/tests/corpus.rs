@@ -1,4 +1,5 @@
 //! Real files with hand-made truth, when that folder is at hand: recall, extras, traps.
+#![allow(clippy::expect_used, clippy::print_stderr)]
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
 //! `images:` of a kustomization. `name` is the key that is matched, and is never touched.
 
 use super::{Scope, Walk};
-use crate::finding::{Confidence, Finding, Role, Shape};
+use crate::finding::{Confidence, Finding, Part, Role, Shape};
 use crate::tree::NodeId;
 use crate::words;
 
@@ -30,7 +30,9 @@ impl<'a> Walk<'a> {
                 site
             }
             None => {
-                parts.push(self.part(Role::NewName, name, self.path_of("newName")));
+                // the entry itself, where the key would be added
+                let part = self.part(Role::NewName, name, self.path_of("newName"));
+                parts.push(Part { node: id, ..part });
                 name
             }
         };
