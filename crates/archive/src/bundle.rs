@@ -1,84 +1,212 @@
-//! stub
-use crate::{Error, Head, KeyId, Trust, Verified};
-use bytes::Bytes;
-use ferry_content::{BoxFuture, ByteStream, Provider};
-use ferry_image::{Descriptor, Digest, Reference};
+//! A bundle being read: signature first, then the structure, byte for byte, then blobs by position.
+//!
+//! Opening reads everything but the content of blobs and carried files; that is hashed while it is read
+//! ([`Bundle::read_small`], the copy loop) or by [`Bundle::verify`](crate::Bundle::verify).
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Write;
 use std::ops::Range;
-use std::path::Path;
-/// A bundle, opened: signature and structure hold.
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ferry_content::files::{CHUNK, read_range, stream_range};
+use ferry_content::{BoxFuture, ByteStream, Error as ContentError, Provider};
+use ferry_image::{Descriptor, Digest, Hasher, Reference, manifest::MAX_MANIFEST};
+
+use crate::strict::{self, Opened};
+use crate::{Damage, Error, Head, KeyId, Trust, oci};
+
+/// The largest carried file that [`Bundle::file`] reads into memory, in bytes.
+pub const MAX_FILE: u64 = 64 << 20;
+
+/// A bundle whose signature and structure hold.
 #[derive(Debug)]
 pub struct Bundle {
-    head: Head,
+    pub(crate) file: Arc<File>,
+    pub(crate) path: PathBuf,
+    pub(crate) opened: Opened,
+    /// Kept for reading the structure again.
+    pub(crate) trust: Trust,
+    /// Where each blob stands among the members.
+    blobs: HashMap<Digest, usize>,
+    /// Blobs that the head says more of than their digest.
+    described: HashMap<Digest, Descriptor>,
 }
-fn later() -> Error {
-    Error::Contents { why: "not yet".to_owned() }
+
+/// A member's content and its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub(crate) name: String,
+    pub(crate) digest: Digest,
+    /// Where its content starts, from the start of the file.
+    pub(crate) offset: u64,
+    pub(crate) size: u64,
 }
+
 impl Bundle {
-    /// Opens a bundle.
+    /// Opens the bundle at `path`: its signature by `trust`, then its structure. Blocking, and fast: no blob is read.
+    ///
     /// # Errors
-    /// Whatever does not hold.
-    pub fn open(_path: &Path, _trust: &Trust) -> Result<Self, Error> {
-        Err(later())
+    /// [`Error::Io`], or what does not hold, of [`Kind::Untrusted`](ferry_content::Kind::Untrusted).
+    pub fn open(path: &Path, trust: &Trust) -> Result<Self, Error> {
+        let file = File::open(path).map_err(|e| Error::io("read", path, e))?;
+        let opened = strict::open(&file, path, trust)?;
+        let first = opened.members.len() - opened.head.blobs.len();
+        let blobs = opened.members.iter().enumerate().skip(first).map(|(i, m)| (m.digest.clone(), i)).collect();
+        let mut described = HashMap::new();
+        for image in &opened.head.images {
+            let manifests = image.platforms.iter().map(|p| &p.manifest);
+            for descriptor in [&image.root].into_iter().chain(manifests).chain(&image.referrers) {
+                described.entry(descriptor.digest.clone()).or_insert_with(|| descriptor.clone());
+            }
+        }
+        Ok(Self { file: Arc::new(file), path: path.to_owned(), opened, trust: trust.clone(), blobs, described })
     }
-    /// The head.
+
+    /// What it says of itself.
     #[must_use]
     pub fn head(&self) -> &Head {
-        &self.head
+        &self.opened.head
     }
-    /// The trusted key that signed it.
+
+    /// The trusted key that signed it; `None` only under [`Trust::allow_unsigned`].
     #[must_use]
     pub fn signer(&self) -> Option<KeyId> {
-        None
+        self.opened.signer
     }
-    /// Size in bytes.
+
+    /// The size of the file in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
-        0
+        self.opened.size
     }
-    /// The digest of its `SHA256SUMS`: it names the content.
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The digest of its `SHA256SUMS`: two bundles with the same have the same content.
     #[must_use]
     pub fn sums_digest(&self) -> &Digest {
-        &self.head.blobs[0].digest
+        &self.opened.sums_digest
     }
-    /// Descriptor of a blob that is carried.
+
+    /// The descriptor of a blob that is carried. For configs and layers the media type is `application/octet-stream`: only
+    /// their manifest knows it.
     #[must_use]
-    pub fn blob(&self, _digest: &Digest) -> Option<Descriptor> {
-        None
+    pub fn blob(&self, digest: &Digest) -> Option<Descriptor> {
+        let member = self.member(digest)?;
+        let plain = || Descriptor::new("application/octet-stream", digest.clone(), member.size);
+        Some(self.described.get(digest).cloned().unwrap_or_else(plain))
     }
-    /// Reads a small blob whole, and checks it.
+
+    /// Reads a small blob whole and checks it. Blocking.
+    ///
     /// # Errors
-    /// I/O, digest.
-    pub fn read_small(&self, _digest: &Digest, _limit: u64) -> Result<Bytes, Error> {
-        Err(later())
+    /// [`Error::NotFound`]; [`Error::TooLarge`] above `limit` bytes; [`Error::Damaged`]; [`Error::Io`].
+    pub fn read_small(&self, digest: &Digest, limit: u64) -> Result<Bytes, Error> {
+        let member = self.member(digest).ok_or_else(|| self.not_found(format!("blob {digest}")))?;
+        self.read_member(member, limit)
     }
-    /// Reads a carried file (`yaml/…`, `files/…`, `bin/ferry`) whole, and checks it.
+
+    /// Reads a carried file (`yaml/…`, `files/…`, `bin/ferry`) of at most [`MAX_FILE`] bytes whole and checks it. Blocking.
+    ///
     /// # Errors
-    /// I/O, digest.
-    pub fn file(&self, _name: &str) -> Result<Bytes, Error> {
-        Err(later())
+    /// [`Error::NotFound`]; [`Error::TooLarge`]; [`Error::Damaged`]; [`Error::Io`].
+    pub fn file(&self, name: &str) -> Result<Bytes, Error> {
+        self.read_member(self.file_member(name)?, MAX_FILE)
     }
-    /// Images that `docker load` will not find.
+
+    /// Copies a carried file of any size to `out` and checks it on the way: what `out` got is good only if this succeeds. Blocking.
+    ///
     /// # Errors
-    /// I/O, digest.
+    /// [`Error::NotFound`]; [`Error::Damaged`]; [`Error::Io`], where the error of `out` names the member.
+    pub fn copy_file(&self, name: &str, out: &mut dyn Write) -> Result<(), Error> {
+        let member = self.file_member(name)?;
+        let mut hasher = Hasher::new(member.digest.algorithm());
+        let (mut at, end) = (member.offset, member.offset + member.size);
+        while at < end {
+            let next = end.min(at + CHUNK);
+            let bytes = read_range(&self.file, &(at..next)).map_err(|e| Error::io("read", &self.path, e))?;
+            hasher.update(&bytes);
+            out.write_all(&bytes).map_err(|e| Error::io("write", name, e))?;
+            at = next;
+        }
+        self.compare(member, hasher.finish())
+    }
+
+    /// Images that `docker load` does not find in this file: artifacts, zstd layers, layers that are not carried. Blocking.
+    ///
+    /// # Errors
+    /// When a manifest is damaged or cannot be read.
     pub fn without_docker(&self) -> Result<Vec<Reference>, Error> {
-        Err(later())
+        let mut manifests = BTreeMap::new();
+        for platform in self.opened.head.images.iter().filter_map(|i| i.platforms.first()) {
+            let digest = &platform.manifest.digest;
+            manifests.insert(digest.clone(), self.read_small(digest, MAX_MANIFEST)?);
+        }
+        let fail = |why| Error::Head { path: self.path.clone(), why };
+        oci::docker(&self.opened.head, &manifests).map(|(_, left_out)| left_out).map_err(fail)
     }
-    /// Every byte. `cold` reads past the page cache. Blocking.
-    /// # Errors
-    /// All damaged members together.
-    pub fn verify(&self, _threads: usize, _cold: bool, _progress: &(dyn Fn(u64) + Sync)) -> Result<Verified, Error> {
-        Err(later())
+
+    fn member(&self, digest: &Digest) -> Option<&Member> {
+        self.blobs.get(digest).and_then(|i| self.opened.members.get(*i))
+    }
+
+    fn not_found(&self, what: String) -> Error {
+        Error::NotFound { path: self.path.clone(), what }
+    }
+
+    fn read_member(&self, member: &Member, limit: u64) -> Result<Bytes, Error> {
+        let Member { name, size, .. } = member;
+        if *size > limit {
+            let (path, member) = (self.path.clone(), name.clone());
+            return Err(Error::TooLarge { path, member, size: *size, limit });
+        }
+        let place = member.offset..member.offset + size;
+        let bytes = read_range(&self.file, &place).map_err(|e| Error::io("read", &self.path, e))?;
+        self.compare(member, Digest::of(&bytes))?;
+        Ok(bytes)
+    }
+
+    fn compare(&self, member: &Member, found: Digest) -> Result<(), Error> {
+        if found == member.digest {
+            return Ok(());
+        }
+        let Member { name, offset, size, .. } = member.clone();
+        let damage = Damage { name, offset, size, found: Some(found) };
+        Err(Error::Damaged { path: self.path.clone(), members: vec![damage] })
+    }
+
+    fn file_member(&self, name: &str) -> Result<&Member, Error> {
+        let head = &self.opened.head;
+        let listed = head.yaml.iter().chain(&head.files).any(|f| f.path == name);
+        let member = self.opened.members.iter().find(|m| listed && m.name == name);
+        member.ok_or_else(|| self.not_found(format!("file `{name}`")))
     }
 }
+
 impl Provider for Bundle {
-    fn open<'a>(
-        &'a self,
-        _blob: &'a Descriptor,
-        _range: Range<u64>,
-    ) -> BoxFuture<'a, Result<ByteStream, ferry_content::Error>> {
-        Box::pin(async { Err(later().into()) })
+    fn open<'a>(&'a self, blob: &'a Descriptor, range: Range<u64>) -> BoxFuture<'a, Result<ByteStream, ContentError>> {
+        let fits = |m: &&Member| range.start <= range.end && range.end <= m.size;
+        let result = match self.member(&blob.digest).filter(fits) {
+            Some(member) => {
+                let place = member.offset + range.start..member.offset + range.end;
+                Ok(stream_range(Arc::clone(&self.file), self.path.clone(), place))
+            }
+            None => Err(ContentError::NotFound {
+                place: self.place(),
+                what: format!("blob {} (bytes {range:?})", blob.digest),
+            }),
+        };
+        Box::pin(async move { result })
     }
+
     fn place(&self) -> String {
-        String::new()
+        self.path.display().to_string()
     }
 }

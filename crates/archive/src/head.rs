@@ -54,7 +54,7 @@ pub struct Head {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HeadImage {
-    /// The reference, as the user wrote it.
+    /// The reference, normalised.
     pub reference: Reference,
     /// The name at the target that the user chose (`as:`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,6 +138,7 @@ impl Head {
         if let Some(version) = &self.version {
             check_label("version", version)?;
         }
+        self.check_total()?;
         let blobs = self.check_blobs()?;
         self.check_images(&blobs)?;
         for (prefix, list) in [("yaml/", &self.yaml), ("files/", &self.files)] {
@@ -155,14 +156,20 @@ impl Head {
         check_names(self.yaml.iter().chain(&self.files).map(|f| f.path.as_str()))
     }
 
+    /// 2^60 bytes in all keep every sum of sizes and offsets far from the end of 64 bits.
+    fn check_total(&self) -> Result<(), String> {
+        let files = self.yaml.iter().chain(&self.files).map(|f| f.size);
+        let total = files.chain(self.blobs.iter().map(|b| b.size)).try_fold(0_u64, u64::checked_add);
+        match total {
+            Some(total) if total < 1 << 60 => Ok(()),
+            _ => Err("the sizes add up to more than an exbibyte".to_owned()),
+        }
+    }
+
     fn check_blobs(&self) -> Result<BTreeMap<&Digest, u64>, String> {
         let mut blobs = BTreeMap::new();
-        let mut total: u64 = 0;
         for blob in &self.blobs {
             check_algorithm(&blob.digest)?;
-            // 2^60 bytes in all keep every sum of offsets far from the end of 64 bits.
-            total =
-                total.checked_add(blob.size).filter(|t| *t < 1 << 60).ok_or("the blobs are larger than an exbibyte")?;
             if blobs.insert(&blob.digest, blob.size).is_some() {
                 return Err(format!("blob {} is listed twice", blob.digest));
             }

@@ -210,11 +210,11 @@ pub(crate) fn data_size(blobs: &[HeadBlob]) -> u64 {
 }
 
 /// Computes every offset.
-fn place(blobs: &mut [HeadBlob]) {
+pub(crate) fn place(blobs: &mut [HeadBlob]) {
     let mut at: u64 = 0;
     for blob in blobs {
         blob.offset = at + member::BLOCK;
-        // A sum beyond 64 bits is refused by `Head::check` right after.
+        // Sums beyond 64 bits are refused by `Head::check`.
         at = at.wrapping_add(member::BLOCK).wrapping_add(blob.size).wrapping_add(member::padding(blob.size));
     }
 }

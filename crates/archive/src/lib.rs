@@ -20,6 +20,7 @@ pub mod member;
 pub mod oci;
 pub mod partial;
 pub mod ranges;
+mod strict;
 pub mod sums;
 pub mod trust;
 pub mod verify;
