@@ -326,6 +326,11 @@ mod tests {
         ] {
             assert_eq!(parse(text), Err(expected), "{text}");
         }
+        for place in ["\"source\": {", "{\n      \"reference\"", "\"root\": {", "\"platforms\": [\n        {"] {
+            let text = GOLDEN.replacen(place, &place.replacen('{', "{ \"extra\": 1,", 1), 1);
+            assert_ne!(text, GOLDEN, "{place}");
+            assert!(matches!(parse(&text), Err(LockError::Form { .. })), "{place}");
+        }
         let mut twice = sample();
         twice.images.push(twice.images[0].clone());
         let text = print(&twice).expect("prints");

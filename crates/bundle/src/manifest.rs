@@ -152,6 +152,16 @@ pub fn detect(text: &str) -> Kind {
     if text.lines().any(yaml) { Kind::Manifest } else { Kind::List }
 }
 
+/// A bundle's name from that of the file that lists its images: its stem, with `-` for what a name may not hold.
+#[must_use]
+pub fn name_of(path: &Path) -> String {
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let fit = |c: char| if c.is_ascii_alphanumeric() || "._+-".contains(c) { c } else { '-' };
+    let name: String = stem.chars().map(fit).collect();
+    let name: String = name.trim_start_matches(|c: char| !c.is_ascii_alphanumeric()).chars().take(128).collect();
+    if name.is_empty() { "bundle".to_owned() } else { name }
+}
+
 impl BundleManifest {
     /// A bundle manifest of `images` alone, as from a plain text list or the command line.
     #[must_use]

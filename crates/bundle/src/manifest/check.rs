@@ -149,18 +149,22 @@ impl Check<'_> {
         if texts.is_empty() {
             self.bad(at, "platforms", "[]", "names none; leave the key out, or write `all`");
         }
-        let mut these: Vec<(Platform, usize)> = Vec::new();
+        let mut these: Vec<Platform> = Vec::new();
+        let mut seen: HashMap<Platform, usize> = HashMap::new();
         for text in &texts {
             let Some(platform) = self.parsed::<Platform>(text) else { continue };
-            match these.iter().find(|(other, _)| *other == platform) {
-                Some((_, first)) => {
+            match seen.get(&platform) {
+                Some(first) => {
                     let value = platform.to_string();
                     self.add(text.1, What::Twice { what: "the platform", value, first: *first });
                 }
-                None => these.push((platform, text.1)),
+                None => {
+                    seen.insert(platform.clone(), text.1);
+                    these.push(platform);
+                }
             }
         }
-        Some(Platforms::These(these.into_iter().map(|(platform, _)| platform).collect()))
+        Some(Platforms::These(these))
     }
 
     fn layout(&mut self, found: Option<Text>) -> Layout {
@@ -216,22 +220,23 @@ impl Check<'_> {
 
     fn carried(&mut self, field: Field<OneOrMany>, key: &'static str) -> Vec<Carried> {
         let mut carried: Vec<Carried> = Vec::new();
+        let mut seen: HashMap<String, usize> = HashMap::new();
         for (text, line) in texts(field).unwrap_or_default() {
             let Some(name) = member_name(&text) else {
-                self.bad(
-                    line,
-                    key,
-                    &text,
-                    "is not a path that a bundle can hold (ASCII, no `\\`, no control characters)",
-                );
+                self.bad(line, key, &text, "names no file or folder");
                 continue;
             };
-            if let Some(first) = carried.iter().find(|c| c.name.eq_ignore_ascii_case(&name)) {
-                let first = first.line;
-                self.add(line, What::Twice { what: "the name", value: name, first });
+            if let Err(why) = ferry_archive::member::check_name(&format!("{key}/{name}")) {
+                self.bad(line, key, &text, format!("cannot stand in a bundle: {why}"));
                 continue;
             }
-            carried.push(Carried { path: self.folder.join(&text), name, line });
+            match seen.get(&name.to_ascii_lowercase()) {
+                Some(first) => self.add(line, What::Twice { what: "the name", value: name, first: *first }),
+                None => {
+                    seen.insert(name.to_ascii_lowercase(), line);
+                    carried.push(Carried { path: self.folder.join(&text), name, line });
+                }
+            }
         }
         carried
     }
@@ -239,9 +244,6 @@ impl Check<'_> {
 
 /// The name below `yaml/` or `files/`: the path as written where it stays in the manifest's folder, else its last segment.
 fn member_name(text: &str) -> Option<String> {
-    if text.is_empty() || !text.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'\\') {
-        return None;
-    }
     let segments: Vec<&str> = text.split('/').filter(|s| !matches!(*s, "" | ".")).collect();
     let last = *segments.last().filter(|s| **s != "..")?;
     let outside = text.starts_with('/') || segments.contains(&"..");

@@ -161,10 +161,10 @@ fn problems_come_with_their_lines_all_together() {
             "name: n\r\nimages: [a]\r\nyaml:\r\n  - v.yaml\r\n  - ./V.yaml\r\n  - ''\r\n  - ..\r\nfiles: [\"a\\\\b\", ä]\r\n",
             &[
                 ":5: the name `V.yaml` is already listed at line 4",
-                ":6: `yaml: ` is not a path that a bundle can hold (ASCII, no `\\`, no control characters)",
-                ":7: `yaml: ..` is not a path that a bundle can hold (ASCII, no `\\`, no control characters)",
-                ":8: `files: a\\b` is not a path that a bundle can hold (ASCII, no `\\`, no control characters)",
-                ":8: `files: ä` is not a path that a bundle can hold (ASCII, no `\\`, no control characters)",
+                ":6: `yaml: ` names no file or folder",
+                ":7: `yaml: ..` names no file or folder",
+                ":8: `files: a\\b` cannot stand in a bundle: the name `files/a\\\\b` has characters other than printable ASCII, or a backslash",
+                ":8: `files: ä` cannot stand in a bundle: the name `files/ä` has characters other than printable ASCII, or a backslash",
             ],
         ),
     ];
@@ -336,4 +336,67 @@ fn the_first_customers_manifest_is_complete() {
     assert_eq!(manifest.set[6].paths, ["spec.alluxio-monitor.prometheus", "spec.prometheus"]);
     assert!(manifest.yaml.is_empty());
     assert_eq!(manifest.rules_for(|r| r.path() != "bitnami/os-shell").len(), 7);
+}
+
+/// The examples of the reference are manifests, and it has every key and every message that a user may look up.
+#[test]
+fn the_reference_is_in_step() {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/bundle-manifest.md"))
+        .expect("file");
+    let guide =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guide.md")).expect("file");
+    let examples: Vec<String> = [text.as_str(), guide.as_str()]
+        .iter()
+        .flat_map(|page| page.split("```yaml\n").skip(1))
+        .filter_map(|block| block.split("```").next())
+        .filter(|block| block.contains("name: "))
+        .map(ToOwned::to_owned)
+        .collect();
+    assert_eq!(examples.len(), 3);
+    for example in &examples {
+        if let Err(error) = read(example) {
+            panic!("{error}\n{example}");
+        }
+    }
+    let keys = [raw::Document::KEYS, raw::ImageItem::KEYS, raw::Set::KEYS, raw::IgnoreItem::KEYS].concat();
+    for key in keys {
+        assert!(
+            text.contains(&format!("| `{key}` |")) || text.contains(&format!("| [`{key}`]")),
+            "`{key}` is not in the reference"
+        );
+    }
+    let list = text.split("```text\n").nth(1).and_then(|block| block.split("```").next()).expect("list");
+    assert_eq!(crate::list::parse(list, Path::new("list")).map(|l| l.images.len()), Ok(3));
+}
+
+#[test]
+fn a_list_lends_its_name() {
+    for (path, name) in [
+        ("a/longhorn-images.txt", "longhorn-images"),
+        ("my images (1).txt", "my-images--1-"),
+        (".hidden", "hidden"),
+        ("äö", "bundle"),
+        ("-", "bundle"),
+        ("", "bundle"),
+    ] {
+        assert_eq!(name_of(Path::new(path)), name, "{path}");
+        let text = format!("name: {}\nimages: [a]\n", name_of(Path::new(path)));
+        assert!(read(&text).is_ok(), "{text}");
+    }
+}
+
+proptest::proptest! {
+    /// Any slip of the pen is told, at a line that exists, and never a panic.
+    #[test]
+    fn slips_never_panic(at in 0..FULL.len(), drop in 0..12_usize, put in "[ \\n:\\-\\[\\]{}*&!#'\"a-z@/\\t\u{e4}]{0,6}") {
+        let end = (at + drop).min(FULL.len());
+        let text = format!("{}{put}{}", &FULL[..at], &FULL[end..]);
+        if let Err(error) = read(&text) {
+            let lines = text.lines().count() + 1;
+            proptest::prop_assert!(!error.problems.is_empty());
+            proptest::prop_assert!(error.problems.iter().all(|p| p.line <= lines && !p.what.to_string().is_empty()));
+            proptest::prop_assert!(error.problems.is_sorted_by_key(|p| p.line));
+        }
+        let _ = crate::list::parse(&text, Path::new("list"));
+    }
 }

@@ -1,5 +1,7 @@
 //! `set:` and `ignore:`, the rules for YAML.
 
+use std::collections::HashSet;
+
 use ferry_image::{Form, Ignore, Reference, SetRule};
 use serde_saphyr::Spanned;
 
@@ -10,16 +12,17 @@ use crate::manifest::{Image, What};
 impl Check<'_> {
     pub(super) fn set_rules(&mut self, field: Field<Vec<Spanned<Set>>>, images: &[Image]) -> Vec<SetRule> {
         let rules = value(field).unwrap_or_default();
+        let listed: HashSet<&Reference> = images.iter().map(|image| &image.reference).collect();
         rules
             .into_iter()
             .filter_map(|rule| {
                 let at = line(&rule);
-                self.set_rule(rule.value, at, images)
+                self.set_rule(rule.value, at, &listed)
             })
             .collect()
     }
 
-    fn set_rule(&mut self, rule: Set, at: usize, images: &[Image]) -> Option<SetRule> {
+    fn set_rule(&mut self, rule: Set, at: usize, listed: &HashSet<&Reference>) -> Option<SetRule> {
         const PLACE: &str = "an entry of `set:`";
         self.unknown(rule.unknown, PLACE, Set::KEYS);
         let paths = match (text(rule.path), texts(rule.paths)) {
@@ -43,7 +46,7 @@ impl Check<'_> {
         let image = self.required(rule.image, "image", PLACE, at)?;
         let image_line = image.1;
         let image: Reference = self.parsed(&image)?;
-        if !images.iter().any(|i| i.reference == image) {
+        if !listed.contains(&image) {
             self.add(image_line, What::NotListed { image: image.to_string() });
         }
         Some(SetRule {
