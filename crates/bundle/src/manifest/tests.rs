@@ -400,3 +400,76 @@ proptest::proptest! {
         let _ = crate::list::parse(&text, Path::new("list"));
     }
 }
+
+/// The first customer's two files, with little in them, become what the vendor's procedure asks for at a private registry.
+#[test]
+fn the_first_customers_rules_give_the_yaml_that_is_wanted() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bundle-manifests/alluxio-ai-3.6.yaml");
+    let manifest = parse(&std::fs::read_to_string(&path).expect("file"), &path).expect("manifest");
+    let target: Target = "reg.local:5000/ai".parse().expect("target");
+    let mut relocation = ferry_image::Relocation::new(&target);
+    for image in &manifest.images {
+        let name = manifest.target_of(image);
+        relocation.images.push(ferry_image::Relocated {
+            reference: image.reference.clone(),
+            repository: format!("{}/{}", target.host(), target.path_of(&name)),
+            tag: name.tag,
+            source_digest: ferry_image::Digest::of(b"source"),
+            digest: ferry_image::Digest::of(b"target"),
+        });
+    }
+    let rewrite = |name: &str, text: &str| {
+        let out = ferry_rewrite::rewrite(text, name, &relocation, &manifest.set, &manifest.ignore);
+        assert!(out.uncarried.is_empty() && out.refused.is_empty(), "{name}: {:?} {:?}", out.uncarried, out.refused);
+        out.text
+    };
+    let values = rewrite("alluxio-operator.yaml", "# ours\nglobal:\n  image: alluxio/operator\n  imageTag: 3.2.1\n");
+    assert_eq!(
+        values,
+        "\
+# ours
+global:
+  image: reg.local:5000/ai/alluxio-operator
+  imageTag: 3.2.1
+alluxio-csi:
+  controllerPlugin:
+    provisioner:
+      image: reg.local:5000/ai/csi-provisioner:v2.0.5
+  nodePlugin:
+    driverRegistrar:
+      image: reg.local:5000/ai/csi-node-driver-registrar:v2.0.0
+"
+    );
+    let head = "apiVersion: k8s-operator.alluxio.com/v1\nkind: AlluxioCluster\nmetadata: {name: alluxio-cluster, namespace: alx-ns}\nspec:\n";
+    let cluster = format!("{head}  image: alluxio/alluxio-enterprise\n  imageTag: AI-3.6-12.0.2\n");
+    let etcd = "  etcd:
+    image:
+      registry: reg.local:5000
+      repository: ai/bitnami/etcd
+      tag: 3.5.9-debian-11-r24
+    volumePermissions:
+      image:
+        registry: reg.local:5000
+        repository: ai/bitnami/os-shell
+        tag: 11-debian-11-r2
+";
+    let enterprise = "  image: reg.local:5000/ai/alluxio-enterprise\n  imageTag: AI-3.6-12.0.2\n";
+    let monitor = "  alluxio-monitor:
+    prometheus:
+      image: reg.local:5000/ai/prometheus
+      imageTag: v2.52.0
+    grafana:
+      image: reg.local:5000/ai/grafana
+      imageTag: 10.4.5
+";
+    assert_eq!(rewrite("alluxio-cluster.yaml", &cluster), format!("{head}{enterprise}{etcd}{monitor}"));
+    // the other placement of the monitor is kept where it is found
+    let direct = format!("{head}  prometheus:\n    enabled: true\n  grafana: {{image: grafana/grafana}}\n");
+    let direct = rewrite("cluster.yml", &direct);
+    assert!(!direct.contains("alluxio-monitor"), "{direct}");
+    assert!(
+        direct.contains("    enabled: true\n    image: reg.local:5000/ai/prometheus\n    imageTag: v2.52.0\n"),
+        "{direct}"
+    );
+    assert!(direct.contains("grafana: {image: reg.local:5000/ai/grafana, imageTag: 10.4.5}"), "{direct}");
+}
