@@ -1,1 +1,46 @@
-//! ferry-registry-client
+//! OCI distribution client: a registry's repositories as places that blobs come from and go to, and their manifests and tags.
+//!
+//! Owns everything between here and a registry: TLS, names, proxies, credentials, tokens, redirects, retries, rate limits.
+//! Not here: which blobs to copy, hashing them and holding back the last bytes (`ferry_content::copy`); what a manifest means
+//! (`ferry-image`); where settings and credentials are read from (the command line): this library reads neither environment nor
+//! home directory. What streams is never held in memory.
+//!
+//! Reading order: [`config`] and [`credentials`]; [`client`] and [`repository`], then [`pull`] and [`upload`]; underneath
+//! `registry` (where the API stands, what authorises), `transport` (one request until it is answered), `auth` and `token`,
+//! `gate`, `retry`, `pool`, `tls`, `dns`; and the pure readers `challenge`, `location`, `link`, `range`, `reply`, `host`.
+
+mod auth;
+mod certificates;
+mod challenge;
+pub mod client;
+pub mod config;
+mod credential_program;
+pub mod credentials;
+mod dns;
+pub mod error;
+mod gate;
+mod hint;
+mod host;
+mod link;
+mod location;
+mod pool;
+pub mod pull;
+mod range;
+mod registry;
+mod reply;
+pub mod repository;
+pub mod retry;
+pub mod secret;
+mod tls;
+mod token;
+mod transport;
+pub mod upload;
+
+pub use client::{Authentication, Client, Ping};
+pub use config::{Commands, Config, PlainHttp, Proxies, Resolver, Tls};
+pub use credentials::{Credentials, Source};
+pub use error::{Cause, Error, Status, What};
+pub use repository::{Fetched, Head, Repository};
+pub use retry::Retry;
+pub use secret::Secret;
+pub use upload::Uploads;

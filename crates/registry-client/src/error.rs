@@ -1,0 +1,330 @@
+//! What can go wrong between here and a registry, said so that a user knows what to do next.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ferry_content::{Failure, Kind};
+use ferry_image::Digest;
+
+use crate::hint;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file that the configuration names cannot be used.
+    #[error("cannot use `{}`: {why}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+        /// Whether the system refused to read it (rather than its content being wrong).
+        io: bool,
+    },
+    /// A value of the configuration cannot be used.
+    #[error("{what} `{value}` is not usable: {why}")]
+    Config {
+        /// What the value is for.
+        what: &'static str,
+        /// The value.
+        value: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// There was no answer to a request.
+    #[error("{host}: {cause}{}", via(.host, .address))]
+    Connect {
+        /// The registry as the user names it.
+        host: String,
+        /// The host that was contacted: differs after a redirect, for a token server, and for docker.io.
+        address: String,
+        /// Why.
+        cause: Cause,
+    },
+    /// The server answered with a refusal.
+    #[error("{0}")]
+    Status(Box<Status>),
+    /// A transfer broke off.
+    #[error("{place}: {what} broke off after {moved} of {size} bytes: {why}")]
+    Interrupted {
+        /// `host/path`.
+        place: String,
+        /// `blob sha256:…`, `upload of blob sha256:…`.
+        what: String,
+        /// Bytes that had moved.
+        moved: u64,
+        /// Bytes that were to move.
+        size: u64,
+        /// Why.
+        why: String,
+    },
+    /// The content is not what its digest, or the digest the server states, says.
+    #[error("{place}: {what} should be {expected}, but is {found}")]
+    Digest {
+        /// `host/path`.
+        place: String,
+        /// What was asked for.
+        what: String,
+        /// The digest asked for, or stated by the server.
+        expected: Digest,
+        /// The digest of the bytes.
+        found: Digest,
+    },
+    /// More bytes than anything of its kind has.
+    #[error("{place}: {what} is larger than {limit} bytes")]
+    TooLarge {
+        /// `host/path`.
+        place: String,
+        /// What was asked for.
+        what: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// The server does not follow the distribution-spec.
+    #[error("{place}: {what}: {why}")]
+    Protocol {
+        /// `host` or `host/path`.
+        place: String,
+        /// What was asked for.
+        what: String,
+        /// What the server did.
+        why: String,
+    },
+    /// Credentials are configured, but cannot be had or used.
+    #[error("{host}: credentials from {origin}: {why}")]
+    Credentials {
+        /// The registry.
+        host: String,
+        /// The file or program they come from.
+        origin: String,
+        /// What went wrong.
+        why: String,
+    },
+}
+
+/// Why there was no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// The name has no address.
+    Name {
+        /// The resolver's own words.
+        why: String,
+        /// Whether the name server itself failed, so that it may work later.
+        passes: bool,
+    },
+    /// Nothing listens there.
+    Refused,
+    /// No answer in time.
+    TimedOut,
+    /// The connection was closed.
+    Closed(String),
+    /// The certificate is past its end.
+    Expired(Option<String>),
+    /// The certificate is not valid yet: often a wrong clock.
+    NotYetValid(Option<String>),
+    /// The certificate is for other names.
+    WrongName(Vec<String>),
+    /// The certificate has no subject alternative name at all.
+    NoNames,
+    /// Nobody here knows who signed the certificate.
+    UnknownIssuer,
+    /// Another fault in TLS.
+    Tls(String),
+    /// HTTPS was spoken, and plain HTTP came back.
+    PlainHttp,
+    /// Anything else.
+    Other(String),
+}
+
+impl Cause {
+    /// Whether it may work when tried again.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Name { passes, .. } => *passes,
+            Self::Refused | Self::TimedOut | Self::Closed(_) | Self::Other(_) => true,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name { why, .. } => write!(f, "the name cannot be resolved: {why}"),
+            Self::Refused => f.write_str("connection refused"),
+            Self::TimedOut => f.write_str("no answer in time"),
+            Self::Closed(why) => write!(f, "the connection was closed: {why}"),
+            Self::Expired(None) => f.write_str("its certificate has expired"),
+            Self::Expired(Some(when)) => write!(f, "its certificate has expired on {when}"),
+            Self::NotYetValid(None) => f.write_str("its certificate is not valid yet"),
+            Self::NotYetValid(Some(when)) => write!(f, "its certificate is not valid before {when}"),
+            Self::WrongName(names) => write!(f, "its certificate is for other names: {}", names.join(", ")),
+            Self::NoNames => {
+                f.write_str("its certificate has no subject alternative name (a common name is not enough)")
+            }
+            Self::UnknownIssuer => f.write_str("its certificate is signed by nobody that is trusted here"),
+            Self::Tls(why) => write!(f, "TLS failed: {why}"),
+            Self::PlainHttp => f.write_str("it speaks plain HTTP, not HTTPS"),
+            Self::Other(why) => f.write_str(why),
+        }
+    }
+}
+
+fn via(host: &str, address: &str) -> String {
+    if host == address { String::new() } else { format!(" (asking {address})") }
+}
+
+/// What a request was about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// The registry as such (`GET /v2/`).
+    Registry,
+    /// A manifest, by tag or digest.
+    Manifest(String),
+    /// Writing a manifest, by tag or digest.
+    PutManifest(String),
+    /// A blob.
+    Blob(Digest),
+    /// An upload.
+    Upload(Option<Digest>),
+    /// The list of tags.
+    Tags,
+    /// A token for these scopes.
+    Token(String),
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registry => f.write_str("the registry's API"),
+            Self::Manifest(name) => write!(f, "manifest {name}"),
+            Self::PutManifest(name) => write!(f, "upload of manifest {name}"),
+            Self::Blob(digest) => write!(f, "blob {digest}"),
+            Self::Upload(Some(digest)) => write!(f, "upload of blob {digest}"),
+            Self::Upload(None) => f.write_str("starting an upload"),
+            Self::Tags => f.write_str("the list of tags"),
+            Self::Token(scopes) => write!(f, "a token for {scopes}"),
+        }
+    }
+}
+
+/// A refusal of the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// The registry as the user names it.
+    pub host: String,
+    /// The repository's path; empty when the request was about none.
+    pub repository: String,
+    /// What was asked.
+    pub what: What,
+    /// Method and path, without query.
+    pub request: String,
+    /// The host that answered, where it is not the registry itself.
+    pub answered_by: Option<String>,
+    /// The HTTP status.
+    pub status: u16,
+    /// The registry's error code, such as `MANIFEST_UNKNOWN`; empty when it gave none.
+    pub code: String,
+    /// The registry's words; empty when it gave none.
+    pub message: String,
+    /// How long the server asks to wait.
+    pub retry_after: Option<Duration>,
+    /// Whether credentials were sent.
+    pub with_credentials: bool,
+    /// Whether the same request may succeed when made again, and has not been made several times already.
+    pub passes: bool,
+}
+
+impl Status {
+    /// `host/path`, or `host` where no repository is concerned.
+    #[must_use]
+    pub fn place(&self) -> String {
+        if self.repository.is_empty() { self.host.clone() } else { format!("{}/{}", self.host, self.repository) }
+    }
+
+    fn says(&self) -> &'static str {
+        match self.status {
+            401 if self.with_credentials => "the credentials were not accepted",
+            401 => "credentials are required",
+            403 => "access denied",
+            404 if self.code == "NAME_UNKNOWN" => "there is no such repository",
+            404 => "not found",
+            405 => "not allowed",
+            408 | 504 => "timed out",
+            413 => "too large for this registry",
+            429 => "too many requests",
+            500..600 => "the registry failed",
+            _ => "refused",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {} ({} to {}", self.place(), self.what, self.says(), self.status, self.request)?;
+        if let Some(other) = &self.answered_by {
+            write!(f, " from {other}")?;
+        }
+        f.write_str(")")?;
+        match (self.code.as_str(), self.message.as_str()) {
+            ("", "") => Ok(()),
+            (code, "") => write!(f, ": {code}"),
+            ("", message) => write!(f, ": {message}"),
+            (code, message) => write!(f, ": {code}: {message}"),
+        }
+    }
+}
+
+impl Error {
+    /// A file that cannot be read.
+    pub(crate) fn unreadable(path: impl Into<PathBuf>, error: &std::io::Error) -> Self {
+        Self::File { path: path.into(), why: error.to_string(), io: true }
+    }
+
+    /// A file whose content is wrong.
+    pub(crate) fn content(path: impl Into<PathBuf>, why: impl Into<String>) -> Self {
+        Self::File { path: path.into(), why: why.into(), io: false }
+    }
+
+    /// The HTTP status, when the server answered with a refusal.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Status(status) => Some(status.status),
+            _ => None,
+        }
+    }
+}
+
+impl Failure for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::File { io: true, .. } => Kind::Local,
+            Self::File { .. } => Kind::Invalid,
+            Self::Config { .. } => Kind::Usage,
+            Self::Digest { .. } | Self::TooLarge { .. } => Kind::Untrusted,
+            Self::Status(status) => match (status.status, &status.what) {
+                (404 | 410, What::Manifest(_) | What::Blob(_) | What::Tags) => Kind::Missing,
+                _ => Kind::Remote,
+            },
+            Self::Connect { .. } | Self::Interrupted { .. } | Self::Protocol { .. } | Self::Credentials { .. } => {
+                Kind::Remote
+            }
+        }
+    }
+
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Interrupted { .. } => true,
+            Self::Connect { cause, .. } => cause.passes(),
+            Self::Status(status) => status.passes,
+            _ => false,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        hint::of(self)
+    }
+}

@@ -1,0 +1,147 @@
+//! What to try next, for the errors a user meets most. Pure; knows the habits of the registries in the field.
+
+use crate::{Cause, Error, Status, What};
+
+pub(crate) fn of(error: &Error) -> Option<String> {
+    match error {
+        Error::File { io: true, .. } => Some("check the path and its permissions".to_owned()),
+        Error::File { .. } | Error::Config { .. } => None,
+        Error::Connect { host, address, cause } => connect(host, address, cause),
+        Error::Status(status) => of_status(status),
+        Error::Interrupted { .. } => Some("run the same command again: it continues where it was".to_owned()),
+        Error::Digest { .. } | Error::TooLarge { .. } => Some(
+            "something between here and the registry, or the registry itself, changes content; do not use it"
+                .to_owned(),
+        ),
+        Error::Protocol { .. } => {
+            Some("check that the address is a registry's, and what stands in front of it".to_owned())
+        }
+        Error::Credentials { host, .. } => Some(format!("log in to {host} again, or correct that entry")),
+    }
+}
+
+fn connect(host: &str, address: &str, cause: &Cause) -> Option<String> {
+    Some(match cause {
+        Cause::Name { .. } => format!("check the spelling of `{address}` and this machine's name servers"),
+        Cause::Refused => "check host and port, and that the registry is running".to_owned(),
+        Cause::TimedOut => "check the network, a firewall on the way, and whether a proxy is needed".to_owned(),
+        Cause::Closed(_) | Cause::Other(_) => {
+            "run the same command again; if it stays, look at the registry's log".to_owned()
+        }
+        Cause::Expired(_) => "renew the registry's certificate, or correct this machine's clock".to_owned(),
+        Cause::NotYetValid(_) => "correct this machine's clock".to_owned(),
+        Cause::WrongName(names) => {
+            let name = names.first().map_or("another name", String::as_str);
+            format!("use the name that the certificate is for ({name}), or make one for `{address}`")
+        }
+        Cause::NoNames => {
+            let kind = if address.starts_with(|c: char| c.is_ascii_digit() || c == '[') { "IP" } else { "DNS" };
+            let bare = bare(address);
+            format!("make a new certificate with `-addext subjectAltName={kind}:{bare}`")
+        }
+        Cause::UnknownIssuer => {
+            format!(
+                "give the CA's (or the registry's own) certificate with `--ca-file`, or put it in /etc/docker/certs.d/{host}/ca.crt"
+            )
+        }
+        Cause::PlainHttp => format!("if {host} is meant to have no TLS, add `--plain-http`"),
+        Cause::Tls(_) => return None,
+    })
+}
+
+fn bare(address: &str) -> &str {
+    let end = match address.rfind(':') {
+        Some(at)
+            if !address[at..].contains(']') && address.matches(':').count() == 1 || address[..at].ends_with(']') =>
+        {
+            at
+        }
+        _ => address.len(),
+    };
+    address[..end].trim_matches(['[', ']'])
+}
+
+fn of_status(status: &Status) -> Option<String> {
+    let host = status.host.as_str();
+    let pushing = matches!(status.what, What::Upload(_) | What::PutManifest(_));
+    Some(match status.status {
+        401 if status.with_credentials => format!("check user name and password (or token) for {host}; log in again"),
+        401 => format!("give credentials for {host}: `docker login {host}` (or podman, skopeo), or `--auth-file`"),
+        403 if pushing => {
+            let first = status.repository.split('/').next().unwrap_or_default();
+            format!(
+                "the account must be allowed to push to `{first}` at {host}; some registries answer so when it does not exist"
+            )
+        }
+        403 => format!(
+            "the account must be allowed to pull `{}`; some registries answer so when it does not exist",
+            status.repository
+        ),
+        404 if pushing => missing_at_target(status),
+        404 => missing_at_source(status)?,
+        405 => "this registry, or this address of it, is read-only".to_owned(),
+        413 => "raise the upload limit of the proxy in front of the registry (nginx: client_max_body_size)".to_owned(),
+        429 => too_many(status),
+        500..600 => "run the same command again later; if it stays, look at the registry's log".to_owned(),
+        _ => return None,
+    })
+}
+
+fn missing_at_target(status: &Status) -> String {
+    let (host, repository) = (status.host.as_str(), status.repository.as_str());
+    if host.contains(".ecr.") && host.contains("amazonaws.com") {
+        return format!(
+            "ECR makes no repository by itself: `aws ecr create-repository --repository-name {repository}`"
+        );
+    }
+    let project = repository.split('/').next().unwrap_or_default();
+    format!(
+        "make the project or repository `{project}` at {host} first (Harbor, ECR and others make none by themselves)"
+    )
+}
+
+fn missing_at_source(status: &Status) -> Option<String> {
+    if status.host == "docker.io"
+        && let Some(rest) = status.repository.strip_prefix("bitnami/")
+    {
+        return Some(format!("versioned tags of bitnami moved in 2025: try `docker.io/bitnamilegacy/{rest}`"));
+    }
+    match status.what {
+        What::Manifest(_) if status.code == "NAME_UNKNOWN" => Some("check the repository's name".to_owned()),
+        What::Manifest(_) => {
+            Some("check name and tag; a private repository may answer so without credentials".to_owned())
+        }
+        What::Registry => Some("check that the address is a registry's".to_owned()),
+        What::Blob(_) => {
+            Some("the registry has lost this blob; fetch the image from elsewhere or push it again".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn too_many(status: &Status) -> String {
+    let wait = status.retry_after.map(|d| format!("wait {} s, or ", d.as_secs())).unwrap_or_default();
+    if status.with_credentials {
+        format!("{wait}run the same command again later with fewer `--jobs`")
+    } else {
+        format!("{wait}log in to {}: most registries allow more to accounts", status.host)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_not_part_of_a_certificates_name() {
+        for (address, expected) in [
+            ("r.example:5000", "r.example"),
+            ("r.example", "r.example"),
+            ("[::1]:5000", "::1"),
+            ("[::1]", "::1"),
+            ("127.0.0.1:1", "127.0.0.1"),
+        ] {
+            assert_eq!(bare(address), expected);
+        }
+    }
+}

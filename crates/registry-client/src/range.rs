@@ -1,0 +1,84 @@
+//! `Range` and `Content-Range` (RFC 9110, sections 14.2 and 14.4). Pure.
+
+use std::ops::Range;
+
+/// What a 206 says that it carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ContentRange {
+    /// The bytes, end exclusive.
+    pub(crate) bytes: Range<u64>,
+    /// The size of the whole, when stated.
+    pub(crate) total: Option<u64>,
+}
+
+/// `bytes=a-b` for a range that is not empty.
+pub(crate) fn range_header(range: &Range<u64>) -> String {
+    format!("bytes={}-{}", range.start, range.end.saturating_sub(1))
+}
+
+/// Reads `bytes a-b/total` or `bytes a-b/*`.
+pub(crate) fn content_range(value: &str) -> Option<ContentRange> {
+    let (unit, rest) = value.trim().split_once(' ')?;
+    if !unit.eq_ignore_ascii_case("bytes") {
+        return None;
+    }
+    let (bytes, total) = rest.split_once('/')?;
+    let (first, last) = bytes.trim().split_once('-')?;
+    let (first, last) = (number(first)?, number(last)?);
+    let total = match total.trim() {
+        "*" => None,
+        text => Some(number(text)?),
+    };
+    let end = last.checked_add(1)?;
+    (first < end && total.is_none_or(|t| end <= t)).then_some(ContentRange { bytes: first..end, total })
+}
+
+fn number(text: &str) -> Option<u64> {
+    let text = text.trim();
+    // `parse` would take a leading plus sign
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_a_content_range_is_refused() {
+        for text in [
+            "",
+            "bytes",
+            "bytes 1-2",
+            "bytes 2-1/5",
+            "bytes 0-5/5",
+            "bytes */5",
+            "items 0-1/2",
+            "bytes +0-1/2",
+            "bytes -1/2",
+        ] {
+            assert_eq!(content_range(text), None, "{text}");
+        }
+        assert_eq!(content_range("Bytes 0-0/*"), Some(ContentRange { bytes: 0..1, total: None }));
+        assert_eq!(content_range("bytes 0-18446744073709551615/*"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_content_range_comes_back(start in 0..u64::MAX / 4, length in 1..u64::MAX / 4, more in 0..u64::MAX / 4) {
+            let range = start..start + length;
+            let total = range.end + more;
+            let sent = range_header(&range).replace("bytes=", "bytes ");
+            prop_assert_eq!(
+                content_range(&format!("{sent}/{total}")),
+                Some(ContentRange { bytes: range, total: Some(total) })
+            );
+        }
+
+        #[test]
+        fn any_text_is_survived(text in ".{0,60}") {
+            content_range(&text);
+        }
+    }
+}

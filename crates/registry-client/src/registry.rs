@@ -1,0 +1,184 @@
+//! One registry: where its API stands, whether it speaks TLS, and requests with the authorisation they need.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferry_content::Failure as _;
+use http::Method;
+use tokio::sync::OnceCell;
+use url::Url;
+
+use crate::auth::{Auth, Wanted};
+use crate::gate::Gate;
+use crate::host::Host;
+use crate::pool::Pool;
+use crate::retry::{Decision, Outcome, Retry, decide, jitter};
+use crate::transport::{Call, Reply};
+use crate::{Cause, Config, Error, What, reply};
+
+/// The first contact is tried less often: a wrong host name should be told soon.
+const FIRST_ATTEMPTS: u32 = 3;
+
+/// The state that all tasks share for one registry.
+pub(crate) struct Registry {
+    pub(crate) host: Host,
+    pub(crate) config: Arc<Config>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) auth: Auth,
+    /// Requests that are over once answered.
+    pub(crate) requests: Arc<Gate>,
+    /// Requests whose answer streams in; apart from the others, so that a copy within one registry cannot wait for itself.
+    pub(crate) pulls: Arc<Gate>,
+    root: OnceCell<Url>,
+}
+
+impl Registry {
+    pub(crate) fn new(host: Host, config: Arc<Config>, pool: Arc<Pool>) -> Self {
+        let (requests, pulls) = (Gate::new(config.concurrency), Gate::new(config.concurrency));
+        Self { host, config, pool, auth: Auth::default(), requests, pulls, root: OnceCell::new() }
+    }
+
+    /// `SCHEME://HOST/`, found out by the first request.
+    pub(crate) async fn root(&self) -> Result<&Url, Error> {
+        self.root.get_or_try_init(|| self.find_root()).await
+    }
+
+    /// Makes a request and authorises it: with what is known first, and as the server wants it after a 401.
+    pub(crate) async fn send(&self, call: &Call) -> Result<Reply, Error> {
+        // a session on another host carries its own permission in its address
+        let ours = crate::location::same_origin(&call.url, self.root().await?);
+        let mut renewals = 0;
+        loop {
+            let authorization = if ours { self.authorize(&call.repository, &call.scopes).await? } else { None };
+            let had_none = authorization.is_none();
+            let reply = self.persist(call, authorization.as_ref()).await?;
+            let from_here = crate::location::same_origin(reply.response.url(), &call.url);
+            if reply.status() != 401 || !ours || !from_here || renewals == 2 {
+                return Ok(reply);
+            }
+            if !self.challenged(&call.scopes, &reply).await {
+                return Ok(reply);
+            }
+            // no new attempt where it would be the same again
+            if had_none
+                && self.auth.wanted() == Wanted::Basic
+                && self.authorize(&call.repository, &call.scopes).await?.is_none()
+            {
+                return Ok(reply);
+            }
+            renewals += 1;
+        }
+    }
+
+    /// As [`send`](Self::send), with every status but those of `fine` an error.
+    pub(crate) async fn expect(&self, call: &Call, fine: &[u16]) -> Result<Reply, Error> {
+        let reply = self.send(call).await?;
+        if fine.contains(&reply.status()) { Ok(reply) } else { Err(self.refusal(call, reply, false).await) }
+    }
+
+    pub(crate) fn slow_down(&self, wait: Option<Duration>) {
+        self.requests.slow_down(wait);
+        self.pulls.slow_down(wait);
+    }
+
+    async fn find_root(&self) -> Result<Url, Error> {
+        let policy = Retry { attempts: self.config.retry.attempts.min(FIRST_ATTEMPTS), ..self.config.retry.clone() };
+        let mut attempt = 1;
+        loop {
+            let error = match self.try_schemes().await {
+                Ok(root) => return Ok(root),
+                Err(error) => error,
+            };
+            let outcome = match &error {
+                Error::Status(status) => Outcome::Status(status.status, status.retry_after),
+                error => Outcome::NoAnswer(error.is_transient()),
+            };
+            match decide(&policy, outcome, attempt, jitter()) {
+                Decision::Retry(wait) => tokio::time::sleep(wait).await,
+                Decision::Stop => return Err(error),
+            }
+            attempt += 1;
+        }
+    }
+
+    /// HTTPS, unless the user says otherwise. On this machine itself both are tried, in the likelier order, but a certificate
+    /// that is not trusted is never a reason to go on without TLS.
+    async fn try_schemes(&self) -> Result<Url, Error> {
+        let schemes: &[&str] = if self.config.plain_http.has(&self.host.name) {
+            &["http"]
+        } else if !self.host.is_loopback() {
+            &["https"]
+        } else if self.pool.has_certificates(&self.host.api) {
+            &["https", "http"]
+        } else {
+            &["http", "https"]
+        };
+        let mut first: Option<Error> = None;
+        for scheme in schemes {
+            let root = self.host.root(scheme)?;
+            let error = match self.ping(&root).await {
+                Ok(()) => return Ok(root),
+                Err(error) => error,
+            };
+            if schemes.len() == 1 || !speaks_otherwise(scheme, &error) {
+                return Err(error);
+            }
+            first = first.or(Some(error));
+        }
+        Err(first.unwrap_or_else(|| Error::Config {
+            what: "registry",
+            value: self.host.name.clone(),
+            why: "no scheme".to_owned(),
+        }))
+    }
+
+    /// `GET /v2/`: anything but a failure will do, since it also tells what authorisation is wanted.
+    async fn ping(&self, root: &Url) -> Result<(), Error> {
+        let url = root.join("v2/").map_err(|e| Error::Config {
+            what: "registry",
+            value: self.host.name.clone(),
+            why: e.to_string(),
+        })?;
+        let call = Call::new(Method::GET, url, What::Registry);
+        self.requests.open().await;
+        let reply = self.follow(&call, None).await?;
+        match reply.status() {
+            429 => {
+                self.slow_down(reply.retry_after());
+                Err(self.refusal(&call, reply, true).await)
+            }
+            400 | 500.. => Err(self.refusal(&call, reply, true).await),
+            401 => {
+                self.auth.learn(reply.response.headers());
+                self.drain(&call, reply).await;
+                Ok(())
+            }
+            _ => {
+                self.drain(&call, reply).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads what is left of a small answer, so that its connection can be used again.
+    pub(crate) async fn drain(&self, call: &Call, mut reply: Reply) {
+        let mut read = 0;
+        while let Ok(Some(chunk)) = self.chunk(call, &mut reply, 0).await {
+            read += chunk.len();
+            if read > reply::MAX_BODY {
+                return;
+            }
+        }
+    }
+}
+
+/// Whether an error means that the server speaks the other of HTTP and HTTPS.
+fn speaks_otherwise(scheme: &str, error: &Error) -> bool {
+    match error {
+        Error::Connect { cause: Cause::PlainHttp, .. } => scheme == "https",
+        Error::Connect { cause: Cause::Closed(_) | Cause::Other(_), .. } => scheme == "http",
+        // Go: "Client sent an HTTP request to an HTTPS server", nginx: "The plain HTTP request was sent to HTTPS port"
+        Error::Status(status) => scheme == "http" && status.status == 400 && status.message.contains("HTTPS"),
+        _ => false,
+    }
+}

@@ -1,0 +1,304 @@
+//! One request, made until it is answered: gate, redirects, retries. What authorises it is [`crate::registry`]'s business.
+
+use bytes::{Bytes, BytesMut};
+use http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use url::Url;
+
+use crate::auth::{Authorization, Scopes};
+use crate::dns::Unresolved;
+use crate::gate::Place;
+use crate::registry::Registry;
+use crate::retry::{Decision, Outcome, decide, is_transient, jitter, retry_after};
+use crate::{Cause, Error, Status, What, host, location, reply, tls};
+
+/// The most redirects that are followed.
+const MAX_REDIRECTS: usize = 10;
+
+/// A request without its authorisation.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Option<Bytes>,
+    pub(crate) what: What,
+    /// Empty where it is about none.
+    pub(crate) repository: String,
+    pub(crate) scopes: Scopes,
+    /// Whether the place in the gate is held until the body has been read.
+    pub(crate) streams: bool,
+}
+
+impl Call {
+    pub(crate) fn new(method: Method, url: Url, what: What) -> Self {
+        Self {
+            method,
+            url,
+            headers: HeaderMap::new(),
+            body: None,
+            what,
+            repository: String::new(),
+            scopes: Scopes::default(),
+            streams: false,
+        }
+    }
+
+    /// Adds a header; a value that cannot stand in one is an error of ours and left out.
+    #[must_use]
+    pub(crate) fn header(mut self, name: HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(name, value);
+        }
+        self
+    }
+
+    /// Method and path, for people: a query may hold what gives access.
+    fn request(&self) -> String {
+        format!("{} {}", self.method, self.url.path())
+    }
+}
+
+/// An answer, whatever its status.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) response: reqwest::Response,
+    pub(crate) authorization: Option<Authorization>,
+    /// Left when the body has been read.
+    _place: Option<Place>,
+}
+
+impl Reply {
+    pub(crate) fn status(&self) -> u16 {
+        self.response.status().as_u16()
+    }
+
+    pub(crate) fn header(&self, name: impl http::header::AsHeaderName) -> Option<&str> {
+        self.response.headers().get(name)?.to_str().ok()
+    }
+
+    pub(crate) fn retry_after(&self) -> Option<std::time::Duration> {
+        retry_after(self.header(RETRY_AFTER)?, std::time::SystemTime::now())
+    }
+}
+
+impl Registry {
+    /// Makes a request until it is answered with something that waiting will not change, or patience ends. The answer may still
+    /// be a refusal.
+    pub(crate) async fn persist(&self, call: &Call, authorization: Option<&Authorization>) -> Result<Reply, Error> {
+        let gate = if call.streams { &self.pulls } else { &self.requests };
+        let mut attempt = 1;
+        loop {
+            let place = gate.enter().await;
+            let result = self.follow(call, authorization).await;
+            let outcome = match &result {
+                Ok(reply) => Outcome::Status(reply.status(), reply.retry_after()),
+                Err(error) => Outcome::NoAnswer(ferry_content::Failure::is_transient(error)),
+            };
+            match outcome {
+                Outcome::Status(429, after) => self.slow_down(after),
+                Outcome::Status(200..400, _) => gate.went_well(),
+                _ => {}
+            }
+            match decide(&self.config.retry, outcome, attempt, jitter()) {
+                Decision::Stop => {
+                    let held = call.streams.then_some(place);
+                    return result.map(|reply| Reply { _place: held, ..reply });
+                }
+                Decision::Retry(wait) => {
+                    tracing::debug!(request = call.request(), ?outcome, attempt, ?wait, "trying again");
+                    drop((place, result));
+                    tokio::time::sleep(wait).await;
+                    attempt += 1;
+                }
+            }
+        }
+    }
+
+    /// One attempt, redirects followed. `authorization` is sent to the origin of the call's own address and nowhere else.
+    pub(crate) async fn follow(&self, call: &Call, authorization: Option<&Authorization>) -> Result<Reply, Error> {
+        let mut url = call.url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let authorization = authorization.filter(|_| location::same_origin(&url, &call.url));
+            let mut request =
+                self.pool.client(&url)?.request(call.method.clone(), url.clone()).headers(call.headers.clone());
+            if let Some(body) = &call.body {
+                request = request.body(body.clone());
+            }
+            if let Some(authorization) = authorization {
+                request = request.header(AUTHORIZATION, authorization.header.clone());
+            }
+            let sent = tokio::time::timeout(self.config.stall_timeout, request.send()).await;
+            let response = match sent {
+                Err(_) => return Err(self.no_answer(&url, Cause::TimedOut)),
+                Ok(Err(error)) => return Err(self.no_answer(&url, cause(&error))),
+                Ok(Ok(response)) => response,
+            };
+            match self.redirect(call, &url, &response)? {
+                Some(next) => url = next,
+                None => return Ok(Reply { response, authorization: authorization.cloned(), _place: None }),
+            }
+        }
+        Err(self.broken(call, format!("more than {MAX_REDIRECTS} redirects")))
+    }
+
+    /// Where a redirect leads; `None` when the answer is none that can be followed.
+    fn redirect(&self, call: &Call, from: &Url, response: &reqwest::Response) -> Result<Option<Url>, Error> {
+        let follows = match response.status() {
+            StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER => {
+                matches!(call.method, Method::GET | Method::HEAD)
+            }
+            StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => true,
+            _ => false,
+        };
+        let Some(to) = response.headers().get(LOCATION).filter(|_| follows) else { return Ok(None) };
+        let to =
+            to.to_str().map_err(|_| self.broken(call, "redirects to something that is not an address".to_owned()))?;
+        match location::resolve(from, to) {
+            Ok(url) => Ok(Some(url)),
+            Err(why) => {
+                let to = to.split('?').next().unwrap_or_default();
+                Err(self.broken(call, format!("redirects to `{to}`, which {why}")))
+            }
+        }
+    }
+
+    /// Sends a body as it comes. One attempt: what has streamed by cannot be sent again from here.
+    pub(crate) async fn stream(
+        &self,
+        call: &Call,
+        authorization: Option<&Authorization>,
+        body: reqwest::Body,
+    ) -> Result<Reply, Error> {
+        self.requests.open().await;
+        let mut request =
+            self.pool.client(&call.url)?.request(call.method.clone(), call.url.clone()).headers(call.headers.clone());
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization.header.clone());
+        }
+        let response = request.body(body).send().await.map_err(|e| self.no_answer(&call.url, cause(&e)))?;
+        let reply = Reply { response, authorization: authorization.cloned(), _place: None };
+        if reply.status() == 429 {
+            self.slow_down(reply.retry_after());
+        }
+        Ok(reply)
+    }
+
+    /// Reads a whole body of at most `limit` bytes.
+    pub(crate) async fn body(&self, call: &Call, mut reply: Reply, limit: u64) -> Result<Bytes, Error> {
+        let mut bytes = BytesMut::new();
+        while let Some(chunk) = self.chunk(call, &mut reply, bytes.len() as u64).await? {
+            if (bytes.len() + chunk.len()) as u64 > limit {
+                return Err(Error::TooLarge {
+                    place: self.place(&call.repository),
+                    what: call.what.to_string(),
+                    limit,
+                });
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes.freeze())
+    }
+
+    /// The next bytes of a body; `moved` is how many there were before.
+    pub(crate) async fn chunk(&self, call: &Call, reply: &mut Reply, moved: u64) -> Result<Option<Bytes>, Error> {
+        let stall = self.config.stall_timeout;
+        let why = match tokio::time::timeout(stall, reply.response.chunk()).await {
+            Ok(Ok(chunk)) => return Ok(chunk),
+            Ok(Err(error)) => innermost(&error),
+            Err(_) => format!("nothing came for {} s", stall.as_secs()),
+        };
+        let size = reply.response.content_length().unwrap_or(moved);
+        Err(Error::Interrupted { place: self.place(&call.repository), what: call.what.to_string(), moved, size, why })
+    }
+
+    /// The error that a refusal is. `again` says whether whoever asked may simply ask again.
+    pub(crate) async fn refusal(&self, call: &Call, mut reply: Reply, again: bool) -> Error {
+        let mut body = BytesMut::new();
+        // a message that does not come must not hide the status
+        while body.len() < reply::MAX_BODY {
+            match self.chunk(call, &mut reply, 0).await {
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                _ => break,
+            }
+        }
+        body.truncate(reply::MAX_BODY);
+        let words = reply::words(&body);
+        let answered_by = host::authority(reply.response.url());
+        let status = reply.status();
+        Error::Status(Box::new(Status {
+            host: self.host.name.clone(),
+            repository: call.repository.clone(),
+            what: call.what.clone(),
+            request: call.request(),
+            answered_by: (answered_by != self.host.api).then_some(answered_by),
+            status,
+            code: words.code,
+            message: words.message,
+            retry_after: reply.retry_after(),
+            with_credentials: reply.authorization.as_ref().is_some_and(|a| a.with_credentials),
+            passes: again
+                && (is_transient(status) || status == 401 && reply.authorization.is_some_and(|a| a.may_have_expired())),
+        }))
+    }
+
+    /// The server does something that the specification does not know.
+    pub(crate) fn broken(&self, call: &Call, why: String) -> Error {
+        Error::Protocol { place: self.place(&call.repository), what: call.what.to_string(), why }
+    }
+
+    pub(crate) fn no_answer(&self, url: &Url, cause: Cause) -> Error {
+        let address = host::authority(url);
+        let address = if address == self.host.api { self.host.name.clone() } else { address };
+        Error::Connect { host: self.host.name.clone(), address, cause }
+    }
+
+    /// `host/path`, for people.
+    pub(crate) fn place(&self, repository: &str) -> String {
+        if repository.is_empty() { self.host.name.clone() } else { format!("{}/{repository}", self.host.name) }
+    }
+}
+
+/// What kept a request from being answered: the first known error in the chain.
+fn cause(error: &reqwest::Error) -> Cause {
+    if let Some(cause) = known(error) {
+        return cause;
+    }
+    if error.is_timeout() {
+        return Cause::TimedOut;
+    }
+    let why = innermost(error);
+    if error.is_connect() { Cause::Other(why) } else { Cause::Closed(why) }
+}
+
+fn known(error: &(dyn std::error::Error + 'static)) -> Option<Cause> {
+    use std::io::ErrorKind as E;
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return Some(tls::cause(tls));
+    }
+    if let Some(unresolved) = error.downcast_ref::<Unresolved>() {
+        return Some(Cause::Name { why: unresolved.why.clone(), passes: unresolved.passes });
+    }
+    let Some(io) = error.downcast_ref::<std::io::Error>() else { return known(error.source()?) };
+    // the source of an I/O error skips the error inside it
+    if let Some(cause) = io.get_ref().and_then(|inner| known(inner)) {
+        return Some(cause);
+    }
+    match io.kind() {
+        E::ConnectionRefused => Some(Cause::Refused),
+        E::TimedOut => Some(Cause::TimedOut),
+        E::ConnectionReset | E::ConnectionAborted | E::BrokenPipe | E::UnexpectedEof | E::NotConnected => {
+            Some(Cause::Closed(io.to_string()))
+        }
+        _ => None,
+    }
+}
+
+/// The words of the innermost error: the outer ones repeat the address.
+pub(crate) fn innermost(error: &reqwest::Error) -> String {
+    let mut inner: &dyn std::error::Error = error;
+    while let Some(next) = inner.source() {
+        inner = next;
+    }
+    inner.to_string()
+}
