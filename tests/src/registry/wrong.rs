@@ -78,3 +78,32 @@ fn right(content: &BTreeMap<String, (String, Vec<u8>)>, request: &Message) -> Re
     };
     reply.header("Docker-Content-Digest", crate::images::digest(bytes)).header("Accept-Ranges", "bytes")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Endpoint;
+    use crate::images::{Format, Layer};
+
+    #[test]
+    fn is_right_until_it_is_spoilt() {
+        let image = Image::single("linux/amd64", Format::Oci, vec![Layer::random(1, 1000)]);
+        let wrong = WrongRegistry::start(&[("a/b:1", &image)], |request, reply| {
+            if request.path.contains("/blobs/") {
+                reply.body.truncate(5);
+            }
+        });
+        let get = |path: &str, headers: &[(&str, &str)]| {
+            Endpoint::plain(&wrong.host()).send("GET", path, headers, &[]).unwrap()
+        };
+        let manifest = get("/v2/a/b/manifests/1", &[]);
+        assert_eq!(Some(manifest.body.as_slice()), image.manifest(image.digest()));
+        assert_eq!(manifest.header("docker-content-digest"), Some(image.digest()));
+        let part = get("/v2/a/b/manifests/1", &[("Range", "bytes=2-3")]);
+        assert_eq!((part.status, part.body.as_slice()), (206, &manifest.body[2..4]));
+        let layer = image.single.as_ref().unwrap().layers[0].digest();
+        assert_eq!(get(&format!("/v2/a/b/blobs/{layer}"), &[]).body.len(), 5);
+        assert_eq!(get("/v2/a/b/manifests/2", &[]).status, 404);
+        assert_eq!(wrong.asked().len(), 4);
+    }
+}
