@@ -120,9 +120,18 @@ pub(crate) fn encode(value: &str, style: Style, was: Option<&str>) -> String {
     match style {
         Style::Single => format!("'{}'", value.replace('\'', "''")),
         Style::Double | Style::Block => format!("\"{}\"", escape_double(value)),
-        Style::Plain if is_plain(value) && (!is_typed(value) || was.is_some_and(is_typed)) => value.to_owned(),
+        Style::Plain if may_stay_plain(value, was) && (!is_typed(value) || was.is_some_and(is_typed)) => {
+            value.to_owned()
+        }
         Style::Plain => format!("\"{}\"", escape_double(value)),
     }
+}
+
+/// What was plain before (`${TAG:-1}`) may be so again with the same characters.
+fn may_stay_plain(value: &str, was: Option<&str>) -> bool {
+    let Some(was) = was else { return is_plain(value) };
+    let beginning = value.get(..1).is_some_and(|first| is_plain(first) || was.starts_with(first));
+    beginning && value.bytes().all(|b| is_plain_byte(b) || was.as_bytes().contains(&b)) && !value.ends_with(':')
 }
 
 /// The text inside double quotes; valid in YAML and in JSON.
@@ -149,6 +158,10 @@ pub(crate) fn is_plain(value: &str) -> bool {
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'/' | b':' | b'@' | b'+'))
         && !value.ends_with(':')
+}
+
+fn is_plain_byte(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'/' | b':' | b'@' | b'+')
 }
 
 /// Whether a plain scalar would be read as something other than a string, by YAML 1.1 or 1.2.

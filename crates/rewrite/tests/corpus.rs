@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use ferry_rewrite::{Confidence, Finding, find, find_list, is_list};
+mod common;
+
+use ferry_rewrite::{Confidence, Finding, find, find_list, is_list, rewrite};
 use serde_json::Value;
 
 fn corpus() -> Option<PathBuf> {
@@ -81,4 +83,51 @@ fn every_image_is_found_and_no_trap_is_certain() {
         println!("{name:<45} {:>5} {:>5} {missed:>6} {:>5}", required.len(), required.len() - missed, extra.len());
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn moving_every_image_changes_image_bytes_only() {
+    let Some(corpus) = corpus() else { return };
+    let mut left = Vec::new();
+    for entry in std::fs::read_dir(&corpus).expect("corpus") {
+        let path = entry.expect("entry").path();
+        let name = path.file_name().expect("name").to_string_lossy().into_owned();
+        if path.is_dir() || name == "INDEX.tsv" {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("text");
+        let found = if is_list(&name) { find_list(&text) } else { find(&text) };
+        let mut images: Vec<(String, String)> = found
+            .findings
+            .iter()
+            .filter_map(|f| f.reference.as_ref())
+            .map(|r| (r.to_string(), r.path().to_owned()))
+            .collect();
+        images.sort();
+        images.dedup();
+        let pairs: Vec<(&str, &str)> = images.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+        let relocation = common::relocation("reg.example:5000/mirror", &pairs);
+        let out = rewrite(&text, &name, &relocation, &[], &[]);
+        left.extend(
+            out.uncarried
+                .iter()
+                .filter(|f| f.reference.is_some())
+                .map(|f| format!("{name}: {} {:?}", f.path, f.reason)),
+        );
+        left.extend(out.refused.iter().map(|r| format!("{name}:{} {}", r.line, r.reason)));
+        let lines: Vec<(&str, &str)> = text.split('\n').zip(out.text.split('\n')).filter(|(a, b)| a != b).collect();
+        let added = out.text.split('\n').count() - text.split('\n').count();
+        assert_eq!(added, 0, "{name}");
+        assert_eq!(lines.is_empty(), images.is_empty(), "{name}");
+        for (old, new) in lines {
+            assert!(
+                new.contains("reg.example:5000") || new.contains("mirror/") || new.contains("sha256:"),
+                "{name}: {old:?} {new:?}"
+            );
+        }
+        let again = rewrite(&out.text, &name, &relocation, &[], &[]);
+        assert_eq!(again.text, out.text, "{name}: a second run");
+        assert!(again.changes.is_empty(), "{name}: {:?}", again.changes);
+    }
+    assert!(left.is_empty(), "{}", left.join("\n"));
 }

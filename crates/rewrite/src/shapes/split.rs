@@ -32,6 +32,13 @@ impl Globals {
     }
 }
 
+impl Globals {
+    /// Whether a bare `image` is enough, the rest standing in `global`.
+    fn complete(&self) -> bool {
+        self.hub.is_some() && self.tag.is_some()
+    }
+}
+
 /// What a key means, with the stem before it (`operator` in `operatorImageTag`) taken off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Key {
@@ -178,7 +185,7 @@ impl<'a> Walk<'a> {
         {
             (registry.into_iter().chain([repository]).collect(), tag.or(version.filter(|_| image_key)))
         } else if let Some(image) = image
-            && (tagged || registry.is_some())
+            && (tagged || registry.is_some() || (self.globals.complete() && stemless && bare(text(Some(image)))))
             && !(pinned(text(Some(image))) && registry.is_none())
         {
             let hub = prefix.filter(|_| bare(text(Some(image))));

@@ -22,12 +22,12 @@ impl Walk<'_> {
         let at = text.len() - text.trim_start().len();
         let range = at..at + value.len();
         let one_word = !value.contains(char::is_whitespace);
-        if one_word && level > Level::None {
+        if level > Level::None && !value.contains('\n') {
             if let Some(reason) = not_an_image(value, level) {
                 let path = self.here();
                 return self.unresolvable(site, path, value, shape, reason);
             }
-            if value.contains('$') {
+            if one_word && value.contains('$') {
                 return self.variable(site, value, range, level);
             }
         }
