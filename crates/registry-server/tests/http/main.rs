@@ -1,0 +1,9 @@
+//! The registry as a client sees it: answers first, then sockets.
+
+#![allow(clippy::expect_used, reason = "clippy.toml allows it in test functions, not in what they share")]
+
+mod bundle;
+mod pull;
+mod push;
+mod site;
+mod socket;
