@@ -67,8 +67,11 @@ pub enum Error {
         /// What was looked for.
         what: String,
     },
-    /// A file that should be an image archive or a layout is not one.
-    #[error("`{}` is not usable as an image source: {why}", .path.display())]
+    /// A file that should be an image archive or a layout is not one, or lacks the image asked for.
+    #[error("`{}`{}: {why}", .path.display(), match kind {
+        Kind::Missing | Kind::Local => "",
+        _ => " is not usable as an image source",
+    })]
     Source {
         /// The file or folder.
         path: PathBuf,

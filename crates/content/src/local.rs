@@ -174,18 +174,27 @@ impl LocalSource {
     /// # Errors
     /// When it cannot be read, is neither kind, contradicts itself, reaches out of itself, or exceeds `limits`.
     pub fn open_blocking(path: &Path, spool: &Path, limits: &Limits) -> Result<Self, Error> {
+        Self::open_watched(path, spool, limits, &AtomicBool::new(false))
+    }
+
+    fn open_watched(path: &Path, spool: &Path, limits: &Limits, cancelled: &AtomicBool) -> Result<Self, Error> {
         let metadata = path.metadata().map_err(|e| Error::io("read", path, e))?;
         let (files, unpacked) = if metadata.is_dir() {
             let root = path.canonicalize().map_err(|e| Error::io("read", path, e))?;
             (Files::Folder { path: path.to_owned(), root }, 0)
         } else if metadata.is_file() {
-            open_tar(path, metadata.len(), spool, limits)?
+            open_tar(path, metadata.len(), spool, limits, cancelled)?
         } else {
             let hint =
                 "give the path of an archive or of an OCI layout folder; what comes from a pipe, save to a file first";
             return Err(fault::invalid(path, "it is neither a file nor a folder", hint));
         };
         let kind = recognise(&files)?;
+        if let Files::Tar { members, .. } = &files
+            && let Some(fault) = members.fault()
+        {
+            return Err(fault::damaged(path, fault));
+        }
         let images = match kind {
             SourceKind::DockerSave => docker_save::images(&files)?,
             SourceKind::DockerOci | SourceKind::OciLayout => {
@@ -199,14 +208,16 @@ impl LocalSource {
         Ok(Self { files: Arc::new(files), kind, images: images.into(), unpacked })
     }
 
-    /// [`open_blocking`](Self::open_blocking) on a thread of its own.
+    /// [`open_blocking`](Self::open_blocking) on a thread of its own, which ends soon after this future is dropped.
     ///
     /// # Errors
     /// The same.
     pub async fn open(path: &Path, spool: &Path, limits: &Limits) -> Result<Self, Error> {
         let (path, spool, limits) = (path.to_owned(), spool.to_owned(), limits.clone());
         let place = path.clone();
-        blocking(&place, move || Self::open_blocking(&path, &spool, &limits)).await
+        let cancel = CancelOnDrop::default();
+        let cancelled = Arc::clone(&cancel.0);
+        blocking(&place, move || Self::open_watched(&path, &spool, &limits, &cancelled)).await
     }
 
     /// The path as it was given.
@@ -320,13 +331,7 @@ impl LocalSource {
     /// # Errors
     /// The same.
     pub async fn prepare(&self, image: &LocalImage, options: &Options) -> Result<Prepared, Error> {
-        struct Cancel(Arc<AtomicBool>);
-        impl Drop for Cancel {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
-            }
-        }
-        let cancel = Cancel(Arc::new(AtomicBool::new(false)));
+        let cancel = CancelOnDrop::default();
         let cancelled = Arc::clone(&cancel.0);
         let (source, image, options) = (self.clone(), image.clone(), options.clone());
         blocking(self.path(), move || source.prepare_watched(&image, &options, &cancelled)).await
@@ -387,7 +392,13 @@ impl LocalImage {
     }
 }
 
-fn open_tar(path: &Path, length: u64, spool: &Path, limits: &Limits) -> Result<(Files, u64), Error> {
+fn open_tar(
+    path: &Path,
+    length: u64,
+    spool: &Path,
+    limits: &Limits,
+    cancelled: &AtomicBool,
+) -> Result<(Files, u64), Error> {
     let mut file = File::open(path).map_err(|e| Error::io("read", path, e))?;
     let mut first = [0; 4];
     let filled = file.read_at(&mut first, 0).map_err(|e| Error::io("read", path, e))?;
@@ -396,7 +407,7 @@ fn open_tar(path: &Path, length: u64, spool: &Path, limits: &Limits) -> Result<(
             (tarball::index(&mut unpack::Plain::new(&file, path, length), path)?, 0)
         }
         compression => {
-            let mut input = unpack::Unpack::new(file, compression, path, spool, limits)?;
+            let mut input = unpack::Unpack::new(file, compression, path, spool, limits, cancelled)?;
             let members = tarball::index(&mut input, path)?;
             file = input.finish()?;
             (members, file.metadata().map_err(|e| Error::io("read", spool, e))?.len())
@@ -417,13 +428,17 @@ fn recognise(files: &Files) -> Result<SourceKind, Error> {
         (true, true) if in_tar => SourceKind::DockerOci,
         (true, _) => SourceKind::OciLayout,
         (false, true) if in_tar => SourceKind::DockerSave,
-        _ => return Err(not_a_source(files, saved, has("repositories")?)),
+        _ => return Err(not_a_source(files, saved, has("repositories")?, has("version")?)),
     })
 }
 
-fn not_a_source(files: &Files, saved: bool, repositories: bool) -> Error {
+fn not_a_source(files: &Files, saved: bool, repositories: bool, version: bool) -> Error {
     let path = files.path();
     match files {
+        Files::Folder { .. } if saved && version => {
+            let hint = "turn it into one with `skopeo copy dir:FOLDER oci:OTHER:TAG`";
+            fault::invalid(path, "the folder is not an OCI layout, but one that `skopeo copy … dir:` wrote", hint)
+        }
         Files::Folder { .. } if saved => {
             let hint = "pack the folder again (`tar -cf FILE -C FOLDER .`) and give ferry the tar";
             fault::invalid(path, "the folder is not an OCI layout but, it seems, an unpacked docker-save tar", hint)
@@ -445,6 +460,16 @@ fn not_a_source(files: &Files, saved: bool, repositories: bool) -> Error {
                 hint,
             )
         }
+    }
+}
+
+/// Lives in a future beside the work that runs on another thread, and tells it when nobody waits any more.
+#[derive(Default)]
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -7,6 +7,7 @@
 //! of any stated size into memory.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 
 use tar::{EntryType, Header};
@@ -50,6 +51,7 @@ enum Member {
 pub(super) struct Members {
     by_name: BTreeMap<String, Member>,
     names: usize,
+    fault: Option<String>,
 }
 
 /// What goes before a member and describes it: GNU long names, PAX records.
@@ -97,6 +99,16 @@ impl Members {
         self.by_name.is_empty()
     }
 
+    /// The first thing that no program that saves images would write. Other tars (of a root file system, say) may well have
+    /// such members: they should be told what they are, not that they are dangerous.
+    pub(super) fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
+    }
+
+    fn complain(&mut self, why: String) {
+        self.fault.get_or_insert(why);
+    }
+
     fn add(&mut self, name: String, member: Member) -> Result<(), String> {
         self.names += name.len()
             + match &member {
@@ -107,14 +119,15 @@ impl Members {
             return Err(format!("it has more than {MAX_MEMBERS} members, or {MAX_NAMES} bytes of names"));
         }
         match self.by_name.entry(name) {
-            std::collections::btree_map::Entry::Occupied(there) => {
-                Err(format!("it has two members `{}`, and which one counts is anybody's guess", there.key()))
+            Entry::Occupied(there) => {
+                let why = format!("it has two members `{}`, and which one counts is anybody's guess", there.key());
+                self.complain(why);
             }
-            std::collections::btree_map::Entry::Vacant(free) => {
+            Entry::Vacant(free) => {
                 free.insert(member);
-                Ok(())
             }
         }
+        Ok(())
     }
 
     /// Links in a circle would hang whoever follows them.
@@ -137,7 +150,8 @@ impl Members {
 /// Walks over all headers. `path` is for errors.
 ///
 /// # Errors
-/// When it is no tar, ends early, has a member that is no file, folder or link, names that lead out of it, a name twice.
+/// When it is no tar, ends early, or its headers are damaged. Members that no image archive has are remembered as
+/// [`Members::fault`]: names and links that lead out, a name twice, devices.
 pub(super) fn index(input: &mut dyn Input, path: &Path) -> Result<Members, Error> {
     let damaged = |why: String| fault::damaged(path, why);
     let mut members = Members::default();
@@ -165,7 +179,9 @@ pub(super) fn index(input: &mut dyn Input, path: &Path) -> Result<Members, Error
     if extra.name.is_some() || extra.link.is_some() || extra.pax.is_some() {
         return Err(damaged("its last header announces a member that does not follow".to_owned()));
     }
-    members.check_links().map_err(damaged)?;
+    if let Err(why) = members.check_links() {
+        members.complain(why);
+    }
     Ok(members)
 }
 
@@ -194,54 +210,90 @@ fn step(
         }
         _ => {}
     }
-    let Extra { name, link, pax } = std::mem::take(extra);
-    let pax = pax.unwrap_or_default();
-    let size = pax.size.unwrap_or(stated);
-    let raw_name = pax.path.or(name).unwrap_or_else(|| header.path_bytes().into_owned());
-    let name = clean(&raw_name).map_err(|why| damaged(format!("the member `{}` {why}", shown(&raw_name))))?;
-    let raw_link = pax.link.or(link).unwrap_or_else(|| header.link_name_bytes().map(Into::into).unwrap_or_default());
-    let mut kind = header.entry_type();
-    if kind == EntryType::Regular && raw_name.ends_with(b"/") {
-        kind = EntryType::Directory; // tars from before POSIX have no type for folders
+    let extra = std::mem::take(extra);
+    let size = extra.pax.as_ref().and_then(|p| p.size).unwrap_or(stated);
+    let start = input.position();
+    let padded = size.checked_next_multiple_of(BLOCK).filter(|p| start.checked_add(*p).is_some());
+    let name = extra.name(header);
+    let shown_name = shown(&name);
+    let Some(padded) = padded else {
+        return Err(damaged(format!("`{shown_name}` states {size} bytes, more than any file can have")));
+    };
+    if header.entry_type() == EntryType::GNUSparse {
+        return Err(damaged(format!("`{shown_name}` is a sparse member, which no image tool writes")));
     }
-    let member = match kind {
-        EntryType::Regular | EntryType::Continuous => Some(Member::File { start: input.position(), length: size }),
-        EntryType::Symlink | EntryType::Link => {
-            let base = if kind == EntryType::Symlink { parent(&name) } else { "" };
-            let target = follow(base, &raw_link)
-                .map_err(|why| damaged(format!("the link `{name}` to `{}` {why}", shown(&raw_link))))?;
-            Some(Member::Link(target))
+    if has_no_content(header.entry_type()) && size != 0 {
+        return Err(damaged(format!("`{shown_name}` has no content of its own, but states {size} bytes")));
+    }
+    if !input.skip(padded)? {
+        let why = format!("`{shown_name}` should have {size} bytes, but the tar ends before that: it was cut off");
+        return Err(damaged(why));
+    }
+    match member(header, &name, &extra, start, size) {
+        Ok(Some((name, member))) => members.add(name, member).map_err(damaged),
+        Ok(None) => Ok(()),
+        Err(why) => {
+            members.complain(why);
+            Ok(())
         }
-        EntryType::Directory => None,
-        EntryType::GNUSparse => {
-            return Err(damaged(format!("`{name}` is a sparse member, which no image tool writes")));
+    }
+}
+
+fn has_no_content(kind: EntryType) -> bool {
+    matches!(
+        kind,
+        EntryType::Symlink
+            | EntryType::Link
+            | EntryType::Directory
+            | EntryType::Char
+            | EntryType::Block
+            | EntryType::Fifo
+    )
+}
+
+impl Extra {
+    fn name(&self, header: &Header) -> Vec<u8> {
+        let long = self.pax.as_ref().and_then(|p| p.path.as_ref()).or(self.name.as_ref());
+        long.cloned().unwrap_or_else(|| header.path_bytes().into_owned())
+    }
+
+    fn link(&self, header: &Header) -> Vec<u8> {
+        let long = self.pax.as_ref().and_then(|p| p.link.as_ref()).or(self.link.as_ref());
+        long.cloned().unwrap_or_else(|| header.link_name_bytes().map(Into::into).unwrap_or_default())
+    }
+}
+
+/// Name and content of a member; `None` for a folder. The error is one that matters only if this is an image archive.
+fn member(
+    header: &Header,
+    raw_name: &[u8],
+    extra: &Extra,
+    start: u64,
+    length: u64,
+) -> Result<Option<(String, Member)>, String> {
+    let name = clean(raw_name).map_err(|why| format!("the member `{}` {why}", shown(raw_name)))?;
+    let member = match header.entry_type() {
+        EntryType::Directory => return Ok(None),
+        // tars from before POSIX have no type for folders
+        EntryType::Regular if raw_name.ends_with(b"/") && length == 0 => return Ok(None),
+        EntryType::Regular | EntryType::Continuous => Member::File { start, length },
+        kind @ (EntryType::Symlink | EntryType::Link) => {
+            let base = if kind == EntryType::Symlink { parent(&name) } else { "" };
+            let link = extra.link(header);
+            let target = follow(base, &link).map_err(|why| format!("the link `{name}` to `{}` {why}", shown(&link)))?;
+            Member::Link(target)
         }
         other => {
             let kind = char::from(other.as_byte()).escape_default().to_string();
-            return Err(damaged(format!(
+            return Err(format!(
                 "`{name}` is neither file, folder nor link (a device, a pipe or the like: type `{kind}`)"
-            )));
+            ));
         }
     };
-    if !matches!(member, Some(Member::File { .. })) && size != 0 {
-        return Err(damaged(format!("`{name}` has no content of its own, but states {size} bytes")));
+    if name.is_empty() {
+        return Err(format!("the member at byte {} has no name", start - BLOCK));
     }
-    if let Some(member) = member {
-        if name.is_empty() {
-            return Err(damaged(format!("the member at byte {at} has no name")));
-        }
-        members.add(name.clone(), member).map_err(damaged)?;
-    }
-    let padded = size.checked_next_multiple_of(BLOCK);
-    if padded.is_none_or(|p| input.position().checked_add(p).is_none()) {
-        return Err(damaged(format!("`{name}` states {size} bytes, more than any file can have")));
-    }
-    if !input.skip(padded.unwrap_or_default())? {
-        return Err(damaged(format!(
-            "`{name}` should have {size} bytes, but the tar ends before that: it was cut off"
-        )));
-    }
-    Ok(())
+    Ok(Some((name, member)))
 }
 
 /// Reads the data of a header that describes the next one.

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ferry_image::media_type::Compression;
 
@@ -69,6 +70,7 @@ pub(super) struct Unpack<'a> {
     at: u64,
     limit: u64,
     limited_by_room: bool,
+    cancelled: &'a AtomicBool,
 }
 
 impl<'a> Unpack<'a> {
@@ -79,6 +81,7 @@ impl<'a> Unpack<'a> {
         path: &'a Path,
         spool: &Path,
         limits: &Limits,
+        cancelled: &'a AtomicBool,
     ) -> Result<Self, Error> {
         std::fs::create_dir_all(spool).map_err(|e| Error::io("create", spool, e))?;
         let out = tempfile::tempfile_in(spool).map_err(|e| Error::io("create a file in", spool, e))?;
@@ -92,6 +95,7 @@ impl<'a> Unpack<'a> {
             at: 0,
             limit: limits.max_unpacked.min(room),
             limited_by_room: room < limits.max_unpacked,
+            cancelled,
         })
     }
 
@@ -114,6 +118,9 @@ impl<'a> Unpack<'a> {
     }
 
     fn count(&mut self, length: usize) -> Result<(), Error> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(Error::io("read", self.path, io::ErrorKind::Interrupted.into()));
+        }
         self.at += length as u64;
         if self.at <= self.limit {
             return Ok(());

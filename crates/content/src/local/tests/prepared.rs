@@ -344,8 +344,30 @@ fn a_full_or_forbidden_spool_is_a_local_error() {
 async fn a_dropped_future_stops_the_work() {
     let place = Place::new();
     let source = place.open_nodes(&old_save()).expect("open");
-    let (options, stopped) = (Options::new(place.spool()), std::sync::atomic::AtomicBool::new(true));
-    let result = source.prepare_watched(&source.images()[0], &options, &stopped);
-    assert!(result.is_err());
-    drop(source.prepare(&source.images()[0], &options));
+    let (options, stop) = (Options::new(place.spool()), std::sync::atomic::AtomicBool::new(true));
+    assert!(source.prepare_watched(&source.images()[0], &options, &stop).is_err(), "stopped");
+    assert!(
+        !place.spool().read_dir().expect("spool").any(|e| e
+            .expect("entry")
+            .path()
+            .extension()
+            .is_some_and(|x| x != "partial"))
+    );
+
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let progress: Arc<crate::local::Progress> = Arc::new(move |_| {
+        let _ = sender.send(());
+    });
+    let options = Options { progress: Some(progress), ..options };
+    let mut future = Box::pin(source.prepare(&source.images()[0], &options));
+    let pending = std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_pending())).await;
+    assert!(pending);
+    receiver.recv().expect("it began");
+    drop(future);
+    drop(options);
+    while receiver.recv().is_ok() {} // ends when the thread has dropped its end
+    assert!(
+        source.prepare(&source.images()[0], &Options::new(place.spool())).await.is_ok(),
+        "and the next run goes on"
+    );
 }

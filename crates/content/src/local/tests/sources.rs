@@ -3,7 +3,7 @@
 use ferry_image::media_type;
 use serde_json::json;
 
-use super::samples::{Layout, Place, assert_fails, file, gzip, layer, new_save, old_save, tarball, zstd};
+use super::samples::{Layout, Node, Place, assert_fails, file, gzip, layer, new_save, old_save, tarball, zstd};
 use crate::Kind;
 use crate::local::{LocalSource, Root, SourceKind};
 
@@ -65,7 +65,7 @@ fn a_tar_of_a_folder_has_names_with_a_dot() {
     let nodes: Vec<_> = nodes
         .into_iter()
         .map(|(name, node)| match node {
-            super::samples::Node::Hardlink(_) => (name, super::samples::Node::Hardlink("./l1/layer.tar")),
+            Node::Hardlink(_) => (name, Node::Hardlink("./l1/layer.tar")),
             node => (name, node),
         })
         .collect();
@@ -165,6 +165,21 @@ fn what_is_no_source_is_said_to_be_none() {
         assert!(text.contains(what), "{case}: {text}");
         assert_fails(result, Kind::Invalid, "image.tar` is not usable as an image source: ", case);
     }
+    let exported = [
+        file("etc/hostname", "x"),
+        ("etc/mtab".to_owned(), Node::Symlink("/proc/mounts")),
+        ("dev/null".to_owned(), Node::Odd(tar::EntryType::Char, 0, vec![])),
+    ];
+    assert_fails(
+        place.open_nodes(&exported),
+        Kind::Invalid,
+        "it is a tar, but neither a docker-save one",
+        "docker export",
+    );
+    let folder = place.unpack(&[file("manifest.json", "[]")]);
+    assert_fails(place.open(&folder), Kind::Invalid, "unpacked docker-save tar", "unpacked");
+    std::fs::write(folder.join("version"), "Directory Transport Version: 1.1").expect("write");
+    assert_fails(place.open(&folder), Kind::Invalid, "that `skopeo copy … dir:` wrote", "dir:");
     assert_fails(place.open(place.folder.path()), Kind::Invalid, "the folder is not an OCI layout", "folder");
     assert_fails(place.open(&place.folder.path().join("none")), Kind::Local, "cannot read", "nothing there");
     assert_fails(place.open("/dev/null".as_ref()), Kind::Invalid, "neither a file nor a folder", "device");
