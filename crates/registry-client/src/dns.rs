@@ -5,7 +5,9 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use hickory_resolver::TokioResolver;
+use hickory_resolver::config::ResolverConfig;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::{ResolverBuilder, TokioResolver};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use crate::Resolver;
@@ -89,18 +91,39 @@ async fn system(name: &str) -> Result<Vec<IpAddr>, Unresolved> {
     }
 }
 
-/// Only name servers that this machine lists: without a list there is an error, not a public server.
+/// Only name servers that this machine lists. Without a list `/etc/hosts` is all there is, as on many machines without a net;
+/// a public server is never asked.
 fn own() -> Result<TokioResolver, Unresolved> {
-    let fail = |e: &dyn fmt::Display| Unresolved {
-        why: format!("no name server is configured on this machine: {e}"),
-        passes: false,
-    };
-    TokioResolver::builder_tokio().map_err(|e| fail(&e))?.build().map_err(|e| fail(&e))
+    let builder = TokioResolver::builder_tokio().unwrap_or_else(|error| {
+        tracing::debug!(%error, "no name server is configured on this machine");
+        without_servers()
+    });
+    builder.build().map_err(|e| Unresolved { why: e.to_string(), passes: false })
+}
+
+fn without_servers() -> ResolverBuilder<TokioRuntimeProvider> {
+    let nobody = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
+    TokioResolver::builder_with_config(nobody, TokioRuntimeProvider::default())
 }
 
 async fn ask(resolver: &TokioResolver, name: &str) -> Result<Vec<IpAddr>, Unresolved> {
     match resolver.lookup_ip(name).await {
         Ok(found) => Ok(found.iter().collect()),
         Err(error) => Err(Unresolved { passes: !error.is_no_records_found(), why: error.to_string() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn without_name_servers_the_hosts_file_still_counts() {
+        let resolver = without_servers().build().unwrap();
+        let found = ask(&resolver, "localhost").await.unwrap();
+        assert!(!found.is_empty() && found.iter().all(IpAddr::is_loopback), "{found:?}");
+        let start = std::time::Instant::now();
+        assert!(ask(&resolver, "registry.example").await.is_err());
+        assert!(start.elapsed().as_secs() < 5, "nobody is there to be waited for");
     }
 }

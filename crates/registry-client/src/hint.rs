@@ -66,7 +66,14 @@ fn of_status(status: &Status) -> Option<String> {
     let pushing = matches!(status.what, What::Upload(_) | What::PutManifest(_));
     Some(match status.status {
         401 if status.with_credentials => format!("check user name and password (or token) for {host}; log in again"),
-        401 => format!("give credentials for {host}: `docker login {host}` (or podman, skopeo), or `--auth-file`"),
+        401 => {
+            let absent = if pushing {
+                ""
+            } else {
+                "; if it should be public, check its name: many registries answer so when it does not exist"
+            };
+            format!("give credentials for {host}: `docker login {host}` (or podman, skopeo), or `--auth-file`{absent}")
+        }
         403 if pushing => {
             let first = status.repository.split('/').next().unwrap_or_default();
             format!(

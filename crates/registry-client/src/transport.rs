@@ -223,7 +223,7 @@ impl Registry {
             }
         }
         body.truncate(reply::MAX_BODY);
-        let words = reply::words(&body);
+        let reply::Words { code, message } = reply::words(&body);
         let answered_by = host::authority(reply.response.url());
         let status = reply.status();
         Error::Status(Box::new(Status {
@@ -233,12 +233,11 @@ impl Registry {
             request: call.request(),
             answered_by: (answered_by != self.host.api).then_some(answered_by),
             status,
-            code: words.code,
-            message: words.message,
+            message,
             retry_after: reply.retry_after(),
             with_credentials: reply.authorization.as_ref().is_some_and(|a| a.with_credentials),
-            passes: again
-                && (is_transient(status) || status == 401 && reply.authorization.is_some_and(|a| a.may_have_expired())),
+            passes: again && (is_transient(status) || is_of_this_attempt(status, &code, reply.authorization.as_ref())),
+            code,
         }))
     }
 
@@ -257,6 +256,13 @@ impl Registry {
     pub(crate) fn place(&self, repository: &str) -> String {
         if repository.is_empty() { self.host.name.clone() } else { format!("{}/{repository}", self.host.name) }
     }
+}
+
+/// Whether a refused upload may do well when begun anew: its session was lost (the registry restarted, or another replica
+/// answers), its bytes were damaged on the way, or its token grew too old meanwhile.
+fn is_of_this_attempt(status: u16, code: &str, authorization: Option<&Authorization>) -> bool {
+    status == 401 && authorization.is_some_and(Authorization::may_have_expired)
+        || matches!(code, "BLOB_UPLOAD_UNKNOWN" | "BLOB_UPLOAD_INVALID" | "DIGEST_INVALID" | "SIZE_INVALID")
 }
 
 /// What kept a request from being answered: the first known error in the chain.

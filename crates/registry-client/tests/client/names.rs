@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ferry_content::{Failure as _, Kind};
-use ferry_registry_client::{Client, Config, PlainHttp, Resolver};
+use ferry_registry_client::{Client, Config, PlainHttp, Proxies, Resolver};
 
 use crate::server::{Server, answer};
 use crate::{config, shown};
@@ -53,6 +53,28 @@ async fn another_host_is_not_spoken_to_without_tls_unasked() {
     let error = Client::new(Config { resolve, ..config() }).unwrap().ping(&host).await.unwrap_err();
     assert!(shown(&error).contains("speaks plain HTTP") && shown(&error).contains("--plain-http"), "{}", shown(&error));
     assert!(server.lines().is_empty());
+}
+
+#[tokio::test]
+async fn a_proxy_is_used_but_for_this_machine_and_exceptions() {
+    let proxy = Server::start(|_| answer(200)).await;
+    let direct = Server::start(|_| answer(200)).await;
+    let config = Config {
+        plain_http: PlainHttp::All,
+        proxy: Proxies {
+            http: Some(format!("http://{}", proxy.host)),
+            no_proxy: Some(".direct.example".to_owned()),
+            ..Proxies::default()
+        },
+        resolve: vec![("r.direct.example".to_owned(), IpAddr::V4(Ipv4Addr::LOCALHOST))],
+        ..config()
+    };
+    let client = Client::new(config).unwrap();
+    client.ping("registry.example").await.unwrap();
+    assert_eq!(proxy.lines(), ["GET /v2/"]);
+    client.ping(&direct.host).await.unwrap();
+    client.ping(&direct.host.replace("127.0.0.1", "r.direct.example")).await.unwrap();
+    assert_eq!((proxy.lines().len(), direct.lines().len()), (1, 2));
 }
 
 #[test]

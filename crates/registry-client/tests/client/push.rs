@@ -112,6 +112,23 @@ async fn a_server_that_fails_an_upload_may_be_asked_again() {
 }
 
 #[tokio::test]
+async fn a_lost_session_may_be_begun_anew_and_a_refusal_may_not() {
+    for (status, code, expected) in
+        [(404, "BLOB_UPLOAD_UNKNOWN", true), (400, "DIGEST_INVALID", true), (403, "DENIED", false)]
+    {
+        let body = format!(r#"{{"errors":[{{"code":"{code}"}}]}}"#);
+        let server = Server::start(move |seen| match seen.method.as_str() {
+            "PUT" => answer(status).body(body.as_str()),
+            _ => opens(seen),
+        })
+        .await;
+        let upload = repository(&server).uploads(None).start(&blob(CONTENT)).await.unwrap().unwrap();
+        upload.write_at(0, vec![Bytes::from_static(CONTENT)]).await.unwrap();
+        assert_eq!(upload.commit().await.unwrap_err().is_transient(), expected, "{code}");
+    }
+}
+
+#[tokio::test]
 async fn another_digest_in_the_answer_is_refused() {
     let server = Server::start(|seen| match seen.method.as_str() {
         "PUT" => answer(201).header("docker-content-digest", Digest::of(b"other").to_string()),
