@@ -51,7 +51,13 @@ impl Bundle {
     /// # Errors
     /// [`Error::Io`], or what does not hold, of [`Kind::Untrusted`](ferry_content::Kind::Untrusted).
     pub fn open(path: &Path, trust: &Trust) -> Result<Self, Error> {
-        let file = File::open(path).map_err(|e| Error::io("read", path, e))?;
+        let failed = |e| Error::io("read", path, e);
+        // Opening a pipe would wait for somebody to write into it.
+        if !std::fs::metadata(path).map_err(failed)?.is_file() {
+            let why = "it is not a regular file".to_owned();
+            return Err(Error::NotABundle { path: path.to_owned(), why });
+        }
+        let file = File::open(path).map_err(failed)?;
         let opened = strict::open(&file, path, trust)?;
         let first = opened.members.len() - opened.head.blobs.len();
         let blobs = opened.members.iter().enumerate().skip(first).map(|(i, m)| (m.digest.clone(), i)).collect();

@@ -40,12 +40,8 @@ struct Reader<'a> {
 
 /// Reads and checks a bundle as far as its structure goes.
 pub(crate) fn open(file: &File, path: &Path, trust: &Trust) -> Result<Opened, Error> {
-    let metadata = file.metadata().map_err(|e| Error::io("read", path, e))?;
-    if !metadata.is_file() {
-        let why = "it is not a regular file".to_owned();
-        return Err(Error::NotABundle { path: path.to_owned(), why });
-    }
-    let mut reader = Reader { file, path, length: metadata.len(), at: 0 };
+    let length = file.metadata().map_err(|e| Error::io("read", path, e))?.len();
+    let mut reader = Reader { file, path, length, at: 0 };
     reader.refuse_other_files()?;
     let sums_bytes = reader.small(member::SUMS, MAX_SUMS)?;
     let signature = match reader.header()? {

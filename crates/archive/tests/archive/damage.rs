@@ -3,10 +3,12 @@
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use ferry_archive::{Bundle, Error, Trust, member};
 use ferry_content::{Failure as _, Kind};
 use ferry_image::{Digest, media_type};
+use proptest::prelude::*;
 
 use crate::fixture::{build, check, empty, parts, secret, trust};
 
@@ -37,29 +39,38 @@ fn a_flip_of_any_byte_is_found() {
     let path = folder.path().join("b.tar");
     build(&small, &path, Some(&secret()), false).expect("build");
     let bytes = fs::read(&path).expect("bytes");
-    let file = fs::File::options().write(true).open(&path).expect("open");
-    for (i, byte) in bytes.iter().enumerate() {
-        // Another bit in each of eight neighbouring bytes.
-        let mask = 1 << (i % 8);
-        file.write_all_at(&[byte ^ mask], i as u64).expect("flip");
-        let error = check(&path, &trust()).map(|_| ()).expect_err(&format!("bit {mask:#x} of byte {i}"));
-        assert_eq!(error.kind(), Kind::Untrusted, "byte {i}: {error}");
-        file.write_all_at(&[*byte], i as u64).expect("flip back");
-    }
-    check(&path, &trust()).expect("whole again");
+    std::thread::scope(|scope| {
+        const WORKERS: usize = 4;
+        for worker in 0..WORKERS {
+            let (bytes, path) = (&bytes, folder.path().join(format!("{worker}.tar")));
+            scope.spawn(move || {
+                fs::write(&path, bytes).expect("copy");
+                for i in (worker..bytes.len()).step_by(WORKERS) {
+                    // Another bit in each of eight neighbouring bytes.
+                    flip(&path, bytes, i, 1 << (i % 8));
+                }
+                check(&path, &trust()).expect("whole again");
+            });
+        }
+    });
+}
+
+/// Flips bits of one byte, which must be found, and flips them back.
+fn flip(path: &Path, bytes: &[u8], at: usize, mask: u8) {
+    let file = fs::File::options().write(true).open(path).expect("open");
+    file.write_all_at(&[bytes[at] ^ mask], at as u64).expect("flip");
+    let error = check(path, &trust()).map(|_| ()).expect_err(&format!("bits {mask:#x} of byte {at}"));
+    assert_eq!(error.kind(), Kind::Untrusted, "byte {at}: {error}");
+    file.write_all_at(&[bytes[at]], at as u64).expect("flip back");
 }
 
 #[test]
 fn every_bit_of_the_signature_counts() {
     let folder = tempfile::tempdir().expect("folder");
-    let (path, mut bytes) = sealed(folder.path());
+    let (path, bytes) = sealed(folder.path());
     let start = bytes.windows(17).position(|w| w == b"untrusted comment").expect("signature");
     for i in start..start + 512 {
-        for bit in 0..8 {
-            bytes[i] ^= 1 << bit;
-            refused(&path, &bytes, &format!("bit {bit} of byte {i}"));
-            bytes[i] ^= 1 << bit;
-        }
+        (0..8).for_each(|bit| flip(&path, &bytes, i, 1 << bit));
     }
 }
 
@@ -268,4 +279,38 @@ fn sizes_beyond_the_limits_are_not_read() {
     file.set_len(1 << 30).expect("grow");
     let error = Bundle::open(&path, &trust()).map(|_| ()).expect_err("too large");
     assert!(matches!(error, Error::TooLarge { limit, .. } if limit == 64 << 20), "{error}");
+}
+
+static UNSIGNED: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("b.tar");
+    build(&parts(), &path, None, false).expect("build");
+    fs::read(&path).expect("bytes")
+});
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    /// Even where nobody signed: whatever is cut out, written over or put in, it is an error and nothing worse.
+    #[test]
+    fn nothing_can_be_changed_unnoticed(
+        at in 0_usize..30_000,
+        length in prop_oneof![Just(0_usize), 1..20_usize, Just(512), 0..4000_usize],
+        put in prop_oneof![prop::collection::vec(any::<u8>(), 0..20), Just(vec![0; 512]), Just(b"9999999".to_vec())],
+        aligned: bool,
+    ) {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("b.tar");
+        let bytes = UNSIGNED.as_slice();
+        let at = if aligned { at / 512 * 512 } else { at }.min(bytes.len());
+        let end = (at + length).min(bytes.len());
+        let changed = [&bytes[..at], put.as_slice(), &bytes[end..]].concat();
+        prop_assume!(changed.as_slice() != bytes);
+        fs::write(&path, changed).expect("write");
+        let lenient = Trust { allow_unsigned: true, ..Trust::default() };
+        match check(&path, &lenient) {
+            Ok(_) => prop_assert!(false, "unnoticed"),
+            Err(error) => prop_assert_eq!(error.kind(), Kind::Untrusted, "{}", error),
+        }
+    }
 }

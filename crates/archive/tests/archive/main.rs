@@ -5,5 +5,6 @@
 mod audit;
 mod damage;
 mod fixture;
+mod golden;
 mod resume;
 mod round_trip;
