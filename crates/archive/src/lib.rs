@@ -6,10 +6,11 @@
 //!
 //! Not here: where blobs come from, what to put in, what to do with a bundle (`ferry-bundle`, `ferry-install`).
 //!
-//! Reading order: [`head`], [`member`], [`sums`], [`oci`], [`layout`], [`keys`], [`trust`], [`ranges`], [`journal`], [`durable`],
-//! [`partial`], [`bundle`], [`verify`].
+//! Reading order: [`head`], [`member`], [`sums`], [`oci`], [`layout`], [`keys`], [`trust`]; writing: `disk`, [`ranges`], `journal`,
+//! `durable`, [`partial`]; reading: `strict`, [`bundle`], [`verify`].
 
 pub mod bundle;
+mod disk;
 mod durable;
 pub mod error;
 pub mod head;

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::IoSlice;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -14,9 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use ferry_content::{BoxFuture, Error as ContentError, Ingest, Ingester, files::read_range};
 use ferry_image::{Descriptor, Digest, Hasher};
-use rustix::fs::{FallocateFlags, FlockOperation};
-use rustix::io::Errno;
 
+use crate::disk::{
+    allocate, check_room, discard, free, open_locked, refuse_other_than_file, sync_folder, write_all_vectored,
+};
 use crate::durable::Durable;
 use crate::head::HeadBlob;
 use crate::journal::{self, Header, Journal, Record};
@@ -341,70 +341,6 @@ fn paths(output: &Path) -> (PathBuf, PathBuf) {
     (partial.into(), journal.into())
 }
 
-fn refuse_other_than_file(path: &Path) -> Result<(), Error> {
-    match std::fs::metadata(path) {
-        Ok(metadata) if !metadata.is_file() => Err(Error::NotAFile { path: path.to_owned() }),
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("write", path, e)),
-        _ => Ok(()),
-    }
-}
-
-/// Opens the file and locks it against other builds.
-fn open_locked(path: &Path) -> Result<File, Error> {
-    loop {
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(|e| Error::io("create", path, e))?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(Error::Busy { path: path.to_owned() }),
-            // Some network file systems have no locks; they are used at the user's own risk.
-            Err(e) => tracing::warn!(path = %path.display(), error = %e, "cannot lock the unfinished bundle"),
-        }
-        // Between opening and locking another build may have sealed this very file under its final name.
-        let ours = file.metadata().map_err(|e| Error::io("read", path, e))?;
-        match std::fs::metadata(path) {
-            Ok(named) if (named.dev(), named.ino()) == (ours.dev(), ours.ino()) => return Ok(file),
-            _ => {}
-        }
-    }
-}
-
-/// Bytes free for this user where `path` stands.
-fn free(path: &Path) -> Result<u64, Error> {
-    let stat = rustix::fs::statvfs(path).map_err(|e| Error::io("read", path, e))?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
-}
-
-/// Refuses to begin what cannot end. `allocated` bytes are the unfinished file's own already.
-fn check_room(path: &Path, size: u64, allocated: u64) -> Result<(), Error> {
-    let (needed, available) = (size.saturating_sub(allocated), free(path)?);
-    if needed > available {
-        return Err(Error::DiskFull { path: path.to_owned(), needed, available });
-    }
-    Ok(())
-}
-
-/// Empties the file and reserves `size` bytes where the file system can.
-fn allocate(file: &File, path: &Path, size: u64) -> Result<(), Error> {
-    file.set_len(0).map_err(|e| Error::io("write", path, e))?;
-    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size) {
-        Ok(()) => Ok(()),
-        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
-            file.set_len(size).map_err(|e| Error::io("write", path, e))
-        }
-        Err(Errno::NOSPC | Errno::DQUOT) => {
-            file.set_len(0).map_err(|e| Error::io("write", path, e))?;
-            Err(Error::DiskFull { path: path.to_owned(), needed: size, available: free(path)? })
-        }
-        Err(e) => Err(Error::io("write", path, e)),
-    }
-}
-
 /// Writes the members before the data section, padding included.
 fn write_front(file: &File, path: &Path, front: &[Placed]) -> Result<(), Error> {
     for Placed { name, offset, content } in front {
@@ -468,44 +404,4 @@ fn copy_file(
         at = end;
     }
     if hasher.finish() == *digest { Ok(()) } else { Err(changed()) }
-}
-
-/// Writes all chunks one after the other at `at`, with as few calls as the system allows.
-fn write_all_vectored(file: &File, chunks: &[Bytes], mut at: u64) -> rustix::io::Result<()> {
-    /// Linux takes at most 1024 in one call (UIO_MAXIOV).
-    const MOST: usize = 1024;
-    for group in chunks.chunks(MOST) {
-        let mut slices: Vec<IoSlice<'_>> = group.iter().filter(|c| !c.is_empty()).map(|c| IoSlice::new(c)).collect();
-        let mut rest = slices.as_mut_slice();
-        while !rest.is_empty() {
-            match rustix::io::pwritev(file, rest, at) {
-                Ok(0) => return Err(Errno::IO),
-                Ok(written) => {
-                    at += written as u64;
-                    IoSlice::advance_slices(&mut rest, written);
-                }
-                Err(Errno::INTR) => {}
-                Err(e) => return Err(e),
-            }
-        }
-    }
-    Ok(())
-}
-
-fn discard(path: &Path) -> Result<(), Error> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
-        _ => Ok(()),
-    }
-}
-
-/// Makes a new or renamed entry survive a power loss.
-fn sync_folder(path: &Path) -> Result<(), Error> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let synced = File::open(folder).and_then(|f| f.sync_all());
-    match synced {
-        // Some file systems (FAT, some network ones) cannot sync a folder.
-        Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => Ok(()),
-        other => other.map_err(|e| Error::io("sync", folder, e)),
-    }
 }
