@@ -46,6 +46,8 @@ pub(crate) struct Asked {
     pub(crate) method: Method,
     pub(crate) headers: HeaderMap,
     pub(crate) query: Query,
+    /// Our own name, as the client knows it.
+    host: Option<String>,
 }
 
 impl Asked {
@@ -59,8 +61,7 @@ impl Asked {
 
     /// The repository, with the host that the client means when it takes us for a mirror.
     pub(crate) fn name(&self, repository: String) -> Name {
-        let own = self.header(HOST.as_str());
-        let ns = self.query.value("ns").filter(|ns| reference::is_host(ns) && Some(*ns) != own);
+        let ns = self.query.value("ns").filter(|ns| reference::is_host(ns) && Some(*ns) != self.host.as_deref());
         Name { repository, ns: ns.map(ToOwned::to_owned) }
     }
 }
@@ -82,7 +83,11 @@ impl Registry {
         let (parts, body) = request.into_parts();
         let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.to_string());
         let (path, method) = (parts.uri.path().to_owned(), parts.method.clone());
-        let asked = Asked { method: parts.method, headers: parts.headers, query: Query::parse(parts.uri.query()) };
+        // HTTP/2 has the name in the URI, HTTP/1.1 in a header.
+        let header = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+        let host = parts.uri.authority().map(|a| a.as_str()).or(header).map(str::to_owned);
+        let query = Query::parse(parts.uri.query());
+        let asked = Asked { method: parts.method, headers: parts.headers, query, host };
         let body = body.map_err(Into::into).boxed_unsync();
 
         let mut response = match self.dispatch(&path, asked, body).await {

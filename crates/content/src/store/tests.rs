@@ -349,3 +349,20 @@ fn a_folder_that_is_something_else_is_left_alone() {
     assert!(Store::open_existing(folder.path().join("absent")).is_err());
     assert!(!folder.path().join("absent").exists());
 }
+
+#[tokio::test]
+async fn the_copy_loop_fills_it_and_finds_what_is_there() {
+    use crate::copy::{Job, Options, Outcome, Silent, copy_all};
+    let (_folder, store) = store();
+    let bytes: Vec<u8> = (0..100_000u32).flat_map(u32::to_le_bytes).collect();
+    let blob = Descriptor::of("x", &bytes);
+    let mut memory = crate::memory::Memory::default();
+    memory.insert(bytes.clone());
+    let job = Job { blob: blob.clone(), provider: Arc::new(memory), ingester: Arc::new(store.clone()) };
+    for expected in [Outcome::Copied, Outcome::Present] {
+        let options = Options { smallest_range: 50_000, ..Options::default() };
+        let outcomes = copy_all(vec![job.clone()], &options, Arc::new(Silent)).await;
+        assert_eq!(outcomes[0].as_ref().expect("begun").as_ref().expect("copied"), &expected);
+    }
+    assert_eq!(read_all(&store, &blob, 1 << 20).await.expect("read"), bytes);
+}

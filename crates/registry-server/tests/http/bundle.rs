@@ -84,6 +84,7 @@ async fn as_a_mirror_it_answers_for_the_original_names_and_no_other_host() {
         ("/v2/library/nginx/manifests/1?ns=docker.io", Some(&hub)),
         ("/v2/library/nginx/manifests/1?ns=registry-1.docker.io", Some(&hub)),
         ("/v2/library/nginx/manifests/1?ns=here:5000", Some(&hub)), // our own Host: no mirror at all
+        ("https://here:5000/v2/library/nginx/manifests/1?ns=here:5000", Some(&hub)), // the same in HTTP/2
         ("/v2/library/nginx/manifests/1", Some(&hub)),
         ("/v2/library/nginx/manifests/1?ns=ghcr.io", None),
         ("/v2/site/nginx/manifests/local?ns=quay.io", None),
