@@ -1,9 +1,132 @@
 //! Connected side: what to carry, resolved, planned, fetched and sealed into a bundle.
 //!
+//! ```text
+//! bundle manifest ─▶ resolve (sources, platforms) ─▶ plan (pure) ─▶ build (fetch, seal)
+//! list, references        ▲            │
+//!                        lock ◀────────┘
+//! ```
+//!
 //! Not here: the bundle file's form (`ferry-archive`), HTTP (`ferry-registry-client`), references in YAML (`ferry-rewrite`).
 //!
-//! Reading order: [`manifest`], [`list`], [`lock`].
+//! Reading order: [`manifest`], [`list`], [`lock`], `place`, `select`, `resolve`, [`carry`], `gate`, [`plan`](mod@plan), [`build`].
 
+pub mod build;
+pub mod carry;
+pub mod error;
+mod gate;
 pub mod list;
 pub mod lock;
 pub mod manifest;
+mod place;
+pub mod plan;
+mod resolve;
+mod select;
+
+use std::path::PathBuf;
+
+use ferry_archive::Partial;
+use ferry_content::Problems;
+use ferry_image::Digest;
+use ferry_registry_client::Client;
+
+pub use build::Built;
+pub use error::Error;
+pub use plan::{Plan, PlannedImage};
+
+use crate::lock::Lock;
+use crate::manifest::{BundleManifest, Platforms};
+use crate::resolve::Context;
+
+/// A bundle that somebody wants.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What to carry.
+    pub manifest: BundleManifest,
+    /// The command line's platforms; they replace those of the bundle manifest.
+    pub platforms: Option<Platforms>,
+    /// A lock that must be kept to.
+    pub locked: Option<Lock>,
+    /// The file to make.
+    pub output: PathBuf,
+    /// Images resolved at a time.
+    pub jobs: usize,
+    /// Whether references in carried YAML that are not carried are errors.
+    pub strict: bool,
+}
+
+impl Request {
+    /// The folder that raw layers of archives are compressed in, beside the output. Whoever ran the build removes it.
+    #[must_use]
+    pub fn spool(&self) -> PathBuf {
+        let mut name = self.output.file_name().unwrap_or_default().to_owned();
+        name.push(".spool");
+        self.output.with_file_name(name)
+    }
+
+    /// What identifies the request, so that an interrupted build knows whether it is asked for again.
+    #[must_use]
+    pub fn inputs(&self) -> String {
+        let locked = self.locked.as_ref().and_then(|l| lock::print(l).ok());
+        let text = format!("{:?}\n{:?}\n{locked:?}", self.manifest, self.platforms);
+        Digest::of(text.as_bytes()).to_string()
+    }
+
+    /// Resolves and plans. An interrupted build of the same request is taken up with what it had resolved, so that a tag that
+    /// moved in the meantime does not throw its bytes away.
+    ///
+    /// # Errors
+    /// Every problem there is, together.
+    pub async fn plan(&self, client: &Client) -> Result<Plan, Problems> {
+        let interrupted = match &self.locked {
+            Some(_) => None,
+            None => self.interrupted(),
+        };
+        if let Some(lock) = &interrupted
+            && let Ok(plan) = self.plan_with(client, Some(lock)).await
+        {
+            return Ok(plan);
+        }
+        self.plan_with(client, self.locked.as_ref()).await
+    }
+
+    fn interrupted(&self) -> Option<Lock> {
+        let earlier = Partial::peek(&self.output).ok().flatten()?;
+        (earlier.inputs == self.inputs()).then(|| lock::parse(&earlier.lock).ok()).flatten()
+    }
+
+    async fn plan_with(&self, client: &Client, lock: Option<&Lock>) -> Result<Plan, Problems> {
+        let manifest = &self.manifest;
+        let context = Context::new(manifest, self.platforms.as_ref(), client, lock, self.spool(), self.jobs);
+        // all problems together: those of the files do not hide those of the images
+        let yaml = carry::yaml(&manifest.yaml);
+        let files = carry::files(&manifest.files);
+        let outcome = resolve::resolve_all(&context).await;
+        let mut problems = Problems::default();
+        let yaml = yaml.map_err(|p| problems.append(p)).unwrap_or_default();
+        let mut files = files.map_err(|p| problems.append(p)).unwrap_or_default();
+        let warnings = self.gate(&yaml, outcome.as_ref().ok()).map_err(|p| problems.append(p)).unwrap_or_default();
+        let outcome = match outcome {
+            Ok(outcome) => problems.or(outcome)?,
+            Err(more) => {
+                problems.append(more);
+                return Err(problems);
+            }
+        };
+        files.extend(yaml.iter().map(ferry_archive::File::from));
+        Ok(plan::plan(manifest, self.platforms.as_ref(), outcome, files, warnings)?)
+    }
+
+    /// Checks the carried YAML against what was resolved; where that failed, against what is listed.
+    fn gate(&self, yaml: &[carry::Yaml], outcome: Option<&resolve::Outcome>) -> Result<Vec<String>, Problems> {
+        let images = &self.manifest.images;
+        let absent = |image: &manifest::Image| {
+            outcome.is_some_and(|o| o.absent.iter().any(|(reference, _)| reference == &image.reference))
+        };
+        let carried = |reference: &ferry_image::Reference| {
+            images.iter().any(|i| &i.reference == reference && !absent(i))
+                || outcome.is_some_and(|o| o.images.iter().any(|r| r.answers(&images[r.index].reference, reference)))
+        };
+        let rules: Vec<_> = self.manifest.set.iter().filter(|rule| carried(&rule.image)).cloned().collect();
+        gate::pass(yaml, &carried, &rules, &self.manifest.ignore, self.strict)
+    }
+}

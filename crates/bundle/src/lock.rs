@@ -118,8 +118,9 @@ impl From<&Root> for Descriptor {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LockedPlatform {
-    /// The platform of the manifest, which may be a lower variant than the one asked for.
-    pub platform: Platform,
+    /// The platform of the manifest, which may be a lower variant than the one asked for; none for an artifact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
     /// The manifest's digest.
     pub digest: Digest,
 }

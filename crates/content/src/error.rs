@@ -82,6 +82,14 @@ pub enum Error {
         /// How it ends.
         kind: Kind,
     },
+    /// A file or folder of texts that cannot be used.
+    #[error("`{}` cannot be used: {why}", .path.display())]
+    Text {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// An error of another place, such as a registry.
     #[error("{0}")]
     Other(Box<dyn Failure>),
@@ -124,6 +132,7 @@ impl Failure for Error {
             Self::NoRanges { .. } => Kind::Remote,
             Self::NotFound { .. } => Kind::Missing,
             Self::Source { kind, .. } => *kind,
+            Self::Text { .. } => Kind::Invalid,
             Self::Other(failure) => failure.kind(),
             Self::At { error, .. } => error.kind(),
         }
@@ -141,6 +150,7 @@ impl Failure for Error {
         match self {
             Self::Io { source, .. } => io_hint(source),
             Self::Source { hint, .. } => hint.clone(),
+            Self::Text { .. } => Some("check the path and the file".to_owned()),
             Self::Other(failure) => failure.hint(),
             Self::At { error, .. } => error.hint(),
             Self::DigestMismatch { .. } | Self::SizeMismatch { .. } => {

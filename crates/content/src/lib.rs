@@ -7,7 +7,8 @@
 //!
 //! Not here: what a manifest means (`ferry-image`), the bundle file (`ferry-archive`), HTTP (`ferry-registry-client`).
 //!
-//! Reading order: [`failure`], [`error`], [`provider`], [`ingester`], [`copy`], then the places: [`memory`], [`files`], [`local`], [`store`].
+//! Reading order: [`failure`], [`error`], [`provider`], [`ingester`], [`copy`], then the places: [`memory`], [`files`], [`local`], [`store`];
+//! and [`texts`] for the user's YAML.
 
 pub mod copy;
 pub mod error;
@@ -19,6 +20,7 @@ pub mod memory;
 pub mod problems;
 pub mod provider;
 pub mod store;
+pub mod texts;
 
 pub use error::{Error, Side};
 pub use failure::{Failure, Kind};

@@ -1,0 +1,90 @@
+//! From a plan to a sealed bundle: one queue of blobs, straight into their final place.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ferry_archive::{Partial, Sealed, SecretKey};
+use ferry_content::copy::{Job, Options, Progress, copy_all};
+use ferry_content::{Ingester, Problems};
+
+use crate::{Error, Plan, lock};
+
+/// A bundle that was built.
+#[derive(Debug)]
+pub struct Built {
+    /// The finished file.
+    pub sealed: Sealed,
+    /// Bytes that an interrupted build had fetched already.
+    pub resumed_bytes: u64,
+}
+
+impl Plan {
+    /// Blobs to fetch and their bytes in all.
+    #[must_use]
+    pub fn total(&self) -> (usize, u64) {
+        (self.blobs.len(), self.blobs.iter().map(|(b, _)| b.size).sum())
+    }
+
+    /// The size of the finished file in bytes.
+    #[must_use]
+    pub fn size(&self, signed: bool) -> u64 {
+        self.layout.total_size(signed)
+    }
+
+    /// Fetches everything and seals the bundle under `output`. What an interrupted build of the same content left is used;
+    /// `inputs` is what lets the next run know it.
+    ///
+    /// # Errors
+    /// Every blob that could not be had. What was fetched stays beside `output` for the next run.
+    pub async fn build(
+        self,
+        output: &Path,
+        sign: Option<SecretKey>,
+        inputs: &str,
+        options: &Options,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Built, Problems> {
+        let lock = lock::print(&self.lock).map_err(|source| Error::Lock { path: output.to_owned(), source })?;
+        let (path, inputs): (PathBuf, String) = (output.to_owned(), inputs.to_owned());
+        let layout = self.layout;
+        let partial = blocking(move || Partial::create(&path, layout, sign.as_ref(), &inputs, &lock)).await??;
+        let resumed_bytes = partial.resumed_bytes();
+        let partial = Arc::new(partial);
+        let jobs: Vec<Job> = self
+            .blobs
+            .into_iter()
+            .map(|(blob, provider)| Job { blob, provider, ingester: Arc::clone(&partial) as Arc<dyn Ingester> })
+            .collect();
+        let digests: Vec<_> = jobs.iter().map(|j| j.blob.digest.clone()).collect();
+        let mut problems = Problems::default();
+        for (digest, result) in digests.iter().zip(copy_all(jobs, options, progress).await) {
+            if let Some(Err(error)) = result {
+                problems.add(format!("blob {}", digest.short()), error);
+            }
+        }
+        let partial = problems.or(partial)?;
+        let partial = Arc::into_inner(partial).ok_or_else(|| in_use(output))?;
+        let sealed = blocking(move || partial.seal()).await??;
+        Ok(Built { sealed, resumed_bytes })
+    }
+}
+
+fn in_use(output: &Path) -> Error {
+    Error::Content(ferry_content::Error::io("seal", output, std::io::Error::other("still in use")))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ferry_archive::Error> + Send + 'static,
+) -> Result<Result<T, Error>, Error> {
+    let joined = tokio::task::spawn_blocking(work).await;
+    match joined {
+        Ok(result) => Ok(result.map_err(Error::from)),
+        Err(error) => Err(Error::Content(ferry_content::Error::io("write", "bundle", std::io::Error::other(error)))),
+    }
+}
+
+/// Whether a failure may pass by itself, so that running the same command again is good advice.
+#[must_use]
+pub fn worth_repeating(problems: &Problems) -> bool {
+    problems.iter().any(|p| p.failure.is_transient() || p.failure.kind() == ferry_content::Kind::Remote)
+}

@@ -1,0 +1,106 @@
+//! Files and YAML that travel with the images, read and checked on the near side.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use ferry_archive::FileContent;
+use ferry_content::{Problems, texts};
+use ferry_image::{Algorithm, Hasher};
+
+use crate::Error;
+use crate::manifest::Carried;
+
+/// A YAML file that will be carried.
+#[derive(Debug, Clone)]
+pub struct Yaml {
+    /// The member: `yaml/…`.
+    pub member: String,
+    /// Where it was read.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+}
+
+/// Reads the YAML of `entries`: files as named, from folders every `.yaml`, `.yml` and `.json`, in order of name.
+pub(crate) fn yaml(entries: &[Carried]) -> Result<Vec<Yaml>, Problems> {
+    let mut problems = Problems::default();
+    let mut texts = Vec::new();
+    for (member, path) in expand("yaml", entries, &mut problems, texts::is_yaml) {
+        match texts::read(&path) {
+            Ok(text) => texts.push(Yaml { member, path, text }),
+            Err(error) => problems.add("", error),
+        }
+    }
+    problems.or(texts)
+}
+
+/// Looks at the other files of `entries`; they are copied from the disk when the bundle is written.
+pub(crate) fn files(entries: &[Carried]) -> Result<Vec<ferry_archive::File>, Problems> {
+    let mut problems = Problems::default();
+    let mut files = Vec::new();
+    for (member, path) in expand("files", entries, &mut problems, |_| true) {
+        match digest(&path) {
+            Ok(content) => files.push(ferry_archive::File { name: member, content }),
+            Err(error) => problems.add("", error),
+        }
+    }
+    problems.or(files)
+}
+
+/// The files below each entry with their members' names; no member twice.
+fn expand(
+    prefix: &str,
+    entries: &[Carried],
+    problems: &mut Problems,
+    wanted: impl Fn(&Path) -> bool,
+) -> Vec<(String, PathBuf)> {
+    let mut found = Vec::new();
+    let mut names = BTreeSet::new();
+    for entry in entries {
+        let subject = format!("line {}", entry.line);
+        let files = match texts::walk(&entry.path, &wanted) {
+            Ok(files) => files,
+            Err(error) => {
+                problems.add(subject, error);
+                continue;
+            }
+        };
+        for (below, path) in files {
+            let separator = if below.is_empty() { "" } else { "/" };
+            let member = format!("{prefix}/{}{separator}{below}", entry.name);
+            if names.insert(member.to_ascii_lowercase()) {
+                found.push((member, path));
+            } else {
+                let why = format!("`{member}` is there already, or differs only in case");
+                problems.add(subject.clone(), Error::File { why });
+            }
+        }
+    }
+    found
+}
+
+fn digest(path: &Path) -> Result<FileContent, Error> {
+    let io = |e| ferry_content::Error::io("read", path, e);
+    let mut file = File::open(path).map_err(io)?;
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    let mut buffer = vec![0; 1 << 20];
+    let mut size = 0;
+    loop {
+        let n = file.read(&mut buffer).map_err(io)?;
+        if n == 0 {
+            return Ok(FileContent::Path { path: path.to_owned(), digest: hasher.finish(), size });
+        }
+        hasher.update(&buffer[..n]);
+        size += n as u64;
+    }
+}
+
+impl From<&Yaml> for ferry_archive::File {
+    fn from(yaml: &Yaml) -> Self {
+        let content = FileContent::Bytes(Bytes::copy_from_slice(yaml.text.as_bytes()));
+        Self { name: yaml.member.clone(), content }
+    }
+}

@@ -1,0 +1,193 @@
+//! Why an image cannot be carried, or a bundle cannot be built.
+
+use std::path::PathBuf;
+
+use ferry_content::{Failure, Kind};
+use ferry_image::{Digest, Platform, Reference};
+
+use crate::lock::LockError;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No source has the image.
+    #[error("{}", each(.tried))]
+    NoSource {
+        /// Each source that was asked, with its answer, in order.
+        tried: Vec<(Reference, ferry_registry_client::Error)>,
+    },
+    /// The image is there, but not for a platform that was asked for.
+    #[error("platform {wanted} is missing at {place}; there are: {}", names(.available))]
+    PlatformMissing {
+        /// What was asked for.
+        wanted: Platform,
+        /// What there is.
+        available: Vec<Platform>,
+        /// Which source.
+        place: String,
+    },
+    /// Neither the bundle manifest nor the command line names a platform.
+    #[error("no platform is chosen")]
+    NoPlatform,
+    /// A document of an image is not what the specifications say.
+    #[error("{place}: {digest}: {source}")]
+    Document {
+        /// Which source.
+        place: String,
+        /// Which document.
+        digest: Digest,
+        /// What is wrong with it.
+        source: ferry_image::Error,
+    },
+    /// Content addressed by another algorithm than SHA-256.
+    #[error("{place}: {digest} is addressed by sha512, which bundles do not carry (registries in the field refuse it)")]
+    Algorithm {
+        /// Which source.
+        place: String,
+        /// The digest.
+        digest: Digest,
+    },
+    /// Indexes within indexes, deeper than any real image.
+    #[error("{place}: indexes are nested deeper than {limit}")]
+    Nesting {
+        /// Which source.
+        place: String,
+        /// The limit.
+        limit: usize,
+    },
+    /// A blob or file could not be read.
+    #[error("{0}")]
+    Content(ferry_content::Error),
+    /// The bundle file could not be written.
+    #[error("{0}")]
+    Archive(ferry_archive::Error),
+    /// A registry did not answer as it should.
+    #[error("{0}")]
+    Client(ferry_registry_client::Error),
+    /// A lock file cannot be used.
+    #[error("`{}`: {source}", .path.display())]
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: LockError,
+    },
+    /// The bundle manifest names an image that the lock does not know.
+    #[error("the lock has no entry for it")]
+    NotLocked,
+    /// What the lock says can no longer be had.
+    #[error("the lock says {expected}, and {found}")]
+    LockedChanged {
+        /// The digest in the lock.
+        expected: Digest,
+        /// What is there instead.
+        found: String,
+    },
+    /// Two images would have one name at the target.
+    #[error("{0}")]
+    Collision(ferry_image::Error),
+    /// A reference in YAML that the bundle does not carry.
+    #[error("`{reference}` is not carried ({path})")]
+    Uncarried {
+        /// The reference as written.
+        reference: String,
+        /// Where in the document.
+        path: String,
+    },
+    /// A document that cannot be read, so that nobody knows which images it asks for.
+    #[error("cannot be checked: {why}")]
+    Unreadable {
+        /// Why.
+        why: String,
+    },
+    /// A file or folder named in the bundle manifest has a name that a bundle cannot hold, or nothing in it.
+    #[error("cannot be carried: {why}")]
+    File {
+        /// Why.
+        why: String,
+    },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::NoSource { tried } => {
+                let network = tried.iter().map(|(_, e)| e.kind()).find(|k| *k != Kind::Missing);
+                network.unwrap_or(Kind::Missing)
+            }
+            Self::PlatformMissing { .. } | Self::Uncarried { .. } => Kind::Missing,
+            Self::NoPlatform => Kind::Usage,
+            Self::Document { .. } | Self::Algorithm { .. } | Self::Nesting { .. } => Kind::Invalid,
+            Self::Content(error) => error.kind(),
+            Self::Archive(error) => error.kind(),
+            Self::Client(error) => error.kind(),
+            Self::Lock { .. } | Self::Unreadable { .. } | Self::File { .. } => Kind::Invalid,
+            Self::NotLocked | Self::LockedChanged { .. } | Self::Collision(_) => Kind::Conflict,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::NoSource { tried } => {
+                let first = tried.iter().find_map(|(_, e)| e.hint());
+                return first.or_else(|| Some("check the name and tag; name another place with `from:`".to_owned()));
+            }
+            Self::PlatformMissing { .. } => {
+                "choose one of those with `platforms:` at the image, or find a source that has it"
+            }
+            Self::NoPlatform => {
+                "add `platforms: [linux/amd64]` to the bundle manifest, or give `--platform linux/amd64`"
+            }
+            Self::Document { .. } | Self::Nesting { .. } => "the image is broken at its source; push it there anew",
+            Self::Algorithm { .. } => "rebuild the image with sha256 digests",
+            Self::Content(error) => return error.hint(),
+            Self::Archive(error) => return error.hint(),
+            Self::Client(error) => return error.hint(),
+            Self::Lock { source, .. } => return source.hint(),
+            Self::NotLocked => "make the lock anew with `--lock`",
+            Self::LockedChanged { .. } => {
+                "find a source that still has it (`from:`), or make the lock anew with `--lock`"
+            }
+            Self::Collision(_) => "give one of them another name with `as:`, or choose `layout: host`",
+            Self::Uncarried { .. } => {
+                "add it to `images:`, or to `ignore:` with the reason why it is not needed on the far side"
+            }
+            Self::Unreadable { .. } => "correct the document, or take it out of `yaml:`",
+            Self::File { .. } => "correct the entry in the bundle manifest",
+        };
+        Some(hint.to_owned())
+    }
+}
+
+impl From<ferry_content::Error> for Error {
+    fn from(error: ferry_content::Error) -> Self {
+        Self::Content(error)
+    }
+}
+
+impl From<ferry_archive::Error> for Error {
+    fn from(error: ferry_archive::Error) -> Self {
+        Self::Archive(error)
+    }
+}
+
+impl From<ferry_registry_client::Error> for Error {
+    fn from(error: ferry_registry_client::Error) -> Self {
+        Self::Client(error)
+    }
+}
+
+fn each(tried: &[(Reference, ferry_registry_client::Error)]) -> String {
+    match tried {
+        [(_, error)] => error.to_string(),
+        many => {
+            let lines: Vec<String> = many.iter().map(|(place, error)| format!("\n    {place}: {error}")).collect();
+            format!("none of its {} sources has it:{}", many.len(), lines.concat())
+        }
+    }
+}
+
+fn names(platforms: &[Platform]) -> String {
+    let names: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}

@@ -1,0 +1,97 @@
+//! One image's source while it is resolved: its documents are read once each and kept.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use ferry_content::{Provider, read_all};
+use ferry_image::manifest::MAX_MANIFEST;
+use ferry_image::{Algorithm, Descriptor, Digest, ImageConfig, Manifest};
+use ferry_registry_client::Repository;
+
+use crate::Error;
+
+/// Manifests and configs that were read, by digest. They go into the bundle from here and are not asked for again.
+pub(crate) type Documents = BTreeMap<Digest, Bytes>;
+
+/// Where an image is read from.
+pub(crate) struct Place {
+    provider: Arc<dyn Provider>,
+    /// Registries serve manifests under a path of their own; elsewhere a manifest is a blob like any other.
+    repository: Option<Repository>,
+    documents: Mutex<Documents>,
+}
+
+impl Place {
+    pub(crate) fn registry(repository: Repository) -> Self {
+        Self { provider: Arc::new(repository.clone()), repository: Some(repository), documents: Mutex::default() }
+    }
+
+    pub(crate) fn local(provider: Arc<dyn Provider>, known: impl IntoIterator<Item = (Digest, Bytes)>) -> Self {
+        Self { provider, repository: None, documents: Mutex::new(known.into_iter().collect()) }
+    }
+
+    pub(crate) fn provider(&self) -> Arc<dyn Provider> {
+        Arc::clone(&self.provider)
+    }
+
+    pub(crate) fn name(&self) -> String {
+        self.provider.place()
+    }
+
+    pub(crate) fn into_documents(self) -> Documents {
+        self.documents.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a document that was read already.
+    pub(crate) fn keep(&self, digest: Digest, bytes: Bytes) {
+        self.documents.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, bytes);
+    }
+
+    fn kept(&self, digest: &Digest) -> Option<Bytes> {
+        self.documents.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+    }
+
+    /// The manifest or index that `descriptor` names.
+    pub(crate) async fn manifest(&self, descriptor: &Descriptor) -> Result<Manifest, Error> {
+        self.check_algorithm(&descriptor.digest)?;
+        let bytes = match (self.kept(&descriptor.digest), &self.repository) {
+            (Some(bytes), _) => bytes,
+            (None, Some(repository)) => {
+                let fetched = repository.manifest(&descriptor.digest.to_string()).await?;
+                self.keep(descriptor.digest.clone(), fetched.bytes.clone());
+                fetched.bytes
+            }
+            (None, None) => self.blob(descriptor).await?,
+        };
+        let declared = (!descriptor.media_type.is_empty()).then_some(descriptor.media_type.as_str());
+        Manifest::parse(&bytes, declared).map_err(|source| self.document(&descriptor.digest, source))
+    }
+
+    /// The image config that `descriptor` names.
+    pub(crate) async fn config(&self, descriptor: &Descriptor) -> Result<ImageConfig, Error> {
+        self.check_algorithm(&descriptor.digest)?;
+        let bytes = match self.kept(&descriptor.digest) {
+            Some(bytes) => bytes,
+            None => self.blob(descriptor).await?,
+        };
+        ImageConfig::parse(&bytes).map_err(|source| self.document(&descriptor.digest, source))
+    }
+
+    async fn blob(&self, descriptor: &Descriptor) -> Result<Bytes, Error> {
+        let bytes = read_all(self.provider.as_ref(), descriptor, MAX_MANIFEST).await?;
+        self.keep(descriptor.digest.clone(), bytes.clone());
+        Ok(bytes)
+    }
+
+    pub(crate) fn check_algorithm(&self, digest: &Digest) -> Result<(), Error> {
+        match digest.algorithm() {
+            Algorithm::Sha256 => Ok(()),
+            Algorithm::Sha512 => Err(Error::Algorithm { place: self.name(), digest: digest.clone() }),
+        }
+    }
+
+    fn document(&self, digest: &Digest, source: ferry_image::Error) -> Error {
+        Error::Document { place: self.name(), digest: digest.clone(), source }
+    }
+}

@@ -1,0 +1,272 @@
+//! From a reference to digests: which source answers, and what of the image is carried.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ferry_content::local::{self, LocalSource};
+use ferry_content::{Failure as _, Kind, Problems, Provider};
+use ferry_image::{Descriptor, Manifest, Reference};
+use ferry_registry_client::Client;
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::OnceCell;
+
+use crate::Error;
+use crate::lock::{Encoded, Lock, Locked, LockedArchive, LockedPlatform, Source};
+use crate::manifest::{ArchiveSource, BundleManifest, Image, Layers, Platforms};
+use crate::place::{Documents, Place};
+use crate::select::{Selected, select};
+
+/// What the resolving needs to know beside the bundle manifest.
+pub(crate) struct Context<'a> {
+    pub(crate) manifest: &'a BundleManifest,
+    /// The command line's platforms.
+    pub(crate) chosen: Option<&'a Platforms>,
+    pub(crate) client: &'a Client,
+    pub(crate) lock: Option<&'a Lock>,
+    /// The folder that raw layers are compressed in.
+    spool: PathBuf,
+    pub(crate) jobs: usize,
+    /// Tars that several images come from are opened (and unpacked) once.
+    opened: Mutex<HashMap<PathBuf, Arc<OnceCell<LocalSource>>>>,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(
+        manifest: &'a BundleManifest,
+        chosen: Option<&'a Platforms>,
+        client: &'a Client,
+        lock: Option<&'a Lock>,
+        spool: PathBuf,
+        jobs: usize,
+    ) -> Self {
+        Self { manifest, chosen, client, lock, spool, jobs, opened: Mutex::default() }
+    }
+
+    async fn open(&self, archive: &ArchiveSource) -> Result<LocalSource, Error> {
+        let cell = {
+            let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(opened.entry(archive.path.clone()).or_default())
+        };
+        let limits = local::Limits::default();
+        Ok(cell.get_or_try_init(|| LocalSource::open(&archive.path, &self.spool, &limits)).await?.clone())
+    }
+}
+
+/// One image, resolved.
+pub(crate) struct Resolved {
+    /// Its place in the bundle manifest.
+    pub(crate) index: usize,
+    pub(crate) source: Source,
+    /// The source, for people.
+    pub(crate) place: String,
+    pub(crate) root: Descriptor,
+    pub(crate) selected: Selected,
+    pub(crate) documents: Documents,
+    pub(crate) provider: Arc<dyn Provider>,
+    /// Bytes that wait in the spool folder until the bundle is written.
+    pub(crate) spooled: u64,
+}
+
+impl Resolved {
+    /// Whether this image, carried as `listed`, is what `wanted` means: the same repository, pinned to the digest it has.
+    pub(crate) fn answers(&self, listed: &Reference, wanted: &Reference) -> bool {
+        wanted.digest() == Some(&self.root.digest)
+            && listed.repository() == wanted.repository()
+            && (!wanted.has_written_tag() || listed.tag() == wanted.tag())
+    }
+
+    pub(crate) fn locked(&self, reference: &Reference) -> Locked {
+        Locked {
+            reference: reference.clone(),
+            source: self.source.clone(),
+            root: (&self.root).into(),
+            platforms: self
+                .selected
+                .manifests
+                .iter()
+                .map(|(platform, manifest)| LockedPlatform {
+                    platform: platform.clone(),
+                    digest: manifest.digest.clone(),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Every image of the bundle manifest, and the optional ones that are not there with the reason.
+pub(crate) struct Outcome {
+    pub(crate) images: Vec<Resolved>,
+    pub(crate) absent: Vec<(Reference, String)>,
+}
+
+/// Resolves all images, several at a time. All problems are reported together.
+pub(crate) async fn resolve_all(context: &Context<'_>) -> Result<Outcome, Problems> {
+    let tasks = context
+        .manifest
+        .images
+        .iter()
+        .enumerate()
+        .map(|(index, image)| async move { (image, resolve(context, index, image).await) });
+    let results: Vec<_> = stream::iter(tasks).buffered(context.jobs.max(1)).collect().await;
+    let mut outcome = Outcome { images: Vec::new(), absent: Vec::new() };
+    let mut problems = Problems::default();
+    for (image, result) in results {
+        match result {
+            Ok(Some(resolved)) => outcome.images.push(resolved),
+            Ok(None) => outcome.absent.push((image.reference.clone(), "absent in the lock".to_owned())),
+            // an optional image may be absent; a registry that is down must not pass for that
+            Err(error) if image.optional && may_be_absent(&error) => {
+                outcome.absent.push((image.reference.clone(), error.to_string()));
+            }
+            Err(error) => problems.add(subject(image), error),
+        }
+    }
+    problems.or(outcome)
+}
+
+fn may_be_absent(error: &Error) -> bool {
+    match error {
+        Error::Content(ferry_content::Error::Io { source, .. }) => source.kind() == std::io::ErrorKind::NotFound,
+        other => other.kind() == Kind::Missing,
+    }
+}
+
+/// How an image is named in messages.
+pub(crate) fn subject(image: &Image) -> String {
+    match image.line {
+        0 => format!("image `{}`", image.reference.written()),
+        line => format!("image `{}` (line {line})", image.reference.written()),
+    }
+}
+
+async fn resolve(context: &Context<'_>, index: usize, image: &Image) -> Result<Option<Resolved>, Error> {
+    let platforms = context.manifest.platforms_of(image, context.chosen).ok_or(Error::NoPlatform)?;
+    let locked = match context.lock {
+        Some(lock) if lock.is_absent(&image.reference) => return Ok(None),
+        Some(lock) => Some(lock.entry(&image.reference).ok_or(Error::NotLocked)?),
+        None => None,
+    };
+    let resolved = match &image.archive {
+        Some(archive) => from_archive(context, index, archive, platforms).await?,
+        None => from_registries(context, index, image, locked, platforms).await?,
+    };
+    if let Some(locked) = locked
+        && locked.root.digest != resolved.root.digest
+    {
+        let found = match (&locked.source, &resolved.source) {
+            (Source::Archive(then), Source::Archive(now)) if then.input == now.input && then.encoder != now.encoder => {
+                format!(
+                    "another encoder now gives {} ({} instead of {})",
+                    resolved.root.digest,
+                    now.encoder.as_deref().unwrap_or("none"),
+                    then.encoder.as_deref().unwrap_or("none")
+                )
+            }
+            _ => format!("{} gives {}", resolved.place, resolved.root.digest),
+        };
+        return Err(Error::LockedChanged { expected: locked.root.digest.clone(), found });
+    }
+    Ok(Some(resolved))
+}
+
+async fn from_registries(
+    context: &Context<'_>,
+    index: usize,
+    image: &Image,
+    locked: Option<&Locked>,
+    platforms: &Platforms,
+) -> Result<Resolved, Error> {
+    let mut sources = context.manifest.sources(image);
+    // the source that answered when the lock was made is asked first
+    if let Some(Locked { source: Source::Registry { reference }, .. }) = locked
+        && let Some(at) = sources.iter().position(|s| s.repository() == reference.repository())
+    {
+        sources[..=at].rotate_right(1);
+    }
+    let mut tried = Vec::new();
+    for source in sources {
+        let repository = context.client.repository(source.host(), source.path())?;
+        let wanted = locked.map_or_else(|| source.manifest_reference(), |l| l.root.digest.to_string());
+        let fetched = match repository.manifest(&wanted).await {
+            Ok(fetched) => fetched,
+            Err(error) => {
+                tried.push((source, error));
+                continue;
+            }
+        };
+        let root = Descriptor::new(&fetched.media_type, fetched.digest.clone(), fetched.bytes.len() as u64);
+        let place = Place::registry(repository);
+        place.keep(fetched.digest, fetched.bytes);
+        let source = Source::Registry { reference: source };
+        return finish(index, source, place, root, platforms).await;
+    }
+    match locked {
+        Some(locked) if tried.iter().all(|(_, e)| e.kind() == Kind::Missing) => {
+            let places: Vec<String> = tried.iter().map(|(place, _)| place.repository()).collect();
+            let found = format!("it is gone from {}", places.join(", "));
+            Err(Error::LockedChanged { expected: locked.root.digest.clone(), found })
+        }
+        _ => Err(Error::NoSource { tried }),
+    }
+}
+
+async fn from_archive(
+    context: &Context<'_>,
+    index: usize,
+    archive: &ArchiveSource,
+    platforms: &Platforms,
+) -> Result<Resolved, Error> {
+    let mut options = local::Options::new(&context.spool);
+    options.layers = match context.manifest.layers {
+        Layers::Gzip => local::Layers::Gzip,
+        Layers::Zstd => local::Layers::Zstd,
+        Layers::Verbatim => local::Layers::Verbatim,
+    };
+    options.jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    if let Platforms::These(these) = platforms {
+        options.platforms.clone_from(these);
+    }
+    let source = context.open(archive).await?;
+    let image = source.choose(archive.image.as_deref())?.clone();
+    let prepared = source.prepare(&image, &options).await?;
+    let known = prepared.manifests.iter().map(|(d, bytes)| (d.digest.clone(), bytes.clone()));
+    let place = Place::local(Arc::clone(&prepared.provider), known);
+    let spooled = source.unpacked() + prepared.compressed.iter().map(|c| c.layer.size).sum::<u64>();
+    let input = match (&image.root, place.manifest(&prepared.root).await?) {
+        (local::Root::Manifest(descriptor), _) => descriptor.digest.clone(),
+        (local::Root::Saved(_), Manifest::Image(made)) => made.config.digest,
+        (local::Root::Saved(_), Manifest::Index(_)) => prepared.root.digest.clone(),
+    };
+    let locked = LockedArchive {
+        path: archive.written.clone(),
+        image: archive.image.clone(),
+        input,
+        layers: context.manifest.layers,
+        encoder: prepared.encoder.clone(),
+        encoded: prepared
+            .compressed
+            .iter()
+            .map(|c| Encoded { input: c.input.clone(), digest: c.layer.digest.clone(), size: c.layer.size })
+            .collect(),
+    };
+    let mut resolved = finish(index, Source::Archive(locked), place, prepared.root, platforms).await?;
+    resolved.spooled = spooled;
+    Ok(resolved)
+}
+
+async fn finish(
+    index: usize,
+    source: Source,
+    place: Place,
+    root: Descriptor,
+    platforms: &Platforms,
+) -> Result<Resolved, Error> {
+    place.check_algorithm(&root.digest)?;
+    let selected = select(&place, &root, platforms).await?;
+    let (name, provider) = (place.name(), place.provider());
+    let documents = place.into_documents();
+    // what an entry of index.json says beside these belongs to another document
+    let root = Descriptor::new(&root.media_type, root.digest, root.size);
+    Ok(Resolved { index, source, place: name, root, selected, documents, provider, spooled: 0 })
+}

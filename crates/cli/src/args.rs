@@ -1,0 +1,346 @@
+//! What can be typed. The texts here are the help; `docs/guide.md` walks through them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
+
+/// Carry container images across an air gap
+///
+/// On the connected side `ferry bundle` pulls every listed image into one signed, checksummed file. On the air-gapped side
+/// `ferry install` verifies it, pushes it into the local registry and rewrites your YAML; where there is no registry, `ferry serve` is one.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ferry",
+    version,
+    max_term_width = 110,
+    propagate_version = true,
+    after_help = "\
+The crossing:
+  ferry keygen --out keys                                            once: a key pair
+  ferry bundle images.yaml -o shop.tar --sign-key keys/ferry.key     connected side
+  ferry verify shop.tar --key ferry.pub                              both sides
+  ferry install shop.tar --registry HOST --key ferry.pub --yaml app.yaml --out ready
+
+Exit codes: 0 done, 1 anything else, 2 usage, 3 not trusted, 4 something is missing, 5 registry or network,
+6 local disk, 7 conflict, 130 interrupted (run the same command again)"
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Say more on standard error (-vv, -vvv for more; or FERRY_LOG)
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Pull images and pack them into one signed file (connected side)
+    Bundle(Box<Bundle>),
+    /// Make a key pair that signs bundles
+    Keygen(Keygen),
+    /// Show what is inside a bundle
+    Inspect(Inspect),
+    /// Check signature, structure and every byte of a bundle, without unpacking it
+    Verify(Verify),
+    /// Push a bundle into a registry (or a store) and rewrite YAML to point there (air-gapped side)
+    Install(Box<Install>),
+    /// Be a registry: straight from bundles, or over a writable store
+    Serve(Serve),
+    /// Print a completion script for a shell
+    #[command(hide = true)]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man {
+        /// The folder to write them to
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        out: PathBuf,
+    },
+}
+
+/// Pull images and pack them into one signed file
+///
+/// What to carry is a bundle manifest (YAML, see docs/bundle-manifest.md), a plain text list of references, or references given here.
+/// Interrupted, the same command continues where it was.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Bundle {
+    /// A bundle manifest, a plain text list, or references such as docker.io/library/nginx:1.27
+    #[arg(required = true, value_name = "MANIFEST|REF")]
+    pub(crate) what: Vec<String>,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// A platform to carry, such as linux/amd64, or `all`; repeatable
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_delimiter = ',')]
+    pub(crate) platform: Vec<String>,
+    /// The bundle's name [default: the manifest's, or the output's]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Write down what every reference was resolved to, as FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) lock: Option<PathBuf>,
+    /// Keep to what the file of --lock says, and fail if that can no longer be had
+    #[arg(long, requires = "lock")]
+    pub(crate) locked: bool,
+    /// The secret key to sign with
+    #[arg(long, value_name = "FILE", env = "FERRY_SIGN_KEY")]
+    pub(crate) sign_key: Option<PathBuf>,
+    /// Do not sign; the other side must then be told --allow-unsigned
+    #[arg(long, conflicts_with = "sign_key")]
+    pub(crate) unsigned: bool,
+    /// Print the plan and fetch nothing but manifests
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print the plan as JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// References in carried YAML that are not carried are warnings, not errors
+    #[arg(long)]
+    pub(crate) no_strict: bool,
+    #[command(flatten)]
+    pub(crate) registry: Registry,
+    #[command(flatten)]
+    pub(crate) talk: Talk,
+}
+
+/// Make a key pair that signs bundles, in minisign's own formats
+#[derive(Debug, clap::Args)]
+pub(crate) struct Keygen {
+    /// The folder for ferry.key (secret, stays here) and ferry.pub (for the other side)
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) out: PathBuf,
+    /// Store the secret key without a password, for build machines
+    #[arg(long)]
+    pub(crate) no_password: bool,
+}
+
+/// Show what is inside a bundle
+#[derive(Debug, clap::Args)]
+pub(crate) struct Inspect {
+    /// The bundle
+    pub(crate) bundle: PathBuf,
+    /// As JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) keys: Keys,
+}
+
+/// Check signature, structure and every byte of a bundle, without unpacking it
+#[derive(Debug, clap::Args)]
+pub(crate) struct Verify {
+    /// The bundle
+    pub(crate) bundle: PathBuf,
+    /// Read past the page cache, from the medium itself: the step after copying to a disk
+    #[arg(long)]
+    pub(crate) cold: bool,
+    /// Refuse any other bundle than NAME, or NAME@VERSION
+    #[arg(long, value_name = "NAME[@VERSION]")]
+    pub(crate) expect: Option<String>,
+    /// Threads to hash with [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<usize>,
+    /// The result as JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+    #[command(flatten)]
+    pub(crate) talk: Talk,
+}
+
+/// Push a bundle into a registry (or a store) and rewrite YAML to point there
+///
+/// In this order: the signature; names, target and YAML, all problems together; blobs, manifests, tags. What the target has is not
+/// pushed again, so the command can be repeated.
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("target").required(true).multiple(true).args(["registry_name", "store"]))]
+pub(crate) struct Install {
+    /// The bundle
+    pub(crate) bundle: PathBuf,
+    /// The target
+    #[arg(long = "registry", value_name = "HOST[:PORT][/PREFIX]")]
+    pub(crate) registry_name: Option<String>,
+    /// Fill a store's folder instead of pushing; --registry then only names it in YAML
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: Option<PathBuf>,
+    /// YAML to check and rewrite: files and folders; repeatable
+    #[arg(long, value_name = "FILE|DIR")]
+    pub(crate) yaml: Vec<PathBuf>,
+    /// The folder for rewritten YAML, relocation.json and receipt.json
+    #[arg(long, value_name = "DIR", default_value = "ferry-out")]
+    pub(crate) out: PathBuf,
+    /// How names are made at the target [default: the bundle's choice, usually path]
+    #[arg(long, value_enum)]
+    pub(crate) layout: Option<Layout>,
+    /// In which form images of several platforms are put
+    #[arg(long, value_enum, default_value_t = Index::Auto)]
+    pub(crate) index: Index,
+    /// What to do with a tag that is there with another digest
+    #[arg(long, value_enum, default_value_t = OnExisting::Overwrite)]
+    pub(crate) on_existing: OnExisting,
+    /// Look at everything and print what would change at the target
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// The result as JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// References in YAML that are not carried are warnings, not errors
+    #[arg(long)]
+    pub(crate) no_strict: bool,
+    /// Refuse any other bundle than NAME, or NAME@VERSION
+    #[arg(long, value_name = "NAME[@VERSION]")]
+    pub(crate) expect: Option<String>,
+    /// The user at the target
+    #[arg(long, requires = "password_stdin")]
+    pub(crate) username: Option<String>,
+    /// Read that user's password from standard input
+    #[arg(long, requires = "username")]
+    pub(crate) password_stdin: bool,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+    #[command(flatten)]
+    pub(crate) registry: Registry,
+    #[command(flatten)]
+    pub(crate) talk: Talk,
+}
+
+/// Be a registry: straight from bundles (read-only), or over a writable store
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("content").required(true).args(["bundles", "store"]))]
+pub(crate) struct Serve {
+    /// Bundles to serve without unpacking
+    #[arg(value_name = "BUNDLE")]
+    pub(crate) bundles: Vec<PathBuf>,
+    /// A store's folder; it is made when it is not there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: Option<PathBuf>,
+    /// Where to listen; 0.0.0.0:5000 for the whole network
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
+    pub(crate) listen: SocketAddr,
+    /// The server's certificate chain (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The certificate's key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// How names are made [default: the bundle's choice, usually path]
+    #[arg(long, value_enum)]
+    pub(crate) layout: Option<Layout>,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+}
+
+/// Keys that are trusted.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Keys {
+    /// A public key to trust; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Vec<PathBuf>,
+    /// A folder of public keys (*.pub) to trust
+    #[arg(long = "keys", value_name = "DIR", env = "FERRY_KEYS")]
+    pub(crate) folder: Option<PathBuf>,
+}
+
+/// Whose bundles are believed.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Trust {
+    #[command(flatten)]
+    pub(crate) keys: Keys,
+    /// Take bundles that are not signed, or signed by an unknown key
+    #[arg(long)]
+    pub(crate) allow_unsigned: bool,
+}
+
+/// How registries are reached.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Registries")]
+pub(crate) struct Registry {
+    /// Speak HTTP without TLS: to HOST, or to all registries when no host is given; repeatable
+    #[arg(long, value_name = "HOST", num_args = 0..=1, require_equals = true, default_missing_value = "*")]
+    pub(crate) plain_http: Vec<String>,
+    /// A CA, or a registry's own self-signed certificate, to trust (PEM); repeatable
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Vec<PathBuf>,
+    /// Registry credentials in docker's or podman's form [default: where those keep them]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) auth_file: Option<PathBuf>,
+    /// Transfers at a time
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) jobs: u16,
+}
+
+/// How much is said.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Talk {
+    /// No progress
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Layout {
+    /// The repository path: bitnami/etcd
+    Path,
+    /// Host and path: docker.io/bitnami/etcd
+    Host,
+    /// The last segment: etcd
+    Flat,
+}
+
+impl From<Layout> for ferry_image::Layout {
+    fn from(layout: Layout) -> Self {
+        match layout {
+            Layout::Path => Self::Path,
+            Layout::Host => Self::Host,
+            Layout::Flat => Self::Flat,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Index {
+    /// The original index where a digest asks for it and the target takes it; else something whole
+    Auto,
+    /// The original index, though some of its platforms are absent
+    Sparse,
+    /// An index of what is carried
+    Filtered,
+    /// The platform's manifest itself
+    Platform,
+}
+
+impl From<Index> for ferry_install::IndexMode {
+    fn from(index: Index) -> Self {
+        match index {
+            Index::Auto => Self::Auto,
+            Index::Sparse => Self::Sparse,
+            Index::Filtered => Self::Filtered,
+            Index::Platform => Self::Platform,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum OnExisting {
+    /// Move the tag
+    Overwrite,
+    /// Leave the tag, and the image out
+    Skip,
+    /// Push nothing and end with code 7
+    Fail,
+}
+
+impl From<OnExisting> for ferry_install::OnExisting {
+    fn from(choice: OnExisting) -> Self {
+        match choice {
+            OnExisting::Overwrite => Self::Overwrite,
+            OnExisting::Skip => Self::Skip,
+            OnExisting::Fail => Self::Fail,
+        }
+    }
+}

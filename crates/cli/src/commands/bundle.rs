@@ -1,0 +1,250 @@
+//! `ferry bundle`.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use ferry_archive::SecretKey;
+use ferry_bundle::lock::{self, Lock};
+use ferry_bundle::manifest::{self, BundleManifest, Image, Platforms};
+use ferry_bundle::{Built, Plan, Request, list};
+use ferry_content::{copy, texts};
+use ferry_image::Reference;
+
+use crate::args;
+use crate::failure::{End, Error};
+use crate::progress::Meter;
+use crate::{keys, print, registry};
+
+pub(crate) async fn run(args: args::Bundle) -> Result<(), End> {
+    let manifest = manifest(&args)?;
+    let sign = signing_key(&args)?;
+    let output = output(&args)?;
+    let request = Request {
+        platforms: platforms(&args.platform)?,
+        locked: locked(&args)?,
+        output: output.clone(),
+        jobs: usize::from(args.registry.jobs),
+        strict: !args.no_strict,
+        manifest,
+    };
+    if !args.dry_run {
+        may_write(&output)?;
+    }
+    let client = registry::client(&args.registry, None)?;
+    let spool = Spool { folder: request.spool(), keep: !args.dry_run };
+    let plan = request.plan(&client).await?;
+    print::warnings(&plan.warnings);
+    if args.json {
+        print::out(&plan_json(&plan, sign.is_some(), &output)?);
+    } else if args.dry_run {
+        print::out(&plan_text(&plan, sign.is_some(), &output));
+    }
+    if args.dry_run {
+        return Ok(());
+    }
+    if let Some(path) = args.lock.as_ref().filter(|_| !args.locked) {
+        let text =
+            lock::print(&plan.lock).map_err(|source| ferry_bundle::Error::Lock { path: path.clone(), source })?;
+        texts::write(path, text.as_bytes())?;
+    }
+    let built = build(plan, &request, sign, &args).await?;
+    spool.remove();
+    print::talk(&format!("{} is complete: {}", built.sealed.path.display(), print::bytes(built.sealed.size)));
+    Ok(())
+}
+
+async fn build(plan: Plan, request: &Request, sign: Option<SecretKey>, args: &args::Bundle) -> Result<Built, End> {
+    let (blobs, bytes) = plan.total();
+    let started = Instant::now();
+    if !args.talk.quiet {
+        let images = plan.images.len();
+        print::talk(&format!(
+            "{images} images, {blobs} blobs, {} to {}",
+            print::bytes(bytes),
+            request.output.display()
+        ));
+    }
+    let meter = Meter::new("fetching", bytes, args.talk.quiet);
+    let options = copy::Options { concurrency: request.jobs, ..copy::Options::default() };
+    let built = plan.build(&request.output, sign, &request.inputs(), &options, meter.clone()).await;
+    meter.finish();
+    let built = built.inspect_err(|problems| {
+        if ferry_bundle::build::worth_repeating(problems) {
+            print::talk("what was fetched is kept: the same command continues");
+        }
+    })?;
+    if !args.talk.quiet {
+        if built.resumed_bytes > 0 {
+            print::talk(&format!("{} were there from an earlier run", print::bytes(built.resumed_bytes)));
+        }
+        let retries = meter.retries();
+        if retries > 0 {
+            print::talk(&format!("{retries} requests had to be made again"));
+        }
+        tracing::info!(seconds = started.elapsed().as_secs_f64(), "built");
+    }
+    Ok(built)
+}
+
+/// Compressed layers wait here. They are worth keeping only for a build that will be taken up again.
+struct Spool {
+    folder: PathBuf,
+    keep: bool,
+}
+
+impl Spool {
+    fn remove(mut self) {
+        self.keep = false;
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        if !self.keep {
+            // nothing is lost if it stays
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+/// What to carry: one file, or references.
+fn manifest(args: &args::Bundle) -> Result<BundleManifest, End> {
+    let mut manifest = match args.what.as_slice() {
+        [one] if is_file(one) => from_file(Path::new(one))?,
+        many => from_references(many, args.output.as_deref())?,
+    };
+    if let Some(name) = &args.name {
+        manifest.name.clone_from(name);
+    }
+    Ok(manifest)
+}
+
+/// A file that is there, or something that can only be meant as one.
+fn is_file(what: &str) -> bool {
+    let path = Path::new(what);
+    let named =
+        path.extension().is_some_and(|e| ["yaml", "yml", "txt", "list"].iter().any(|k| e.eq_ignore_ascii_case(k)));
+    path.is_file() || named && !what.contains(':')
+}
+
+fn from_file(path: &Path) -> Result<BundleManifest, End> {
+    let text = texts::read(path)?;
+    Ok(match manifest::detect(&text) {
+        manifest::Kind::Manifest => manifest::parse(&text, path)?,
+        manifest::Kind::List => list::parse(&text, path)?.into_manifest(&manifest::name_of(path)),
+    })
+}
+
+fn from_references(what: &[String], output: Option<&Path>) -> Result<BundleManifest, End> {
+    let mut problems = ferry_content::Problems::default();
+    let mut images: Vec<Image> = Vec::new();
+    for text in what {
+        match text.parse::<Reference>() {
+            Ok(reference) if images.iter().any(|i| i.reference == reference) => {}
+            Ok(reference) => images.push(Image::new(reference, 0)),
+            Err(error) => {
+                let hint = "give a bundle manifest or list that exists, or references such as `nginx:1.27`";
+                problems.add("", Error::usage(error.to_string(), hint));
+            }
+        }
+    }
+    let name = output.map_or_else(|| "images".to_owned(), manifest::name_of);
+    Ok(problems.or(BundleManifest::of(&name, images))?)
+}
+
+fn signing_key(args: &args::Bundle) -> Result<Option<SecretKey>, End> {
+    match (&args.sign_key, args.unsigned || args.dry_run) {
+        (Some(path), _) => Ok(Some(keys::secret(path)?)),
+        (None, true) => Ok(None),
+        (None, false) => {
+            let hint = "make a key pair with `ferry keygen`, then give `--sign-key ferry.key`; or go without, with `--unsigned`";
+            Err(Error::usage("bundles are signed, and no key is given", hint).into())
+        }
+    }
+}
+
+fn output(args: &args::Bundle) -> Result<PathBuf, End> {
+    match (&args.output, args.dry_run) {
+        (Some(path), _) => Ok(path.clone()),
+        (None, true) => Ok(PathBuf::from("bundle.tar")),
+        (None, false) => Err(Error::usage("the file to write is not named", "give it with `-o NAME.tar`").into()),
+    }
+}
+
+/// Finds out before anything is fetched whether the folder can be written to.
+fn may_write(output: &Path) -> Result<(), End> {
+    let folder = output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let probe = tempfile::Builder::new().prefix(".ferry-").tempfile_in(folder);
+    match probe {
+        Ok(_) => Ok(()),
+        Err(source) => Err(Error::Io { action: "write to", path: folder.to_owned(), source }.into()),
+    }
+}
+
+fn platforms(texts: &[String]) -> Result<Option<Platforms>, End> {
+    if texts.is_empty() {
+        return Ok(None);
+    }
+    match Platforms::try_from(texts.to_vec()) {
+        Ok(platforms) => Ok(Some(platforms)),
+        Err(error) => {
+            Err(Error::usage(format!("--platform: {error}"), "write `--platform linux/amd64`, or `all`").into())
+        }
+    }
+}
+
+fn locked(args: &args::Bundle) -> Result<Option<Lock>, End> {
+    let Some(path) = args.lock.as_ref().filter(|_| args.locked) else { return Ok(None) };
+    let text =
+        std::fs::read_to_string(path).map_err(|source| Error::Io { action: "read", path: path.clone(), source })?;
+    let lock = lock::parse(&text).map_err(|source| ferry_bundle::Error::Lock { path: path.clone(), source })?;
+    Ok(Some(lock))
+}
+
+fn plan_text(plan: &Plan, signed: bool, output: &Path) -> String {
+    let mut rows = vec![["IMAGE", "PLATFORMS", "BLOBS", "SIZE", "SOURCE"].map(str::to_owned).to_vec()];
+    for image in &plan.images {
+        let platforms = if image.platforms.is_empty() { "-".to_owned() } else { image.platforms.join(",") };
+        rows.push(vec![
+            image.reference.to_string(),
+            platforms,
+            image.blobs.to_string(),
+            print::bytes(image.bytes),
+            image.source.clone(),
+        ]);
+    }
+    let (blobs, bytes) = plan.total();
+    let size = plan.size(signed);
+    format!(
+        "{}\n\n  {} images, {blobs} blobs, {} ({} shared between images)\n  the file: {} bytes ({})\n  free space needed in {}: {}",
+        print::table(&rows),
+        plan.images.len(),
+        print::bytes(bytes),
+        print::bytes(plan.shared_bytes),
+        size,
+        print::bytes(size),
+        output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).display(),
+        print::bytes(size + plan.spooled_bytes),
+    )
+}
+
+fn plan_json(plan: &Plan, signed: bool, output: &Path) -> Result<String, End> {
+    let (blobs, bytes) = plan.total();
+    let images: Vec<_> = plan
+        .images
+        .iter()
+        .map(|i| {
+            serde_json::json!({
+                "reference": i.reference, "source": i.source, "platforms": i.platforms,
+                "blobs": i.blobs, "bytes": i.bytes,
+            })
+        })
+        .collect();
+    let value = serde_json::json!({
+        "output": output, "images": images,
+        "blobs": {"count": blobs, "bytes": bytes, "sharedBytes": plan.shared_bytes},
+        "size": plan.size(signed), "freeSpaceNeeded": plan.size(signed) + plan.spooled_bytes,
+        "warnings": plan.warnings,
+    });
+    super::pretty(&value)
+}

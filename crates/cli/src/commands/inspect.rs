@@ -1,0 +1,97 @@
+//! `ferry inspect`.
+
+use ferry_archive::{Bundle, Head, HeadImage, Trust};
+use ferry_image::TargetName;
+
+use crate::failure::End;
+use crate::{args, keys, print};
+
+pub(crate) fn run(args: &args::Inspect) -> Result<(), End> {
+    // looking needs no trust; what is known of it is said
+    let trust = Trust { keys: keys::public(&args.keys)?, allow_unsigned: true, require: 1 };
+    let bundle = Bundle::open(&args.bundle, &trust)?;
+    let without_docker = bundle.without_docker()?;
+    if args.json {
+        print::out(&json(&bundle, &without_docker)?);
+    } else {
+        print::out(&text(&bundle, &without_docker));
+    }
+    Ok(())
+}
+
+fn target(head: &Head, image: &HeadImage) -> TargetName {
+    TargetName::place(&image.reference, image.target.as_ref(), head.layout)
+}
+
+fn json(bundle: &Bundle, without_docker: &[ferry_image::Reference]) -> Result<String, End> {
+    let head = bundle.head();
+    let images: Vec<_> = head
+        .images
+        .iter()
+        .map(|image| {
+            let platforms: Vec<_> = image
+                .platforms
+                .iter()
+                .map(|p| serde_json::json!({"platform": p.platform, "digest": p.manifest.digest}))
+                .collect();
+            serde_json::json!({
+                "reference": image.reference, "source": image.source, "target": target(head, image),
+                "digest": image.root.digest, "platforms": platforms,
+                "dockerLoad": !without_docker.contains(&image.reference),
+            })
+        })
+        .collect();
+    super::pretty(&serde_json::json!({
+        "name": head.name, "version": head.version, "format": head.format, "platforms": head.platforms,
+        "signer": bundle.signer().map(|id| id.to_string()), "sums": bundle.sums_digest(), "size": bundle.size(),
+        "images": images, "absent": head.absent,
+        "blobs": {"count": head.blobs.len(), "bytes": head.blobs.iter().map(|b| b.size).sum::<u64>()},
+        "yaml": head.yaml, "files": head.files, "set": head.set, "ignore": head.ignore,
+    }))
+}
+
+fn text(bundle: &Bundle, without_docker: &[ferry_image::Reference]) -> String {
+    let head = bundle.head();
+    let signer = match bundle.signer() {
+        Some(id) => format!("signed by {id}, which is trusted here"),
+        None => "signature not checked: no trusted key (give one with `--key`)".to_owned(),
+    };
+    let mut lines = vec![
+        keys::full_name(bundle),
+        format!("  {signer}"),
+        format!("  platforms: {}", head.platforms.join(", ")),
+        String::new(),
+    ];
+    let mut rows = vec![["IMAGE", "AT THE TARGET", "PLATFORMS", "DIGEST", "SOURCE"].map(str::to_owned).to_vec()];
+    for image in &head.images {
+        let platforms: Vec<String> =
+            image.platforms.iter().filter_map(|p| Some(p.platform.as_ref()?.to_string())).collect();
+        rows.push(vec![
+            image.reference.to_string(),
+            target(head, image).to_string(),
+            if platforms.is_empty() { "-".to_owned() } else { platforms.join(",") },
+            image.root.digest.short().to_owned(),
+            image.source.clone(),
+        ]);
+    }
+    lines.push(print::table(&rows));
+    lines.push(String::new());
+    for absent in &head.absent {
+        lines.push(format!("  absent: {} ({})", absent.reference, absent.reason));
+    }
+    for file in head.yaml.iter().chain(&head.files) {
+        lines.push(format!("  {} ({})", file.path, print::bytes(file.size)));
+    }
+    for reference in without_docker {
+        lines.push(format!("  `docker load` will not find {reference}"));
+    }
+    let bytes: u64 = head.blobs.iter().map(|b| b.size).sum();
+    lines.push(format!(
+        "  {} images, {} blobs, {}; the file has {}",
+        head.images.len(),
+        head.blobs.len(),
+        print::bytes(bytes),
+        print::bytes(bundle.size())
+    ));
+    lines.join("\n")
+}

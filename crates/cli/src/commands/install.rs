@@ -1,0 +1,171 @@
+//! `ferry install`.
+
+use std::sync::Arc;
+
+use ferry_archive::Bundle;
+use ferry_content::copy;
+use ferry_content::store::Store;
+use ferry_image::Target;
+use ferry_install::{Destination, Options, Preflight, Pushed, State, Written, preflight};
+use ferry_registry_client::Secret;
+
+use crate::failure::{End, Error};
+use crate::progress::Meter;
+use crate::registry::Login;
+use crate::{args, keys, print, registry};
+
+/// What a store is called in YAML when nobody says.
+const STORE_NAME: &str = "localhost:5000";
+
+pub(crate) async fn run(args: args::Install) -> Result<(), End> {
+    let bundle = Arc::new(keys::open(&args.bundle, &args.trust, args.expect.as_deref())?);
+    let destination = destination(&args, &bundle)?;
+    let options = Options {
+        layout: args.layout.map(Into::into),
+        index: args.index.into(),
+        on_existing: args.on_existing.into(),
+        yaml: args.yaml.clone(),
+        out: args.out.clone(),
+        strict: !args.no_strict,
+        jobs: usize::from(args.registry.jobs),
+    };
+    let preflight = preflight(bundle, destination, options).await?;
+    print::warnings(&preflight.warnings);
+    if args.dry_run {
+        return show(&preflight, args.json);
+    }
+    let (_, bytes) = preflight.blobs()?;
+    let meter = Meter::new("pushing", bytes, args.talk.quiet);
+    let options = copy::Options { concurrency: usize::from(args.registry.jobs), ..copy::Options::default() };
+    let pushed = preflight.push(&options, meter.clone()).await;
+    meter.finish();
+    let pushed = pushed?;
+    for note in &pushed.notes {
+        print::talk(&format!("note: {note}"));
+    }
+    let written = preflight.write(&pushed, jiff::Timestamp::now())?;
+    report(&preflight, &pushed, &written, args.json)
+}
+
+fn destination(args: &args::Install, bundle: &Bundle) -> Result<Destination, End> {
+    let named = args.registry_name.as_deref().map(parse).transpose()?;
+    match (&args.store, named) {
+        (Some(folder), named) => {
+            let has_yaml = !args.yaml.is_empty() || !bundle.head().yaml.is_empty();
+            if has_yaml && named.is_none() {
+                let hint = "give the name under which nodes will reach the store: `--registry HOST[:PORT]`";
+                return Err(Error::usage("YAML cannot be rewritten to a store without a name", hint).into());
+            }
+            let target = named.map_or_else(|| parse(STORE_NAME), Ok)?;
+            // the other platforms of an index are absent on purpose
+            let store = Store::open(folder)?.with_sparse_indexes(true);
+            Ok(Destination::Store { store: Arc::new(store), target })
+        }
+        (None, Some(target)) => {
+            let client = registry::client(&args.registry, login(args, &target)?)?;
+            Ok(Destination::Registry { client, target })
+        }
+        (None, None) => Err(Error::usage("no target is named", "give `--registry HOST[:PORT][/PREFIX]`").into()),
+    }
+}
+
+fn parse(text: &str) -> Result<Target, Error> {
+    text.parse().map_err(|e: ferry_image::Error| {
+        Error::usage(e.to_string(), "for example `--registry registry.local:5000/team`")
+    })
+}
+
+fn login(args: &args::Install, target: &Target) -> Result<Option<Login>, End> {
+    let Some(username) = &args.username else { return Ok(None) };
+    let password = Secret::new(keys::password_from_stdin()?);
+    Ok(Some(Login { host: target.host().to_owned(), username: username.clone(), password }))
+}
+
+/// What would change.
+fn show(preflight: &Preflight, json: bool) -> Result<(), End> {
+    let (blobs, bytes) = preflight.blobs()?;
+    let host = preflight.destination.target().host();
+    let name = |planned: &ferry_install::Planned| match &planned.tag {
+        Some(tag) => format!("{host}/{}:{tag}", planned.repository),
+        None => format!("{host}/{}@{}", planned.repository, planned.forms.first.root.digest),
+    };
+    if json {
+        let images: Vec<_> = preflight
+            .images
+            .iter()
+            .map(|p| {
+                let (state, found) = state(&p.state);
+                serde_json::json!({
+                    "reference": p.image.reference, "target": name(p), "state": state, "found": found,
+                    "digest": p.forms.first.root.digest,
+                    "ifRefused": p.forms.second.as_ref().map(|f| &f.root.digest),
+                })
+            })
+            .collect();
+        let yaml: Vec<_> = preflight.texts.iter().map(|t| &t.name).collect();
+        let value = serde_json::json!({
+            "target": preflight.destination.target().to_string(), "images": images,
+            "blobs": {"count": blobs, "bytes": bytes}, "yaml": yaml, "warnings": preflight.warnings,
+        });
+        print::out(&super::pretty(&value)?);
+        return Ok(());
+    }
+    let mut rows = vec![["IMAGE", "AT THE TARGET", "", "DIGEST"].map(str::to_owned).to_vec()];
+    for planned in &preflight.images {
+        let what = match state(&planned.state) {
+            (what, Some(found)) => format!("{what} {}", found.short()),
+            (what, None) => what.to_owned(),
+        };
+        let digest = planned.forms.first.root.digest.short().to_owned();
+        rows.push(vec![planned.image.reference.to_string(), name(planned), what, digest]);
+    }
+    print::out(&print::table(&rows));
+    let size = print::bytes(bytes);
+    print::out(&format!("\n  at most {blobs} blobs ({size}) to push; what the target has is not sent"));
+    for text in &preflight.texts {
+        print::out(&format!(
+            "  {} would be written to {}",
+            text.origin,
+            preflight.options.out.join(&text.name).display()
+        ));
+    }
+    Ok(())
+}
+
+fn state(state: &State) -> (&'static str, Option<&ferry_image::Digest>) {
+    match state {
+        State::Present(_) => ("is there", None),
+        State::Absent => ("new", None),
+        State::Moves(found) => ("moves from", Some(found)),
+        State::Skipped(found) => ("stays at", Some(found)),
+    }
+}
+
+fn report(preflight: &Preflight, pushed: &Pushed, written: &Written, json: bool) -> Result<(), End> {
+    let (blobs, bytes) = pushed.sent;
+    if json {
+        let yaml: Vec<_> =
+            written.yaml.iter().map(|(path, n)| serde_json::json!({"file": path, "changes": n})).collect();
+        let value = serde_json::json!({
+            "target": preflight.destination.target().to_string(),
+            "images": {"pushed": pushed.images, "present": preflight.images.len() - pushed.images},
+            "blobs": {"sent": blobs, "bytes": bytes, "spared": pushed.spared},
+            "receipt": written.receipt, "relocation": written.relocation, "yaml": yaml, "notes": pushed.notes,
+        });
+        print::out(&super::pretty(&value)?);
+        return Ok(());
+    }
+    let there = preflight.images.len() - pushed.images;
+    print::talk(&format!(
+        "{} images pushed, {there} were there; {blobs} blobs sent ({}), {} spared",
+        pushed.images,
+        print::bytes(bytes),
+        pushed.spared
+    ));
+    for (path, changes) in &written.yaml {
+        print::talk(&format!("  {} ({changes} values changed)", path.display()));
+    }
+    print::talk(&format!("  {}", written.relocation.display()));
+    print::talk(&format!("  {}", written.receipt.display()));
+    Ok(())
+}

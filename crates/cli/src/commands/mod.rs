@@ -1,0 +1,16 @@
+//! One file a command: arguments in, library calls, words out.
+
+pub(crate) mod bundle;
+pub(crate) mod inspect;
+pub(crate) mod install;
+pub(crate) mod keygen;
+pub(crate) mod serve;
+pub(crate) mod shell;
+pub(crate) mod verify;
+
+use crate::failure::{End, Error};
+
+/// JSON for people and programs.
+pub(crate) fn pretty(value: &serde_json::Value) -> Result<String, End> {
+    serde_json::to_string_pretty(value).map_err(|e| Error::Runtime(e.into()).into())
+}

@@ -1,0 +1,97 @@
+//! `ferry serve`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ferry_archive::Bundle;
+use ferry_content::store::Store;
+use ferry_image::{Layout, TargetName};
+use ferry_install::{IndexMode, form, preflight};
+use ferry_registry_server::catalog::{Catalog, Entry};
+use ferry_registry_server::{Backend, Limits, Registry, Server, Settings, Tls};
+
+use crate::failure::End;
+use crate::{args, keys, print, signals};
+
+pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
+    let (backend, what): (Arc<dyn Backend>, String) = match &args.store {
+        Some(folder) => (Arc::new(Store::open(folder)?), format!("the store {}", folder.display())),
+        None => {
+            let (catalog, images) = catalog(&args)?;
+            (Arc::new(catalog), format!("{images} images, read-only"))
+        }
+    };
+    let tls = match (&args.tls_cert, &args.tls_key) {
+        (Some(certificate), Some(key)) => Some(Tls::Files { certificate: certificate.clone(), key: key.clone() }),
+        _ => None,
+    };
+    let registry = Registry::new(backend, Settings::default());
+    let server = Server::bind(args.listen, registry, tls.as_ref(), Limits::default()).await?;
+    let address = server.local_addr();
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    print::talk(&format!("serving {what} at {scheme}://{address}"));
+    server.serve(signals::interrupted()).await;
+    Ok(())
+}
+
+/// All images of all bundles, under their names at a target without a prefix, and under their original names for mirrors.
+fn catalog(args: &args::Serve) -> Result<(Catalog, usize), End> {
+    let mut catalog = Catalog::new();
+    let mut images = 0;
+    for path in &args.bundles {
+        let bundle = Arc::new(keys::open(path, &args.trust, None)?);
+        images += bundle.head().images.len();
+        add(&mut catalog, &bundle, args.layout.map(Into::into))
+            .map_err(|p| ferry_content::Problems::one(path.display().to_string(), p))?;
+    }
+    Ok((catalog, images))
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("{0}")]
+    Install(ferry_install::Error),
+    #[error("{0}")]
+    Server(ferry_registry_server::Error),
+}
+
+impl ferry_content::Failure for Error {
+    fn kind(&self) -> ferry_content::Kind {
+        match self {
+            Self::Install(error) => error.kind(),
+            Self::Server(error) => error.kind(),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Install(error) => error.hint(),
+            Self::Server(error) => error.hint(),
+        }
+    }
+}
+
+fn add(catalog: &mut Catalog, bundle: &Arc<Bundle>, layout: Option<Layout>) -> Result<(), Error> {
+    let documents = preflight::documents(bundle).map_err(Error::Install)?;
+    let source = catalog.add_source(Arc::clone(bundle) as _);
+    let layout = layout.unwrap_or(bundle.head().layout);
+    for image in &bundle.head().images {
+        let name = TargetName::place(&image.reference, image.target.as_ref(), layout);
+        let forms = form::choose(image, &documents, IndexMode::Auto).map_err(Error::Install)?;
+        let mut entries: BTreeMap<_, _> = BTreeMap::new();
+        // the original index and everything below it can be had by digest, whatever the tag stands for
+        for descriptor in image.platforms.iter().map(|p| &p.manifest).chain([&image.root]).chain(&forms.first.children)
+        {
+            let bytes = form::bytes(descriptor, &documents).map_err(Error::Install)?;
+            entries.insert(descriptor.digest.clone(), (descriptor.media_type.clone(), bytes, None));
+        }
+        let root = &forms.first.root;
+        entries.insert(root.digest.clone(), (root.media_type.clone(), forms.first.bytes.clone(), name.tag.clone()));
+        for (media_type, bytes, tag) in entries.into_values() {
+            let repository = name.repository.clone();
+            let origin = Some(image.reference.clone());
+            catalog.add(source, Entry { repository, tag, origin, media_type, bytes }).map_err(Error::Server)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! How a command ends when it does not end well.
+
+use std::path::PathBuf;
+
+use ferry_content::{Failure, Kind, Problems};
+
+/// Not well.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// Something went wrong.
+    Problems(Problems),
+    /// Ctrl-C, or a request to terminate.
+    Interrupted,
+}
+
+/// What only the command line can get wrong.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("{why}")]
+    Usage { why: String, hint: String },
+    #[error("cannot {action} `{}`: {source}", .path.display())]
+    Io { action: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("this is bundle `{found}`, not `{expected}`")]
+    Unexpected { found: String, expected: String },
+    #[error("cannot start: {0}")]
+    Runtime(std::io::Error),
+}
+
+impl Error {
+    pub(crate) fn usage(why: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Usage { why: why.into(), hint: hint.into() }
+    }
+}
+
+impl Failure for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Usage { .. } => Kind::Usage,
+            Self::Io { .. } | Self::Runtime(_) => Kind::Local,
+            Self::Unexpected { .. } => Kind::Untrusted,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Usage { hint, .. } => Some(hint.clone()),
+            Self::Io { source, .. } => ferry_content::error::io_hint(source),
+            Self::Unexpected { .. } => {
+                Some("an older or another bundle was carried over: look for the right one".to_owned())
+            }
+            Self::Runtime(_) => None,
+        }
+    }
+}
+
+impl<E: Into<Problems>> From<E> for End {
+    fn from(error: E) -> Self {
+        Self::Problems(error.into())
+    }
+}

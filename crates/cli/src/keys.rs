@@ -1,0 +1,140 @@
+//! Keys from files, and passwords from the environment or the terminal.
+
+use std::io::{IsTerminal as _, Read as _};
+use std::path::{Path, PathBuf};
+
+use ferry_archive::{Bundle, PublicKey, SecretKey, Trust};
+
+use crate::args;
+use crate::environment;
+use crate::failure::{End, Error};
+
+/// The largest key file.
+const MAX_KEY: u64 = 4 << 10;
+
+/// The keys that are trusted.
+pub(crate) fn trust(args: &args::Trust) -> Result<Trust, End> {
+    Ok(Trust { keys: public(&args.keys)?, allow_unsigned: args.allow_unsigned, require: 1 })
+}
+
+/// Opens a bundle; without a key there is nothing that could be trusted, and that is said before anything is read.
+pub(crate) fn open(path: &Path, args: &args::Trust, expect: Option<&str>) -> Result<Bundle, End> {
+    let trust = trust(args)?;
+    if trust.keys.is_empty() && !trust.allow_unsigned {
+        let hint = "give the signer's public key with `--key ferry.pub`, or a folder of keys in `FERRY_KEYS`";
+        return Err(Error::usage("no public key is given, so no bundle can be trusted", hint).into());
+    }
+    let bundle = Bundle::open(path, &trust)?;
+    match expect {
+        Some(expected) => check(&bundle, expected).map(|()| bundle),
+        None => Ok(bundle),
+    }
+}
+
+fn check(bundle: &Bundle, expected: &str) -> Result<(), End> {
+    let head = bundle.head();
+    let fits = match expected.split_once('@') {
+        Some((name, version)) => head.name == name && head.version.as_deref() == Some(version),
+        None => head.name == expected,
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(Error::Unexpected { found: full_name(bundle), expected: expected.to_owned() }.into())
+}
+
+/// `name@version`, or the name alone.
+pub(crate) fn full_name(bundle: &Bundle) -> String {
+    let head = bundle.head();
+    match &head.version {
+        Some(version) => format!("{}@{version}", head.name),
+        None => head.name.clone(),
+    }
+}
+
+/// The public keys of the arguments.
+pub(crate) fn public(args: &args::Keys) -> Result<Vec<PublicKey>, End> {
+    let mut files = args.key.clone();
+    if let Some(folder) = &args.folder {
+        files.extend(in_folder(folder)?);
+    }
+    let mut keys = Vec::new();
+    for file in files {
+        let text = read(&file)?;
+        let key = PublicKey::from_text(&text)
+            .map_err(|e| ferry_content::Problems::one(format!("`{}`", file.display()), e))?;
+        keys.push(key);
+    }
+    Ok(keys)
+}
+
+fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let io = |source| Error::Io { action: "read", path: folder.to_owned(), source };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        if path.extension().is_some_and(|e| e == "pub") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The key to sign with; asks for its password where one is needed and a terminal is there.
+pub(crate) fn secret(path: &Path) -> Result<SecretKey, End> {
+    let text = read(path)?;
+    let named = |e| End::from(ferry_content::Problems::one(format!("`{}`", path.display()), e));
+    match SecretKey::from_text(&text, environment::key_password().as_deref()) {
+        Err(ferry_archive::Error::PasswordNeeded) if std::io::stdin().is_terminal() => {
+            let password = ask(&format!("Password of {}: ", path.display()))?;
+            SecretKey::from_text(&text, Some(&password)).map_err(named)
+        }
+        other => other.map_err(named),
+    }
+}
+
+/// A new password: from the environment, or asked for twice.
+pub(crate) fn new_password() -> Result<String, End> {
+    if let Some(password) = environment::key_password() {
+        return Ok(password);
+    }
+    if !std::io::stdin().is_terminal() {
+        let hint = "set `FERRY_KEY_PASSWORD`, or store the key in the clear with `--no-password`";
+        return Err(Error::usage("there is no terminal to ask for a password", hint).into());
+    }
+    let password = ask("Password for the secret key: ")?;
+    if password.is_empty() {
+        return Err(Error::usage("the password is empty", "store the key in the clear with `--no-password`").into());
+    }
+    if ask("The same again: ")? != password {
+        return Err(Error::usage("the two passwords differ", "run the command again").into());
+    }
+    Ok(password)
+}
+
+fn ask(prompt: &str) -> Result<String, Error> {
+    rpassword::prompt_password(prompt).map_err(|source| Error::Io {
+        action: "read",
+        path: PathBuf::from("/dev/tty"),
+        source,
+    })
+}
+
+/// A password on standard input: its first line.
+pub(crate) fn password_from_stdin() -> Result<String, Error> {
+    let mut text = String::new();
+    std::io::stdin().take(MAX_KEY).read_to_string(&mut text).map_err(|source| Error::Io {
+        action: "read",
+        path: PathBuf::from("standard input"),
+        source,
+    })?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+fn read(path: &Path) -> Result<String, Error> {
+    let io = |source| Error::Io { action: "read", path: path.to_owned(), source };
+    let mut text = String::new();
+    std::fs::File::open(path).map_err(io)?.take(MAX_KEY).read_to_string(&mut text).map_err(io)?;
+    Ok(text)
+}

@@ -1,0 +1,90 @@
+//! Words for people. stdout carries data, stderr carries talk.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the one place that prints")]
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use crate::failure::End;
+
+/// A line of data on standard output. A reader that went away is no error.
+pub(crate) fn out(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = writeln!(stdout, "{text}");
+}
+
+/// A line of talk on standard error.
+pub(crate) fn talk(text: &str) {
+    eprintln!("{text}");
+}
+
+/// Warnings, each on a line of its own.
+pub(crate) fn warnings(warnings: &[String]) {
+    for warning in warnings {
+        talk(&format!("warning: {warning}"));
+    }
+}
+
+/// Says how a command ended, and with which code.
+pub(crate) fn end(end: &End) -> ExitCode {
+    match end {
+        End::Interrupted => {
+            talk("interrupted; run the same command again and it continues where it was");
+            ExitCode::from(130)
+        }
+        End::Problems(problems) => {
+            let mut last_hint = None;
+            for problem in problems.iter() {
+                talk(&format!("error: {problem}"));
+                let hint = problem.failure.hint();
+                // one hint for a run of the same mistakes
+                if hint != last_hint
+                    && let Some(hint) = &hint
+                {
+                    talk(&format!("  hint: {hint}"));
+                }
+                last_hint = hint;
+            }
+            ExitCode::from(problems.kind().exit_code())
+        }
+    }
+}
+
+/// Bytes for people: `1.2 GiB`, and exact below 1 KiB.
+pub(crate) fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if n < 1024 {
+        return format!("{n} B");
+    }
+    let mut unit = 0;
+    let mut tenths = n * 10 / 1024;
+    while tenths >= 10_240 && unit + 1 < UNITS.len() {
+        tenths /= 1024;
+        unit += 1;
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
+/// Rows in columns, two spaces apart.
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|r| r.get(column)).map(|c| c.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut lines = Vec::new();
+    for row in rows {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        lines.push(format!("  {}", cells.join("  ").trim_end()));
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_for_people() {
+        for (n, text) in [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1 << 20, "1.0 MiB"), (3 << 29, "1.5 GiB")] {
+            assert_eq!(bytes(n), text);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! YAML and other texts of the user's: files, and folders of them.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use walkdir::WalkDir;
+
+use crate::Error;
+
+/// The largest text, in bytes.
+pub const MAX_TEXT: u64 = 16 << 20;
+/// The most files below one folder.
+pub const MAX_FILES: usize = 10_000;
+
+/// Whether a file in a folder counts as YAML: `.yaml`, `.yml` or `.json`.
+#[must_use]
+pub fn is_yaml(path: &Path) -> bool {
+    path.extension().is_some_and(|e| ["yaml", "yml", "json"].iter().any(|known| e.eq_ignore_ascii_case(known)))
+}
+
+/// The file `entry` itself, or the files below the folder `entry` that are `wanted`, in order of name. Each comes with its path
+/// below `entry`, segments joined by `/`; empty for the file itself. Links are followed.
+///
+/// # Errors
+/// When something cannot be read, nothing is there, or there are more than [`MAX_FILES`].
+pub fn walk(entry: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<(String, PathBuf)>, Error> {
+    let mut found = Vec::new();
+    for step in WalkDir::new(entry).sort_by_file_name().follow_links(true) {
+        let file = step.map_err(|error| {
+            let path = error.path().unwrap_or(entry).to_owned();
+            let source = error.into_io_error().unwrap_or_else(|| std::io::Error::other("the links lead in a circle"));
+            Error::io("read", path, source)
+        })?;
+        if !file.file_type().is_file() || (file.depth() > 0 && !wanted(file.path())) {
+            continue;
+        }
+        let below = file.path().strip_prefix(entry).unwrap_or(Path::new(""));
+        let parts: Vec<_> = below.components().map(|c| c.as_os_str().to_string_lossy()).collect();
+        found.push((parts.join("/"), file.path().to_owned()));
+        if found.len() > MAX_FILES {
+            return Err(unusable(entry, format!("it holds more than {MAX_FILES} files")));
+        }
+    }
+    if found.is_empty() {
+        return Err(unusable(entry, "there is no such file in it".to_owned()));
+    }
+    Ok(found)
+}
+
+/// Reads a text whole.
+///
+/// # Errors
+/// When it cannot be read, is larger than [`MAX_TEXT`], or is not UTF-8.
+pub fn read(path: &Path) -> Result<String, Error> {
+    let io = |e| Error::io("read", path, e);
+    let file = File::open(path).map_err(io)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_TEXT + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 > MAX_TEXT {
+        return Err(unusable(path, format!("it is larger than {MAX_TEXT} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|e| unusable(path, format!("it is not UTF-8: {e}")))
+}
+
+/// Writes `bytes` to `path` by way of a temporary file beside it: the name has the whole content or the old one. Folders are made.
+///
+/// # Errors
+/// Whatever the disk reports.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    use std::io::Write as _;
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
+    let mut file = tempfile::Builder::new()
+        .permissions(std::fs::Permissions::from_mode(0o644))
+        .tempfile_in(folder)
+        .map_err(|e| Error::io("create", path, e))?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(|e| Error::io("write", path, e))?;
+    file.persist(path).map_err(|e| Error::io("create", path, e.error))?;
+    Ok(())
+}
+
+fn unusable(path: &Path, why: String) -> Error {
+    Error::Text { path: path.to_owned(), why }
+}

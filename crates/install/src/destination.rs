@@ -1,0 +1,129 @@
+//! Where images are installed: a registry, or the folder of a store.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ferry_content::Ingester;
+use ferry_content::store::{ManifestRef, Store};
+use ferry_image::{Digest, Target};
+use ferry_registry_client::Client;
+
+use crate::Error;
+
+/// A place to install to.
+#[derive(Clone)]
+pub enum Destination {
+    /// A registry, under `target`'s prefix.
+    Registry {
+        /// The client to reach it with.
+        client: Client,
+        /// Host and prefix.
+        target: Target,
+    },
+    /// A store; `target` is the name that its registry will be reached by.
+    Store {
+        /// The store.
+        store: Arc<Store>,
+        /// Host and prefix as YAML shall name them.
+        target: Target,
+    },
+}
+
+impl Destination {
+    /// Host and prefix.
+    #[must_use]
+    pub fn target(&self) -> &Target {
+        match self {
+            Self::Registry { target, .. } | Self::Store { target, .. } => target,
+        }
+    }
+
+    /// Whether a blob that one repository has must be mounted into the others.
+    pub(crate) fn has_repository_blobs(&self) -> bool {
+        matches!(self, Self::Registry { .. })
+    }
+
+    /// Whether the registry answers at all, and as one.
+    pub(crate) async fn ping(&self) -> Result<(), Error> {
+        match self {
+            Self::Registry { client, target } => {
+                client.ping(target.host()).await?;
+                Ok(())
+            }
+            Self::Store { .. } => Ok(()),
+        }
+    }
+
+    /// The digest that stands under a tag or digest, if anything does.
+    pub(crate) async fn digest(&self, repository: &str, reference: &str) -> Result<Option<Digest>, Error> {
+        match self {
+            Self::Registry { client, target } => {
+                let repository = client.repository(target.host(), repository)?;
+                match repository.head(reference).await? {
+                    None => Ok(None),
+                    Some(head) => match head.digest {
+                        Some(digest) => Ok(Some(digest)),
+                        // a registry that names no digest with HEAD must be asked for the bytes
+                        None => Ok(Some(repository.manifest(reference).await?.digest)),
+                    },
+                }
+            }
+            Self::Store { store, .. } => {
+                Ok(store.manifest(repository, &manifest_ref(reference)?)?.map(|record| record.digest))
+            }
+        }
+    }
+
+    /// Whether blobs may be pushed to `repository`; nothing is left there.
+    pub(crate) async fn check_push(&self, repository: &str) -> Result<(), Error> {
+        match self {
+            Self::Registry { client, target } => Ok(client.repository(target.host(), repository)?.check_push().await?),
+            Self::Store { .. } => Ok(()),
+        }
+    }
+
+    /// Takes blobs for `repository`; `mount_from` is a repository that has them.
+    pub(crate) fn uploads(&self, repository: &str, mount_from: Option<&str>) -> Result<Arc<dyn Ingester>, Error> {
+        Ok(match self {
+            Self::Registry { client, target } => {
+                Arc::new(client.repository(target.host(), repository)?.uploads(mount_from.map(ToOwned::to_owned)))
+            }
+            Self::Store { store, .. } => Arc::clone(store) as Arc<dyn Ingester>,
+        })
+    }
+
+    /// Puts a manifest under a tag or its digest.
+    pub(crate) async fn put_manifest(
+        &self,
+        repository: &str,
+        reference: &str,
+        media_type: &str,
+        bytes: &Bytes,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Registry { client, target } => {
+                Ok(client.repository(target.host(), repository)?.put_manifest(reference, media_type, bytes).await?)
+            }
+            Self::Store { store, .. } => {
+                let tag = match manifest_ref(reference)? {
+                    ManifestRef::Tag(tag) => Some(tag),
+                    ManifestRef::Digest(_) => None,
+                };
+                let (store, repository) = (Arc::clone(store), repository.to_owned());
+                let (media_type, bytes) = (media_type.to_owned(), bytes.clone());
+                let put = move || store.put_manifest(&repository, tag.as_deref(), &media_type, &bytes).map(|_| ());
+                match tokio::task::spawn_blocking(put).await {
+                    Ok(result) => Ok(result?),
+                    Err(error) => Err(ferry_content::Error::io("write", "store", std::io::Error::other(error)).into()),
+                }
+            }
+        }
+    }
+}
+
+fn manifest_ref(reference: &str) -> Result<ManifestRef, Error> {
+    match reference.parse::<Digest>() {
+        Ok(digest) => Ok(ManifestRef::Digest(digest)),
+        Err(_) => Ok(ManifestRef::Tag(reference.to_owned())),
+    }
+}

@@ -1,0 +1,136 @@
+//! Why a bundle could not be installed.
+
+use std::path::PathBuf;
+
+use ferry_content::{Failure, Kind};
+use ferry_image::Digest;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The bundle cannot be read.
+    #[error("{0}")]
+    Archive(ferry_archive::Error),
+    /// A blob could not be read or written.
+    #[error("{0}")]
+    Content(ferry_content::Error),
+    /// The target did not answer as it should.
+    #[error("{0}")]
+    Client(ferry_registry_client::Error),
+    /// The store refused.
+    #[error("{0}")]
+    Store(ferry_content::store::Error),
+    /// A manifest in the bundle is not what the specifications say.
+    #[error("manifest {digest}: {source}")]
+    Document {
+        /// Which one.
+        digest: Digest,
+        /// What is wrong with it.
+        source: ferry_image::Error,
+    },
+    /// Two images would have one name at the target.
+    #[error("{0}")]
+    Collision(ferry_image::Error),
+    /// A name that the target cannot have.
+    #[error("{0}")]
+    Name(ferry_image::Error),
+    /// The tag is there with another digest.
+    #[error("`{name}` is there already, with {found} instead of {ours}")]
+    Existing {
+        /// The name at the target.
+        name: String,
+        /// What is there.
+        found: Digest,
+        /// What would be put there.
+        ours: Digest,
+    },
+    /// A reference in YAML that the bundle does not carry.
+    #[error("`{reference}` is not carried ({path})")]
+    Uncarried {
+        /// The reference as written.
+        reference: String,
+        /// Where in the document.
+        path: String,
+    },
+    /// A document that cannot be read or rewritten.
+    #[error("left as it is: {why}")]
+    Refused {
+        /// Why.
+        why: String,
+    },
+    /// A rule that could not be applied.
+    #[error("the rule for `{path}` cannot be applied: {why}")]
+    Rule {
+        /// The rule's path.
+        path: String,
+        /// Why.
+        why: String,
+    },
+    /// Two YAML files would be written to one name.
+    #[error("`{name}` would be written twice under `{}`", .out.display())]
+    SameName {
+        /// The name.
+        name: String,
+        /// The output folder.
+        out: PathBuf,
+    },
+    /// A YAML file that is none.
+    #[error("cannot be used: {why}")]
+    Yaml {
+        /// Why.
+        why: String,
+    },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Archive(error) => error.kind(),
+            Self::Content(error) => error.kind(),
+            Self::Client(error) => error.kind(),
+            Self::Store(error) => error.kind(),
+            Self::Document { .. } => Kind::Untrusted,
+            Self::Collision(_) | Self::Existing { .. } | Self::SameName { .. } => Kind::Conflict,
+            Self::Name(_) | Self::Refused { .. } | Self::Rule { .. } | Self::Yaml { .. } => Kind::Invalid,
+            Self::Uncarried { .. } => Kind::Missing,
+        }
+    }
+
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Client(error) => error.is_transient(),
+            Self::Content(error) => error.is_transient(),
+            _ => false,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Archive(error) => return error.hint(),
+            Self::Content(error) => return error.hint(),
+            Self::Client(error) => return error.hint(),
+            Self::Store(error) => return error.hint(),
+            Self::Document { .. } => "the bundle was not built by ferry, or its builder was deceived; build it anew",
+            Self::Collision(_) => "choose `--layout host`, or build the bundle with `as:` names",
+            Self::Name(_) => "choose another prefix in `--registry HOST/PREFIX`",
+            Self::Existing { .. } => "choose `--on-existing overwrite` or `--on-existing skip`",
+            Self::Uncarried { .. } => "build the bundle with it, list it under `ignore:`, or go on with `--no-strict`",
+            Self::Refused { .. } | Self::Rule { .. } => "correct the file, or edit it by hand",
+            Self::SameName { .. } => "give the files one at a time, with another `--out` each",
+            Self::Yaml { .. } => "check the path given with `--yaml`",
+        };
+        Some(hint.to_owned())
+    }
+}
+
+macro_rules! from {
+    ($($source:ty => $variant:ident),*) => {
+        $(impl From<$source> for Error {
+            fn from(error: $source) -> Self {
+                Self::$variant(error)
+            }
+        })*
+    };
+}
+
+from!(ferry_archive::Error => Archive, ferry_content::Error => Content, ferry_registry_client::Error => Client, ferry_content::store::Error => Store);

@@ -1,0 +1,264 @@
+//! In which form an image stands at the target: the original index, one filtered to what is carried, or a platform's manifest
+//! (design, "Platforms and digests"). Pure, over the bytes in the bundle.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use ferry_archive::HeadImage;
+use ferry_image::{Descriptor, Digest, Manifest, media_type};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// The user's choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IndexMode {
+    /// The original index where the reference is pinned to it and the target takes it; otherwise as `filtered`, and for one
+    /// platform as `platform`.
+    #[default]
+    Auto,
+    /// Always the original index, though some of its platforms may be absent.
+    Sparse,
+    /// An index with the carried platforms only.
+    Filtered,
+    /// The platform's manifest itself, where one platform is carried; as `filtered` where several are.
+    Platform,
+}
+
+/// What is pushed under a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Form {
+    /// The manifest or index that the name will stand for.
+    pub root: Descriptor,
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// Manifests and indexes that must be there before it, in the order to push them.
+    pub children: Vec<Descriptor>,
+    /// Whether it names manifests that are not carried.
+    pub sparse: bool,
+}
+
+/// The form to try, and another one if the target refuses it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forms {
+    /// To try first.
+    pub first: Form,
+    /// If the first is refused.
+    pub second: Option<Form>,
+}
+
+/// Chooses the forms of `image`. `documents` has the bytes of every manifest and index that is carried with it.
+///
+/// # Errors
+/// When the bundle's documents contradict its head.
+pub fn choose(image: &HeadImage, documents: &BTreeMap<Digest, Bytes>, mode: IndexMode) -> Result<Forms, Error> {
+    let Manifest::Index(_) = parse(&image.root, documents)? else {
+        let bytes = bytes(&image.root, documents)?;
+        let form = Form { root: image.root.clone(), bytes, children: Vec::new(), sparse: false };
+        return Ok(Forms { first: form, second: None });
+    };
+    let original = original(image, documents)?;
+    if !original.sparse && mode != IndexMode::Platform {
+        return Ok(Forms { first: original, second: None });
+    }
+    let pinned = image.reference.digest().is_some();
+    let whole = || match (image.platforms.as_slice(), mode) {
+        ([only], IndexMode::Auto | IndexMode::Platform) => platform(&only.manifest, documents),
+        _ => filtered(image, documents),
+    };
+    Ok(match mode {
+        IndexMode::Sparse => Forms { first: original, second: None },
+        IndexMode::Auto if pinned => Forms { first: original, second: Some(whole()?) },
+        _ => Forms { first: whole()?, second: None },
+    })
+}
+
+/// The index as it came. Its children are what is carried below it, indexes included.
+fn original(image: &HeadImage, documents: &BTreeMap<Digest, Bytes>) -> Result<Form, Error> {
+    let mut children = Vec::new();
+    let sparse = below(&image.root, documents, &mut children)?;
+    Ok(Form { root: image.root.clone(), bytes: bytes(&image.root, documents)?, children, sparse })
+}
+
+/// Lists what is carried below `index`, lowest first. True when something is not carried.
+fn below(
+    index: &Descriptor,
+    documents: &BTreeMap<Digest, Bytes>,
+    children: &mut Vec<Descriptor>,
+) -> Result<bool, Error> {
+    let Manifest::Index(view) = parse(index, documents)? else { return Ok(false) };
+    let mut sparse = false;
+    for entry in &view.manifests {
+        if !documents.contains_key(&entry.digest) {
+            sparse = true;
+            continue;
+        }
+        if children.iter().any(|c| c.digest == entry.digest) {
+            continue;
+        }
+        // a nested index goes after what it names; the bundle format bounds the depth, and a digest cannot contain itself
+        if media_type::is_index(&entry.media_type) {
+            sparse |= below(entry, documents, children)?;
+        }
+        children.push(plain(entry));
+    }
+    Ok(sparse)
+}
+
+/// An index of the original's entries that are carried, each as it stood there.
+fn filtered(image: &HeadImage, documents: &BTreeMap<Digest, Bytes>) -> Result<Form, Error> {
+    let mut entries = Vec::new();
+    entries_below(&image.root, documents, image, &mut entries)?;
+    let fail = |e: serde_json::Error| document(&image.root, e.to_string());
+    let mut json: serde_json::Value = serde_json::from_slice(&bytes(&image.root, documents)?).map_err(fail)?;
+    if let Some(object) = json.as_object_mut() {
+        object.insert("manifests".to_owned(), serde_json::Value::Array(entries));
+    }
+    let bytes = Bytes::from(serde_json::to_vec(&json).map_err(fail)?);
+    let children = image.platforms.iter().map(|p| plain(&p.manifest)).collect();
+    Ok(Form { root: Descriptor::of(&image.root.media_type, &bytes), bytes, children, sparse: false })
+}
+
+fn entries_below(
+    index: &Descriptor,
+    documents: &BTreeMap<Digest, Bytes>,
+    image: &HeadImage,
+    entries: &mut Vec<serde_json::Value>,
+) -> Result<(), Error> {
+    #[derive(Deserialize)]
+    struct Entries {
+        manifests: Vec<serde_json::Value>,
+    }
+    let fail = |e: serde_json::Error| document(index, e.to_string());
+    let raw: Entries = serde_json::from_slice(&bytes(index, documents)?).map_err(fail)?;
+    for value in raw.manifests {
+        let entry: Descriptor = serde_json::from_value(value.clone()).map_err(fail)?;
+        if media_type::is_index(&entry.media_type) && documents.contains_key(&entry.digest) {
+            entries_below(&entry, documents, image, entries)?;
+        } else if image.platforms.iter().any(|p| p.manifest.digest == entry.digest) && !entries.contains(&value) {
+            entries.push(value);
+        }
+    }
+    Ok(())
+}
+
+fn platform(manifest: &Descriptor, documents: &BTreeMap<Digest, Bytes>) -> Result<Form, Error> {
+    Ok(Form { root: plain(manifest), bytes: bytes(manifest, documents)?, children: Vec::new(), sparse: false })
+}
+
+fn plain(descriptor: &Descriptor) -> Descriptor {
+    Descriptor::new(&descriptor.media_type, descriptor.digest.clone(), descriptor.size)
+}
+
+pub(crate) fn parse(descriptor: &Descriptor, documents: &BTreeMap<Digest, Bytes>) -> Result<Manifest, Error> {
+    let declared = (!descriptor.media_type.is_empty()).then_some(descriptor.media_type.as_str());
+    Manifest::parse(&bytes(descriptor, documents)?, declared)
+        .map_err(|source| Error::Document { digest: descriptor.digest.clone(), source })
+}
+
+/// The bytes of a manifest.
+///
+/// # Errors
+/// When the bundle does not carry it.
+pub fn bytes(descriptor: &Descriptor, documents: &BTreeMap<Digest, Bytes>) -> Result<Bytes, Error> {
+    let found = documents.get(&descriptor.digest).cloned();
+    found.ok_or_else(|| document(descriptor, "the bundle does not carry it".to_owned()))
+}
+
+fn document(descriptor: &Descriptor, why: String) -> Error {
+    let source = ferry_image::Error::Document { what: "manifest", why };
+    Error::Document { digest: descriptor.digest.clone(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use ferry_archive::HeadPlatform;
+
+    use super::*;
+
+    const D: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn manifest(n: u8) -> Bytes {
+        let text = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}","config":{{"mediaType":"{}","digest":"{D}","size":0}},"layers":[],"annotations":{{"n":"{n}"}}}}"#,
+            media_type::OCI_MANIFEST,
+            media_type::OCI_CONFIG
+        );
+        Bytes::from(text)
+    }
+
+    fn sample(carried: &[usize], reference: &str) -> (HeadImage, BTreeMap<Digest, Bytes>) {
+        let manifests = [manifest(0), manifest(1), manifest(2)];
+        let entries: Vec<String> = manifests
+            .iter()
+            .zip(["amd64", "arm64", "s390x"])
+            .map(|(m, arch)| {
+                let d = Descriptor::of(media_type::OCI_MANIFEST, m);
+                format!(
+                    r#"{{"mediaType":"{}","digest":"{}","size":{},"platform":{{"architecture":"{arch}","os":"linux"}},"x":1}}"#,
+                    d.media_type, d.digest, d.size
+                )
+            })
+            .collect();
+        let index = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{}],"annotations":{{"keep":"me"}}}}"#,
+            media_type::OCI_INDEX,
+            entries.join(",")
+        );
+        let index = Bytes::from(index);
+        let root = Descriptor::of(media_type::OCI_INDEX, &index);
+        let mut documents = BTreeMap::from([(root.digest.clone(), index)]);
+        let mut platforms = Vec::new();
+        for i in carried {
+            let manifest = Descriptor::of(media_type::OCI_MANIFEST, &manifests[*i]);
+            documents.insert(manifest.digest.clone(), manifests[*i].clone());
+            platforms.push(HeadPlatform { platform: None, manifest });
+        }
+        let reference = reference.replace("ROOT", &root.digest.to_string()).parse().expect("reference");
+        let image = HeadImage { reference, target: None, source: String::new(), root, platforms, referrers: vec![] };
+        (image, documents)
+    }
+
+    #[test]
+    fn a_plain_tag_gets_something_whole() {
+        let (image, documents) = sample(&[1], "nginx:1");
+        let forms = choose(&image, &documents, IndexMode::Auto).expect("forms");
+        assert_eq!((forms.first.root.digest, forms.second), (Digest::of(&manifest(1)), None));
+
+        let (image, documents) = sample(&[0, 2], "nginx:1");
+        let form = choose(&image, &documents, IndexMode::Auto).expect("forms").first;
+        let text = String::from_utf8(form.bytes.to_vec()).expect("text");
+        assert!(text.contains("keep") && text.contains(r#""x":1"#) && !text.contains("arm64"), "{text}");
+        assert_eq!(form.children.len(), 2);
+        assert!(!form.sparse);
+        assert_eq!(form.root.digest, Digest::of(&form.bytes));
+    }
+
+    #[test]
+    fn a_pinned_reference_keeps_its_index_if_it_can() {
+        let (image, documents) = sample(&[1], "nginx@ROOT");
+        let forms = choose(&image, &documents, IndexMode::Auto).expect("forms");
+        assert_eq!(forms.first.root.digest, image.root.digest);
+        assert!(forms.first.sparse);
+        assert_eq!(forms.second.expect("second").root.digest, Digest::of(&manifest(1)));
+    }
+
+    #[test]
+    fn a_whole_index_stays_as_it_is() {
+        for mode in [IndexMode::Auto, IndexMode::Filtered, IndexMode::Sparse] {
+            let (image, documents) = sample(&[0, 1, 2], "nginx:1");
+            let forms = choose(&image, &documents, mode).expect("forms");
+            assert_eq!((forms.first.root.digest, forms.first.sparse), (image.root.digest, false));
+        }
+    }
+
+    #[test]
+    fn the_mode_decides() {
+        let (image, documents) = sample(&[1], "nginx:1");
+        let root = |mode| choose(&image, &documents, mode).expect("forms").first;
+        assert_eq!(root(IndexMode::Sparse).root.digest, image.root.digest);
+        assert_eq!(root(IndexMode::Filtered).children.len(), 1);
+        assert_eq!(root(IndexMode::Platform).root.digest, Digest::of(&manifest(1)));
+    }
+}

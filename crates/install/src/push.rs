@@ -1,0 +1,226 @@
+//! From the bundle to the target: blobs, then manifests from the leaves up, tags last.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ferry_content::copy::{Job, Outcome, Progress, copy_all};
+use ferry_content::{Failure as _, Kind, Problems, Provider, copy};
+use ferry_image::{Descriptor, Digest, Manifest, Relocation, media_type};
+use futures_util::{StreamExt as _, stream};
+
+use crate::Error;
+use crate::form::{self, Form};
+use crate::preflight::{self, Planned, Preflight, State};
+
+/// What an install did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pushed {
+    /// Each image under the digest that it has at the target.
+    pub relocation: Relocation,
+    /// Blobs that were sent, and their bytes.
+    pub sent: (usize, u64),
+    /// Blobs that were there, or were mounted from another repository.
+    pub spared: usize,
+    /// Images whose manifests were put.
+    pub images: usize,
+    /// Forms that the target refused, told for each image.
+    pub notes: Vec<String>,
+}
+
+/// A blob for a repository.
+struct Need {
+    blob: Descriptor,
+    repository: String,
+    mount_from: Option<String>,
+}
+
+impl Preflight {
+    /// The blobs that will be asked for at the target, each once, and their bytes. What the target has already is not sent.
+    ///
+    /// # Errors
+    /// When the bundle's documents contradict its head.
+    pub fn blobs(&self) -> Result<(usize, u64), Error> {
+        let (first, _) = self.needs()?;
+        Ok((first.len(), first.iter().map(|n| n.blob.size).sum()))
+    }
+
+    /// Pushes what is not there.
+    ///
+    /// # Errors
+    /// Every blob and manifest that could not be pushed. No tag is set then for an image that lacks something.
+    pub async fn push(&self, options: &copy::Options, progress: Arc<dyn Progress>) -> Result<Pushed, Problems> {
+        let (first, mounts) = self.needs()?;
+        let mut sent = (0, 0);
+        let mut spared = 0;
+        for needs in [first, mounts] {
+            for (need, outcome) in self.copy(needs, options, &progress).await? {
+                match outcome {
+                    Outcome::Copied => sent = (sent.0 + 1, sent.1 + need.blob.size),
+                    Outcome::Present => spared += 1,
+                }
+            }
+        }
+        let mut notes = Vec::new();
+        let digests = self.manifests(&mut notes).await?;
+        let images = self.images.iter().filter(|i| i.state.is_pushed()).count();
+        let relocation = preflight::relocation(self.destination.target(), self.images.iter().zip(&digests))?;
+        Ok(Pushed { relocation, sent, spared, images, notes })
+    }
+
+    /// Which blobs go where: each once from the bundle, then mounted into the other repositories.
+    fn needs(&self) -> Result<(Vec<Need>, Vec<Need>), Error> {
+        let mut homes: BTreeMap<Digest, String> = BTreeMap::new();
+        for planned in self.images.iter().filter(|i| matches!(i.state, State::Present(_))) {
+            for blob in self.blobs_of(planned)? {
+                homes.entry(blob.digest).or_insert_with(|| planned.repository.clone());
+            }
+        }
+        let (mut first, mut mounts) = (Vec::new(), Vec::new());
+        let mut seen: BTreeSet<(Digest, String)> = BTreeSet::new();
+        let mut begun: BTreeSet<Digest> = BTreeSet::new();
+        let per_repository = self.destination.has_repository_blobs();
+        for planned in self.images.iter().filter(|i| i.state.is_pushed()) {
+            let repository = &planned.repository;
+            for blob in self.blobs_of(planned)? {
+                let key = if per_repository { repository.clone() } else { String::new() };
+                if !seen.insert((blob.digest.clone(), key)) {
+                    continue;
+                }
+                let home = homes.get(&blob.digest).filter(|home| *home != repository).cloned();
+                let waits = begun.contains(&blob.digest);
+                if home.is_none() {
+                    homes.insert(blob.digest.clone(), repository.clone());
+                    begun.insert(blob.digest.clone());
+                }
+                let need = Need { blob, repository: repository.clone(), mount_from: home };
+                if waits { mounts.push(need) } else { first.push(need) }
+            }
+        }
+        Ok((first, mounts))
+    }
+
+    /// Configs and layers of an image's carried manifests. Layers that are only named are not carried.
+    fn blobs_of(&self, planned: &Planned) -> Result<Vec<Descriptor>, Error> {
+        let mut blobs: Vec<Descriptor> = Vec::new();
+        for platform in &planned.image.platforms {
+            if let Manifest::Image(image) = form::parse(&platform.manifest, &self.documents)? {
+                for blob in image.blobs().filter(|b| !media_type::is_foreign_layer(&b.media_type)) {
+                    if !blobs.iter().any(|b| b.digest == blob.digest) {
+                        blobs.push(blob.clone());
+                    }
+                }
+            }
+        }
+        Ok(blobs)
+    }
+
+    async fn copy(
+        &self,
+        needs: Vec<Need>,
+        options: &copy::Options,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Vec<(Need, Outcome)>, Problems> {
+        let mut jobs = Vec::with_capacity(needs.len());
+        for need in &needs {
+            jobs.push(Job {
+                blob: need.blob.clone(),
+                provider: Arc::clone(&self.bundle) as Arc<dyn Provider>,
+                ingester: self.destination.uploads(&need.repository, need.mount_from.as_deref())?,
+            });
+        }
+        let mut problems = Problems::default();
+        let mut done = Vec::new();
+        for (need, result) in needs.into_iter().zip(copy_all(jobs, options, Arc::clone(progress)).await) {
+            match result {
+                Some(Ok(outcome)) => done.push((need, outcome)),
+                Some(Err(error)) => {
+                    problems.add(format!("blob {} for `{}`", need.blob.digest.short(), need.repository), error);
+                }
+                // not begun: another failure of the same kind is reported
+                None => {}
+            }
+        }
+        problems.or(done)
+    }
+
+    /// Puts all manifests and gives, for each image, the digest it now has.
+    async fn manifests(&self, notes: &mut Vec<String>) -> Result<Vec<Digest>, Problems> {
+        let jobs = self.options.jobs.max(1);
+        let mut problems = Problems::default();
+        let children: Vec<_> = stream::iter(self.images.iter().map(|planned| async move {
+            if planned.state.is_pushed() { self.children(planned, &planned.forms.first).await } else { Ok(()) }
+        }))
+        .buffered(jobs)
+        .collect()
+        .await;
+        let mut failed = BTreeSet::new();
+        for (i, (planned, result)) in self.images.iter().zip(children).enumerate() {
+            if let Err(error) = result {
+                failed.insert(i);
+                problems.add(format!("image `{}`", planned.image.reference), error);
+            }
+        }
+        // tags last: whoever sees a tag finds everything below it
+        let ready = self.images.iter().enumerate().filter(|(i, _)| !failed.contains(i));
+        let roots: Vec<_> = stream::iter(ready.map(|(_, planned)| async move { (planned, self.root(planned).await) }))
+            .buffered(jobs)
+            .collect()
+            .await;
+        let mut digests = Vec::new();
+        for (planned, result) in roots {
+            match result {
+                Ok((digest, note)) => {
+                    digests.push(digest);
+                    notes.extend(note);
+                }
+                Err(error) => problems.add(format!("image `{}`", planned.image.reference), error),
+            }
+        }
+        problems.or(digests)
+    }
+
+    async fn children(&self, planned: &Planned, form: &Form) -> Result<(), Error> {
+        for child in &form.children {
+            let bytes = form::bytes(child, &self.documents)?;
+            let reference = child.digest.to_string();
+            self.destination.put_manifest(&planned.repository, &reference, &child.media_type, &bytes).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts what the name stands for; the second form where the target refuses the first.
+    async fn root(&self, planned: &Planned) -> Result<(Digest, Option<String>), Error> {
+        match &planned.state {
+            State::Present(digest) | State::Skipped(digest) => return Ok((digest.clone(), None)),
+            State::Absent | State::Moves(_) => {}
+        }
+        let first = &planned.forms.first;
+        match (self.put(planned, first).await, &planned.forms.second) {
+            (Ok(()), _) => Ok((first.root.digest.clone(), None)),
+            (Err(error), Some(second)) if is_refusal(&error) => {
+                self.children(planned, second).await?;
+                self.put(planned, second).await?;
+                let note = format!(
+                    "{}: the target refuses an index with absent platforms; {} stands there instead of {}",
+                    planned.image.reference, second.root.digest, first.root.digest
+                );
+                Ok((second.root.digest.clone(), Some(note)))
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    async fn put(&self, planned: &Planned, form: &Form) -> Result<(), Error> {
+        let reference = planned.tag.clone().unwrap_or_else(|| form.root.digest.to_string());
+        self.destination.put_manifest(&planned.repository, &reference, &form.root.media_type, &form.bytes).await
+    }
+}
+
+/// Whether the target understood the manifest and would not have it, rather than being out of reach.
+fn is_refusal(error: &Error) -> bool {
+    match error {
+        Error::Client(error) => error.status().is_some_and(|s| (400..500).contains(&s) && s != 401 && s != 403),
+        Error::Store(error) => error.kind() != Kind::Local,
+        _ => false,
+    }
+}

@@ -1,0 +1,106 @@
+//! The user's YAML and the bundle's own, rewritten to the target.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use ferry_archive::Bundle;
+use ferry_content::{Problems, texts};
+use ferry_image::Relocation;
+use ferry_rewrite::{Confidence, Rewritten, Why, rewrite};
+
+use crate::Error;
+
+/// A text to rewrite.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text {
+    /// Its path below the output folder.
+    pub name: String,
+    /// Where it came from, for people.
+    pub origin: String,
+    /// Its bytes.
+    pub text: String,
+}
+
+/// Collects the texts: what the bundle carries, and the user's files, which replace carried ones of the same name.
+///
+/// # Errors
+/// Every file that cannot be read; two files of the user's with one name.
+pub fn collect(bundle: &Bundle, entries: &[PathBuf], out: &Path) -> Result<Vec<Text>, Problems> {
+    let mut problems = Problems::default();
+    let mut collected: BTreeMap<String, Text> = BTreeMap::new();
+    for file in &bundle.head().yaml {
+        let name = file.path.strip_prefix("yaml/").unwrap_or(&file.path).to_owned();
+        let origin = format!("carried {}", file.path);
+        match bundle.file(&file.path).map(|bytes| String::from_utf8(bytes.to_vec())) {
+            Ok(Ok(text)) => drop(collected.insert(name.clone(), Text { name, origin, text })),
+            Ok(Err(_)) => problems.add(origin, Error::Yaml { why: "it is not UTF-8".to_owned() }),
+            Err(error) => problems.add(origin, error),
+        }
+    }
+    let mut users: BTreeMap<String, Text> = BTreeMap::new();
+    for entry in entries {
+        let files = match texts::walk(entry, texts::is_yaml) {
+            Ok(files) => files,
+            Err(error) => {
+                problems.add("--yaml", error);
+                continue;
+            }
+        };
+        let base = entry.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        for (below, path) in files {
+            let parts: Vec<&str> = [base.as_str(), below.as_str()].into_iter().filter(|p| !p.is_empty()).collect();
+            let name = parts.join("/");
+            match texts::read(&path) {
+                Ok(text) => {
+                    let origin = path.display().to_string();
+                    if users.insert(name.clone(), Text { name: name.clone(), origin, text }).is_some() {
+                        problems.add("--yaml", Error::SameName { name, out: out.to_owned() });
+                    }
+                }
+                Err(error) => problems.add("--yaml", error),
+            }
+        }
+    }
+    collected.extend(users);
+    problems.or(collected.into_values().collect())
+}
+
+/// Rewrites one text.
+#[must_use]
+pub fn apply(text: &Text, relocation: &Relocation, bundle: &Bundle) -> Rewritten {
+    let name = text.name.rsplit('/').next().unwrap_or(&text.name);
+    rewrite(&text.text, name, relocation, &bundle.head().set, &bundle.head().ignore)
+}
+
+/// The gate on the far side: certain references that are not carried are problems (unless `strict` is off), weaker ones warnings.
+///
+/// # Errors
+/// Every certain reference that the bundle does not carry, with file and line.
+pub fn gate(all: &[Text], relocation: &Relocation, bundle: &Bundle, strict: bool) -> Result<Vec<String>, Problems> {
+    let mut problems = Problems::default();
+    let mut warnings = Vec::new();
+    for text in all {
+        let rewritten = apply(text, relocation, bundle);
+        for finding in rewritten.uncarried {
+            let subject = format!("{}:{}", text.origin, finding.line);
+            let error = Error::Uncarried { reference: finding.value, path: finding.path };
+            if strict && finding.confidence == Confidence::Certain {
+                problems.add(subject, error);
+            } else {
+                warnings.push(format!("{subject}: {error}"));
+            }
+        }
+        for refused in rewritten.refused {
+            warnings.push(format!("{}:{}: {}", text.origin, refused.line, Error::Refused { why: refused.reason }));
+        }
+        // a rule for another file, or for an image that is not carried, has nothing to do here
+        for unmet in rewritten.unmet {
+            if let Why::Refused { line, reason } = unmet.why {
+                let rule = bundle.head().set.get(unmet.rule).map(|r| r.paths.join(", ")).unwrap_or_default();
+                warnings.push(format!("{}:{line}: {}", text.origin, Error::Rule { path: rule, why: reason }));
+            }
+        }
+        warnings.extend(rewritten.notes.iter().map(|note| format!("{}:{}: {}", text.origin, note.line, note.message)));
+    }
+    problems.or(warnings)
+}
