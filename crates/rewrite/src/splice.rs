@@ -32,10 +32,18 @@ pub(crate) fn apply(text: &str, splices: &mut [Splice]) -> String {
 pub(crate) enum Map<'a> {
     /// All at this distance.
     Offset { by: usize },
-    /// Line by line: where each begins, decoded and written.
-    Lines { starts: Vec<(usize, usize)> },
+    /// In runs that are written as they are.
+    Runs(Vec<Run>),
     /// Found by counting: the same number of equal pieces before it, decoded and written.
     Search { decoded: &'a str, raw: &'a str, by: usize },
+}
+
+/// Bytes that stand in the text as they are decoded.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    decoded: usize,
+    raw: usize,
+    len: usize,
 }
 
 impl<'a> Map<'a> {
@@ -44,23 +52,25 @@ impl<'a> Map<'a> {
         let by = node.span.start;
         let Kind::Scalar { value, style, .. } = &node.kind else { return Map::Search { decoded: "", raw: "", by } };
         let quoted = raw.len() >= 2 && &raw[1..raw.len() - 1] == value;
-        match style {
-            Style::Plain if raw == value => Map::Offset { by },
-            Style::Single | Style::Double if quoted => Map::Offset { by: by + 1 },
-            Style::Block => by_lines(value, raw, by).unwrap_or(Map::Search { decoded: value, raw, by }),
-            _ => Map::Search { decoded: value, raw, by },
-        }
+        let runs = match style {
+            Style::Plain if raw == value => return Map::Offset { by },
+            Style::Single | Style::Double if quoted => return Map::Offset { by: by + 1 },
+            Style::Plain => None,
+            Style::Block => by_lines(value, raw, by),
+            Style::Single => single_quoted(raw, by),
+            Style::Double => double_quoted(raw, by),
+        };
+        runs.map_or(Map::Search { decoded: value, raw, by }, Map::Runs)
     }
 
-    /// The written bytes of a decoded range. The caller's re-parse decides whether that was right.
+    /// The written bytes of a decoded range. The caller compares them, and its re-parse decides whether that was right.
     pub(crate) fn locate(&self, range: &Range<usize>) -> Option<Range<usize>> {
         match self {
             Map::Offset { by } => Some(range.start + by..range.end + by),
-            Map::Lines { starts } => {
-                let line = starts.partition_point(|(decoded, _)| *decoded <= range.start).checked_sub(1)?;
-                let (decoded, raw) = starts[line];
-                let next = starts.get(line + 1).map_or(usize::MAX, |(decoded, _)| *decoded);
-                (range.end <= next).then(|| range.start - decoded + raw..range.end - decoded + raw)
+            Map::Runs(runs) => {
+                let run = &runs[runs.partition_point(|run| run.decoded <= range.start).checked_sub(1)?];
+                let fits = range.end <= run.decoded + run.len;
+                fits.then(|| range.start - run.decoded + run.raw..range.end - run.decoded + run.raw)
             }
             Map::Search { decoded, raw, by } => {
                 let wanted = decoded.get(range.clone())?;
@@ -76,29 +86,75 @@ impl<'a> Map<'a> {
 }
 
 /// A literal block has its lines one to one, each behind the same indentation.
-fn by_lines<'a>(value: &str, raw: &str, by: usize) -> Option<Map<'a>> {
-    let mut starts = Vec::new();
-    let (mut decoded_at, mut raw_at) = (0, by);
+fn by_lines(value: &str, raw: &str, by: usize) -> Option<Vec<Run>> {
+    let mut runs = Vec::new();
+    let (mut decoded, mut raw_at) = (0, by);
     let mut raw_lines = raw.split_inclusive('\n');
-    let mut first = true;
     for line in value.split_inclusive('\n') {
         let raw_line = raw_lines.next()?;
         let content = line.trim_end_matches('\n');
         let raw_content = raw_line.trim_end_matches('\n').trim_end_matches('\r');
-        let indent = raw_content.len().checked_sub(content.len()).or(content.is_empty().then_some(0))?;
-        let fits = raw_content.get(indent..) == Some(content) && raw_content[..indent].bytes().all(|b| b == b' ');
-        if !fits && !content.is_empty() {
-            // the first line may have lost its indentation to the span
-            if !first || raw_content != content {
+        if !content.is_empty() {
+            let indent = raw_content.len().checked_sub(content.len())?;
+            if !raw_content.ends_with(content) || !raw_content[..indent].bytes().all(|b| b == b' ') {
                 return None;
             }
+            runs.push(Run { decoded, raw: raw_at + indent, len: content.len() });
         }
-        starts.push((decoded_at, raw_at + indent));
-        decoded_at += line.len();
+        decoded += line.len();
         raw_at += raw_line.len();
-        first = false;
     }
-    Some(Map::Lines { starts })
+    Some(runs)
+}
+
+/// Between single quotes only the quote itself is escaped, by doubling. One line only.
+fn single_quoted(raw: &str, by: usize) -> Option<Vec<Run>> {
+    let body = raw.get(1..raw.len().checked_sub(1)?)?;
+    if body.contains('\n') {
+        return None;
+    }
+    let mut runs = Vec::new();
+    let (mut decoded, mut at) = (0, by + 1);
+    for piece in body.split("''") {
+        runs.push(Run { decoded, raw: at, len: piece.len() });
+        decoded += piece.len() + 1;
+        at += piece.len() + 2;
+    }
+    Some(runs)
+}
+
+/// Between double quotes an escape stands for one character. One line only.
+fn double_quoted(raw: &str, by: usize) -> Option<Vec<Run>> {
+    let body = raw.get(1..raw.len().checked_sub(1)?)?;
+    if body.contains('\n') {
+        return None;
+    }
+    let mut runs = Vec::new();
+    let (mut decoded, mut at) = (0, 0);
+    while let Some(found) = body[at..].find('\\') {
+        runs.push(Run { decoded, raw: by + 1 + at, len: found });
+        let escape = at + found + 1;
+        let (digits, width) = match body.as_bytes().get(escape)? {
+            b'x' => (2, None),
+            b'u' => (4, None),
+            b'U' => (8, None),
+            b'N' | b'_' => (0, Some(2)),
+            b'L' | b'P' => (0, Some(3)),
+            _ => (0, Some(1)),
+        };
+        let code = body.get(escape + 1..escape + 1 + digits)?;
+        let width = match width {
+            Some(width) => width,
+            None => char::from_u32(u32::from_str_radix(code, 16).ok()?)?.len_utf8(),
+        };
+        decoded += found + width;
+        at = escape + 1 + digits;
+        if !body.is_char_boundary(at) {
+            return None;
+        }
+    }
+    runs.push(Run { decoded, raw: by + 1 + at, len: body.len() - at });
+    Some(runs)
 }
 
 fn occurrences<'a>(text: &'a str, wanted: &'a str) -> impl Iterator<Item = usize> + 'a {
