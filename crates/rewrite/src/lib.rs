@@ -33,5 +33,6 @@ pub fn find(text: &str) -> Found {
     for (i, document) in stream.documents.iter().enumerate() {
         findings.extend(shapes::walk(document, i, stream.count > 1, 0));
     }
+    findings.sort_by_key(|finding| finding.line);
     Found { findings, refused: stream.refused }
 }

@@ -126,6 +126,7 @@ pub(crate) fn plan(
         }
     }
     note_other_users(document, &edits, &mut plan);
+    note_default_registries(&mut plan);
     let mut unplaced = HashSet::new();
     for (node, mut edits) in edits {
         edits.sort_by_key(|(range, ..)| range.as_ref().map_or(0, |r| r.start));
@@ -237,6 +238,31 @@ fn joined(finding: &Finding, values: &[String]) -> String {
         }
         _ => text,
     }
+}
+
+/// A chart whose other images have a `registry` puts a default one before a `repository` that stands without.
+fn note_default_registries(plan: &mut Plan) {
+    let ends = |finding: &Finding, end: &str| finding.parts.iter().any(|p| p.path.ends_with(end));
+    if !plan.moved.iter().chain(&plan.report).any(|f| ends(f, ".registry")) {
+        return;
+    }
+    let alone = |f: &&Finding| {
+        f.parts
+            .first()
+            .is_some_and(|p| p.path.ends_with(".repository") && p.role == Role::Segment && !has_host(&p.current))
+    };
+    for finding in plan.moved.iter().filter(alone) {
+        let message = format!(
+            "`{}` now holds the host, as no `registry` stands beside it; if the chart puts a default registry before it, add a \
+             `set:` rule of the form `registry+repository+tag`",
+            finding.parts[0].path
+        );
+        plan.notes.push(Note { line: finding.line, message });
+    }
+}
+
+fn has_host(name: &str) -> bool {
+    name.split_once('/').is_some_and(|(host, _)| host.contains(['.', ':']) || host == "localhost")
 }
 
 /// An anchor serves all its aliases; say so where one of them is no image.

@@ -106,7 +106,9 @@ pub(crate) fn aims(stream: &Stream, file_name: &str, rules: &[SetRule], carried:
         for (d, document) in stream.documents.iter().enumerate() {
             let fits = match &rule.kind {
                 Some(kind) => document.kind() == Some(kind),
-                None => !document.is_empty() || stream.count == 1,
+                None => {
+                    (!document.is_empty() || stream.count == 1) && document.kind() != Some("CustomResourceDefinition")
+                }
             };
             if !fits {
                 continue;

@@ -176,11 +176,18 @@ pub(crate) fn encode(value: &str, style: Style, was: Option<&str>) -> String {
     match style {
         Style::Single => format!("'{}'", value.replace('\'', "''")),
         Style::Double | Style::Block => format!("\"{}\"", escape_double(value)),
-        Style::Plain if may_stay_plain(value, was) && (!is_typed(value) || was.is_some_and(is_typed)) => {
+        Style::Plain
+            if may_stay_plain(value, was) && (!is_typed(value) || (is_integer(value) && was.is_some_and(is_typed))) =>
+        {
             value.to_owned()
         }
         Style::Plain => format!("\"{}\"", escape_double(value)),
     }
+}
+
+/// Digits that read back as they are written. `1.10` would not: as a number it is 1.1.
+fn is_integer(value: &str) -> bool {
+    value.len() < 16 && value.bytes().all(|b| b.is_ascii_digit()) && (value == "0" || !value.starts_with('0'))
 }
 
 /// What was plain before (`${TAG:-1}`) may be so again with the same characters.
@@ -258,6 +265,8 @@ mod tests {
             ("10.4", None, "\"10.4\""),
             ("8", Some("7"), "8"),
             ("8", Some("v7"), "\"8\""),
+            ("1.10", Some("1.9"), "\"1.10\""),
+            ("08", Some("7"), "\"08\""),
             ("1e3", None, "\"1e3\""),
             ("0x1f", None, "\"0x1f\""),
             ("2024-01-02", None, "\"2024-01-02\""),

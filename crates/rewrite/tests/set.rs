@@ -228,11 +228,11 @@ fn keys_are_inserted_in_the_style_around_them() {
         ),
         ("quotes stay", "x: 'old' # c\n", "x", Form::Whole, "x: 'r:5/a/b:10.4' # c\n"),
         (
-            "a number stays one",
+            "a fraction is quoted",
             "x:\n  repository: q\n  tag: 8\n",
             "x",
             Form::RepositoryTag,
-            "x:\n  repository: r:5/a/b\n  tag: 10.4\n",
+            "x:\n  repository: r:5/a/b\n  tag: \"10.4\"\n",
         ),
         (
             "digest gives way",

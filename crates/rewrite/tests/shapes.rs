@@ -193,6 +193,7 @@ fn what_is_no_image_stays() {
         "imagePullSecrets: [{name: nginx}]",
         "image: {pullPolicy: nginx}",
         "images:\n- name: nginx",
+        "images:\n- name: quay.io/a/b",
         "kind: CustomResourceDefinition\nspec: {image: nginx}",
         "kind: List\nitems:\n- kind: CustomResourceDefinition\n  spec: {image: nginx}",
         "kind: ConfigMap\ndata:\n  _example: |\n    image: nginx:1.27\n",
@@ -307,4 +308,35 @@ fn limits() {
     assert_eq!(find(laughs).findings.len(), 1);
     let long = "#".repeat((16 << 20) + 1);
     assert!(find(&long).refused[0].reason.contains("limit"));
+}
+
+#[test]
+fn what_may_be_built_here_only_warns() {
+    let found = find("services:\n  a: {build: ., image: redis:7}\n  b: {image: redis:7}\n").findings;
+    assert_eq!(found.iter().map(|f| f.confidence).collect::<Vec<_>>(), [Confidence::Computed, Confidence::Certain]);
+}
+
+#[test]
+fn a_repository_without_the_registry_of_its_siblings_is_noted() {
+    let text = "a: {image: {registry: quay.io, repository: a/d, tag: v1}}\nb: {image: {repository: redis, tag: '7'}}\n";
+    let out = rewrite(text, "x.yaml", &carried(), &[], &[]);
+    assert_eq!(
+        out.text,
+        "a: {image: {registry: r:5, repository: p/a/d, tag: v1}}\nb: {image: {repository: r:5/p/library/redis, tag: '7'}}\n"
+    );
+    assert_eq!(out.notes.iter().map(|n| n.line).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn a_rule_makes_what_it_overwrites_moot() {
+    let rules = [
+        common::rule(&["x"], ferry_image::Form::ImageTag, "redis:7"),
+        common::rule(&["y.image"], ferry_image::Form::Whole, "not/carried:1"),
+    ];
+    let text = "x:\n  image: VENDOR/placeholder\n  imageTag: old\ny:\n  image: other:2\n";
+    let out = rewrite(text, "x.yaml", &carried(), &rules, &[]);
+    assert_eq!(out.text, "x:\n  image: r:5/p/library/redis\n  imageTag: \"7\"\ny:\n  image: other:2\n");
+    assert_eq!(out.uncarried.iter().map(|f| f.line).collect::<Vec<_>>(), [5]);
+    let checked = check("x:\n  image: other\n  imageTag: old\n", "x.yaml", &|r| r.name() == "redis", &rules, &[]);
+    assert!(checked.uncarried.is_empty(), "{:?}", checked.uncarried);
 }

@@ -16,6 +16,10 @@ impl<'a> Walk<'a> {
         let (name, new_name, tag, digest) = (entry("name"), entry("newName"), entry("newTag"), entry("digest"));
         let Some(name) = name else { return false };
         if new_name.is_none() && tag.is_none() && digest.is_none() {
+            // an entry that changes nothing yet: its `name` still only matches
+            if doc.entries(id).len() == 1 && doc.scalar(name).is_some_and(|text| !text.contains([':', '@'])) {
+                self.taken[name] = true;
+            }
             return false;
         }
         for key in ["name", "newName", "newTag", "digest"] {

@@ -95,7 +95,11 @@ impl<'a> Walk<'a> {
                         level => level,
                     };
                     let shape = if level == Level::None { Shape::Value } else { Shape::Whole };
+                    let before = self.out.len();
                     self.string(value, level, shape);
+                    if level == Level::Exact && doc.entry(id, "build").is_some() {
+                        self.built(before);
+                    }
                 }
             } else {
                 let images = words::holds_images(name) || (scope.images && matches!(name, "tags"));
@@ -129,6 +133,14 @@ impl<'a> Walk<'a> {
                 self.node(item, Scope { item: true, ..scope });
             }
             self.path.pop();
+        }
+    }
+
+    /// `image:` beside `build:` in a compose file is what a local build is called.
+    fn built(&mut self, since: usize) {
+        for finding in self.out.iter_mut().skip(since).filter(|f| f.confidence == Confidence::Certain) {
+            finding.confidence = Confidence::Computed;
+            finding.reason = Some("`build` stands beside it: it may be built here rather than pulled".to_owned());
         }
     }
 
