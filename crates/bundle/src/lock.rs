@@ -263,7 +263,7 @@ mod tests {
             reference: "docker.io/bitnami/etcd:3.5.9".parse().expect("reference"),
             source: Source::Registry { reference: "docker.io/bitnamilegacy/etcd:3.5.9".parse().expect("reference") },
             root: root("index", "application/vnd.oci.image.index.v1+json"),
-            platforms: vec![LockedPlatform { platform: platform.clone(), digest: digest("manifest") }],
+            platforms: vec![LockedPlatform { platform: Some(platform.clone()), digest: digest("manifest") }],
         };
         let operator = Locked {
             reference: "alluxio/operator:3.2.1".parse().expect("reference"),
@@ -276,7 +276,7 @@ mod tests {
                 encoded: vec![Encoded { input: digest("raw"), digest: digest("gzip"), size: 4 }],
             }),
             root: root("made", "application/vnd.oci.image.manifest.v1+json"),
-            platforms: vec![LockedPlatform { platform: platform.clone(), digest: digest("made") }],
+            platforms: vec![LockedPlatform { platform: Some(platform.clone()), digest: digest("made") }],
         };
         let absent = vec!["b:1".parse().expect("reference"), "a:1".parse().expect("reference")];
         Lock::new(Platforms::These(vec![platform]), vec![etcd, operator], absent)

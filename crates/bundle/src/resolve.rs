@@ -29,6 +29,8 @@ pub(crate) struct Context<'a> {
     pub(crate) jobs: usize,
     /// Tars that several images come from are opened (and unpacked) once.
     opened: Mutex<HashMap<PathBuf, Arc<OnceCell<LocalSource>>>>,
+    /// Archives may share layers, and so files in the spool: one image is compressed at a time, its layers on all cores.
+    compressing: tokio::sync::Mutex<()>,
 }
 
 impl<'a> Context<'a> {
@@ -40,7 +42,16 @@ impl<'a> Context<'a> {
         spool: PathBuf,
         jobs: usize,
     ) -> Self {
-        Self { manifest, chosen, client, lock, spool, jobs, opened: Mutex::default() }
+        Self {
+            manifest,
+            chosen,
+            client,
+            lock,
+            spool,
+            jobs,
+            opened: Mutex::default(),
+            compressing: tokio::sync::Mutex::default(),
+        }
     }
 
     async fn open(&self, archive: &ArchiveSource) -> Result<LocalSource, Error> {
@@ -229,7 +240,9 @@ async fn from_archive(
     }
     let source = context.open(archive).await?;
     let image = source.choose(archive.image.as_deref())?.clone();
+    let compressing = context.compressing.lock().await;
     let prepared = source.prepare(&image, &options).await?;
+    drop(compressing);
     let known = prepared.manifests.iter().map(|(d, bytes)| (d.digest.clone(), bytes.clone()));
     let place = Place::local(Arc::clone(&prepared.provider), known);
     let spooled = source.unpacked() + prepared.compressed.iter().map(|c| c.layer.size).sum::<u64>();
