@@ -145,12 +145,13 @@ pub(crate) fn parse(value: &str) -> Option<(Reference, bool, bool)> {
 pub(crate) fn by_value(value: &str) -> Option<Reference> {
     let (reference, slash, pinned) = parse(value)?;
     let mode = matches!(reference.tag(), Some("ro" | "rw" | "z" | "Z"));
-    let group_version = reference.path().rsplit('/').next().is_some_and(is_api_version)
-        && reference.tag().is_some_and(|t| t.starts_with(|c: char| c.is_ascii_uppercase()));
+    let hosted = value.split('/').next().is_some_and(|host| host.contains(['.', ':']) || host == "localhost");
+    let (first, last) = (reference.path().split('/').next(), reference.path().rsplit('/').next());
+    let group_version = !hosted && (first.is_some_and(is_api_version) || last.is_some_and(is_api_version));
     (slash && pinned && !mode && !group_version).then_some(reference)
 }
 
-/// `v1`, `v1beta1`: `apps/v1:Deployment` is a kind, not an image.
+/// `v1`, `v1beta1`: `apps/v1:Deployment` is a kind and `v1/things:do` a method, not an image.
 fn is_api_version(segment: &str) -> bool {
     segment.strip_prefix('v').is_some_and(|rest| {
         rest.starts_with(|c: char| c.is_ascii_digit())
@@ -212,6 +213,7 @@ mod tests {
             ("nginx:1", false),
             ("apps/v1:Deployment", false),
             ("apps/v1beta1:Deployment", false),
+            ("v1/services:convert", false),
             ("data/x:ro", false),
             ("https://a/b:1", false),
         ] {
