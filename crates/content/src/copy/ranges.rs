@@ -16,7 +16,7 @@ use crate::error::Side;
 use crate::{Error, Failure as _, Ingest};
 
 /// Batches per blob that may wait in memory for the hash; what comes beyond is read back from the file (its page cache).
-const WAITING: usize = 4;
+const WAITING: usize = 2;
 
 /// A blob in flight, shared by the workers that fetch its ranges.
 pub(super) struct Ranged {
