@@ -7,7 +7,7 @@ use ferry_archive::{Partial, Sealed, SecretKey};
 use ferry_content::copy::{Job, Options, Progress, copy_all};
 use ferry_content::{Ingester, Problems};
 
-use crate::{Error, Plan, lock};
+use crate::{Error, Plan, PlannedImage, lock};
 
 /// A bundle that was built.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub struct Built {
     pub sealed: Sealed,
     /// Bytes that an interrupted build had fetched already.
     pub resumed_bytes: u64,
+    /// Where each image came from in the end.
+    pub images: Vec<PlannedImage>,
 }
 
 impl Plan {
@@ -65,7 +67,7 @@ impl Plan {
         let partial = problems.or(partial)?;
         let partial = Arc::into_inner(partial).ok_or_else(|| in_use(output))?;
         let sealed = blocking(move || partial.seal()).await??;
-        Ok(Built { sealed, resumed_bytes })
+        Ok(Built { sealed, resumed_bytes, images: self.images })
     }
 }
 

@@ -82,6 +82,11 @@ fn expand(
     found
 }
 
+/// The program at `path` as `bin/ferry`.
+pub(crate) fn installer(path: &Path) -> Result<ferry_archive::File, Error> {
+    Ok(ferry_archive::File { name: "bin/ferry".to_owned(), content: digest(path)? })
+}
+
 fn digest(path: &Path) -> Result<FileContent, Error> {
     let io = |e| ferry_content::Error::io("read", path, e);
     let mut file = File::open(path).map_err(io)?;

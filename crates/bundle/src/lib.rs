@@ -52,6 +52,8 @@ pub struct Request {
     pub jobs: usize,
     /// Whether references in carried YAML that are not carried are errors.
     pub strict: bool,
+    /// A ferry program to carry as `bin/ferry`.
+    pub installer: Option<PathBuf>,
 }
 
 impl Request {
@@ -113,6 +115,9 @@ impl Request {
             }
         };
         files.extend(yaml.iter().map(ferry_archive::File::from));
+        if let Some(path) = &self.installer {
+            files.push(carry::installer(path)?);
+        }
         Ok(plan::plan(manifest, self.platforms.as_ref(), outcome, files, warnings)?)
     }
 

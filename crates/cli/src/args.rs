@@ -92,6 +92,9 @@ pub(crate) struct Bundle {
     /// Do not sign; the other side must then be told --allow-unsigned
     #[arg(long, conflicts_with = "sign_key")]
     pub(crate) unsigned: bool,
+    /// Carry this ferry program as bin/ferry, or the one of FILE
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub(crate) include_ferry: Option<String>,
     /// Print the plan and fetch nothing but manifests
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -25,6 +25,7 @@ pub(crate) async fn run(args: args::Bundle) -> Result<(), End> {
         output: output.clone(),
         jobs: usize::from(args.registry.jobs),
         strict: !args.no_strict,
+        installer: installer(&args)?,
         manifest,
     };
     if !args.dry_run {
@@ -49,6 +50,7 @@ pub(crate) async fn run(args: args::Bundle) -> Result<(), End> {
     }
     let built = build(plan, &request, sign, &args).await?;
     spool.remove();
+    report(&built, &request)?;
     print::talk(&format!("{} is complete: {}", built.sealed.path.display(), print::bytes(built.sealed.size)));
     Ok(())
 }
@@ -84,6 +86,22 @@ async fn build(plan: Plan, request: &Request, sign: Option<SecretKey>, args: &ar
         tracing::info!(seconds = started.elapsed().as_secs_f64(), "built");
     }
     Ok(built)
+}
+
+/// What was fetched from where, beside the bundle: the bundle's own bytes must not depend on it.
+fn report(built: &Built, request: &Request) -> Result<(), End> {
+    let images: Vec<_> = built
+        .images
+        .iter()
+        .map(|i| serde_json::json!({"reference": i.reference, "fetchedFrom": i.source, "bytes": i.bytes}))
+        .collect();
+    let value = serde_json::json!({
+        "bundle": built.sealed.path.file_name().map(|n| n.to_string_lossy()), "size": built.sealed.size,
+        "sums": built.sealed.sums_digest, "resumedBytes": built.resumed_bytes, "images": images,
+    });
+    let mut path = request.output.clone().into_os_string();
+    path.push(".report.json");
+    Ok(texts::write(Path::new(&path), format!("{}\n", super::pretty(&value)?).as_bytes())?)
 }
 
 /// Compressed layers wait here. They are worth keeping only for a build that will be taken up again.
@@ -168,6 +186,18 @@ fn output(args: &args::Bundle) -> Result<PathBuf, End> {
         (Some(path), _) => Ok(path.clone()),
         (None, true) => Ok(PathBuf::from("bundle.tar")),
         (None, false) => Err(Error::usage("the file to write is not named", "give it with `-o NAME.tar`").into()),
+    }
+}
+
+/// The program to carry: the one named, or this one.
+fn installer(args: &args::Bundle) -> Result<Option<PathBuf>, End> {
+    match args.include_ferry.as_deref() {
+        None => Ok(None),
+        Some("") => {
+            let own = std::env::current_exe();
+            Ok(Some(own.map_err(|source| Error::Io { action: "find", path: PathBuf::from("ferry"), source })?))
+        }
+        Some(path) => Ok(Some(PathBuf::from(path))),
     }
 }
 
