@@ -158,7 +158,7 @@ async fn resolve(context: &Context<'_>, index: usize, image: &Image) -> Result<O
         Some(lock) => Some(lock.entry(&image.reference).ok_or(Error::NotLocked)?),
         None => None,
     };
-    let resolved = match &image.archive {
+    let mut resolved = match &image.archive {
         Some(archive) => from_archive(context, index, archive, platforms).await?,
         None => from_registries(context, index, image, locked, platforms).await?,
     };
@@ -177,6 +177,10 @@ async fn resolve(context: &Context<'_>, index: usize, image: &Image) -> Result<O
             _ => format!("{} gives {}", resolved.place, resolved.root.digest),
         };
         return Err(Error::LockedChanged { expected: locked.root.digest.clone(), found });
+    }
+    if let Some(locked) = locked {
+        // another mirror may have answered now; the same lock must give the same bytes
+        resolved.source = locked.source.clone();
     }
     Ok(Some(resolved))
 }
