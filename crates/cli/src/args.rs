@@ -22,8 +22,8 @@ The crossing:
   ferry verify shop.tar --key ferry.pub                              both sides
   ferry install shop.tar --registry HOST --key ferry.pub --yaml app.yaml --out ready
 
-Exit codes: 0 done, 1 anything else, 2 usage, 3 not trusted, 4 something is missing, 5 registry or network,
-6 local disk, 7 conflict, 130 interrupted (run the same command again)"
+Exit codes: 0 done, 1 anything else, 2 usage, 3 not trusted, 4 something is missing,
+5 registry or network, 6 local files, 7 conflict, 130 interrupted (run the same command again)"
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -77,10 +77,10 @@ pub(crate) struct Bundle {
     /// A platform to carry, such as linux/amd64, or `all`; repeatable
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_delimiter = ',')]
     pub(crate) platform: Vec<String>,
-    /// The bundle's name [default: the manifest's, or the output's]
+    /// The bundle's name [default: that of the manifest or list; for references, the output's]
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// Write down what every reference was resolved to, as FILE
+    /// Write down what every reference was resolved to, as FILE (not with --dry-run)
     #[arg(long, value_name = "FILE")]
     pub(crate) lock: Option<PathBuf>,
     /// Keep to what the file of --lock says, and fail if that can no longer be had
@@ -95,7 +95,7 @@ pub(crate) struct Bundle {
     /// Carry this ferry program as bin/ferry, or the one of FILE
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub(crate) include_ferry: Option<String>,
-    /// Print the plan and fetch nothing but manifests
+    /// Print the plan and fetch nothing but manifests and configs
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Print the plan as JSON on standard output
@@ -279,6 +279,7 @@ pub(crate) struct Registry {
 
 /// How much is said.
 #[derive(Debug, Clone, Copy, clap::Args)]
+#[command(next_help_heading = None)]
 pub(crate) struct Talk {
     /// No progress
     #[arg(short, long)]
