@@ -180,6 +180,13 @@ impl Running {
         }
     }
 
+    /// Gives it this long from now on.
+    #[must_use]
+    pub fn timeout_after(mut self, timeout: Duration) -> Self {
+        self.timeout = self.started.elapsed() + timeout;
+        self
+    }
+
     /// What it said on stderr so far.
     pub fn stderr(&self) -> String {
         read(&self.stderr)

@@ -1,0 +1,178 @@
+//! A bundle in other people's hands: skopeo, containerd, docker, podman, and an auditor with coreutils and minisign.
+
+use std::process::Command;
+
+use ferry_tests::daemons::{Containerd, Docker};
+use ferry_tests::images::docker_save::{Wrap, write_old};
+use ferry_tests::images::{Format, Image, Layer, architecture, busybox, digest};
+use ferry_tests::registry::{Access, Registry};
+use ferry_tests::site::Site;
+use ferry_tests::{require, tools};
+
+use crate::{SIGN, bundled, two_platforms};
+
+/// A bundle that mixes OCI, schema 2, an index and a docker-save image; the first two run and say who they are.
+struct Mixed {
+    site: Site,
+    source: Registry,
+    oci: Image,
+    docker: Image,
+    index: Image,
+}
+
+impl Mixed {
+    fn new() -> Self {
+        let (oci, docker) = (busybox(Format::Oci, "the OCI one"), busybox(Format::Docker, "the schema 2 one"));
+        let native = format!("linux/{}", architecture());
+        let other = Image::single("linux/riscv64", Format::Oci, vec![Layer::random(3, 10)]);
+        let third = Image::single(&native, Format::Oci, vec![Layer::random(4, 5000)]);
+        let index = Image::index(Format::Oci, &[&other, &third]);
+        let content = [("app/oci:1", &oci), ("app/docker:1", &docker), ("app/index:1", &index)];
+        let source = Registry::filled(Access::Plain, &content);
+        let site = Site::new();
+        let saved = Image::single(&native, Format::Docker, vec![Layer::mixed(5, 9000, 0.5)]);
+        write_old(&site.at("saved.tar"), &[(&["vendor/saved:1"], &saved)], Wrap::Plain);
+        let host = source.host();
+        site.write(
+            "m.yaml",
+            format!(
+                "name: mixed\nplatforms: [{native}]\nimages:\n\
+             - \"{host}/app/oci:1\"\n- \"{host}/app/docker:1\"\n- \"{host}/app/index:1\"\n\
+             - {{image: \"vendor/saved:1\", archive: saved.tar}}\n"
+            ),
+        );
+        let _ = site.ferry(&format!("bundle m.yaml -o b.tar {SIGN}")).ok();
+        Self { site, source, oci, docker, index }
+    }
+
+    fn name(&self, image: &str) -> String {
+        format!("{}/app/{image}:1", self.source.host())
+    }
+
+    fn file(&self) -> String {
+        self.site.at("b.tar").display().to_string()
+    }
+}
+
+#[test]
+fn skopeo_reads_every_image() {
+    require!("docker-registry", "skopeo", "busybox-static");
+    let mixed = Mixed::new();
+    let raw = |source: &str| digest(tools::succeed("skopeo", &["inspect", "--raw", source]).as_bytes());
+    let oci_archive = |name: &str| format!("oci-archive:{}:{name}", mixed.file());
+    assert_eq!(raw(&oci_archive(&mixed.name("oci"))), mixed.oci.digest());
+    let copy = |from: String, to: &str| {
+        tools::succeed("skopeo", &["copy", &from, &format!("dir:{}", mixed.site.at(to).display())]);
+    };
+    copy(oci_archive(&mixed.name("oci")), "oci");
+    copy(oci_archive(&mixed.name("index")), "index");
+    copy(oci_archive("docker.io/vendor/saved:1"), "saved");
+    // Debian's skopeo takes schema 2 out of an OCI archive by its docker side only
+    copy(format!("docker-archive:{}:{}", mixed.file(), mixed.name("docker")), "docker");
+    assert!(mixed.site.at("docker/manifest.json").is_file());
+    assert!(mixed.index.digest().starts_with("sha256:"));
+}
+
+#[test]
+fn containerd_imports_and_runs_it() {
+    require!("docker-registry", "containerd", "ctr", "root", "busybox-static");
+    let mixed = Mixed::new();
+    let containerd = Containerd::start();
+    containerd.ctr(&["images", "import", &mixed.file()]);
+    let names = containerd.ctr(&["images", "ls", "-q"]);
+    for name in [mixed.name("oci"), mixed.name("docker"), mixed.name("index"), "docker.io/vendor/saved:1".into()] {
+        assert!(names.lines().any(|line| line == name), "{name} is not in\n{names}");
+    }
+    let all = containerd.ctr(&["images", "ls"]);
+    assert!(all.contains(mixed.oci.digest()) && all.contains(mixed.docker.digest()), "{all}");
+}
+
+#[test]
+fn docker_loads_and_runs_it() {
+    require!("docker-registry", "dockerd", "docker", "root", "busybox-static");
+    let mixed = Mixed::new();
+    let docker = Docker::start();
+    docker.succeed(&["load", "-i", &mixed.file()]);
+    for (name, greeting) in [("oci", "the OCI one"), ("docker", "the schema 2 one")] {
+        assert_eq!(docker.succeed(&["run", "--rm", "--network", "host", &mixed.name(name)]), greeting);
+    }
+    docker.succeed(&["image", "inspect", "vendor/saved:1"]);
+    docker.succeed(&["image", "inspect", &mixed.name("index")]);
+}
+
+#[test]
+fn podman_loads_it() {
+    require!("docker-registry", "podman", "root", "busybox-static");
+    let mixed = Mixed::new();
+    let root = mixed.site.at("podman");
+    let root = root.to_str().unwrap();
+    let run = format!("{root}/run");
+    let options = ["--root", root, "--runroot", &run, "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"];
+    let source = format!("oci-archive:{}:{}", mixed.file(), mixed.name("oci"));
+    tools::succeed("podman", &[&options[..], &["pull", "--quiet", &source]].concat());
+    tools::succeed("podman", &[&options[..], &["load", "--quiet", "--input", &mixed.file()]].concat());
+    let images = tools::succeed("podman", &[&options[..], &["images", "--noheading"]].concat());
+    assert!(images.contains("app/oci") || images.contains("vendor/saved"), "{images}");
+}
+
+/// The five steps of the documentation; what the last one prints.
+fn audit(site: &Site) -> (bool, String) {
+    let script = r"
+        set -eu
+        rm -rf audit && mkdir audit && cd audit
+        tar xf ../b.tar --occurrence=1 SHA256SUMS SHA256SUMS.minisig
+        minisign -Vm SHA256SUMS -p ../ferry.pub
+        mkdir all && cd all && tar xf ../../b.tar
+        cmp SHA256SUMS ../SHA256SUMS
+        sha256sum --strict --quiet -c SHA256SUMS
+        find . -type f | sed 's,^\./,,' | grep -vx -e SHA256SUMS -e SHA256SUMS.minisig | sort >../there
+        cut -c67- SHA256SUMS | sort >../listed
+        diff ../listed ../there
+    ";
+    let output = Command::new("sh").args(["-c", script]).current_dir(site.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), said)
+}
+
+#[test]
+fn an_auditor_needs_no_ferry() {
+    require!("docker-registry", "minisign", "sha256sum", "tar");
+    let (_source, _, site) = bundled();
+    let (passed, said) = audit(&site);
+    assert!(passed, "{said}");
+    // an extra file, planted behind everything that is listed
+    site.write("planted.txt", "surprise");
+    let planted = Command::new("tar").args(["rf", "b.tar", "planted.txt"]).current_dir(site.path()).status().unwrap();
+    assert!(planted.success());
+    let (passed, said) = audit(&site);
+    assert!(!passed && said.contains("> planted.txt"), "{said}");
+    let _ = site.ferry("verify b.tar --key ferry.pub").run().expect_code(3);
+}
+
+#[test]
+fn minisign_and_ferry_take_each_others_keys() {
+    require!("docker-registry", "minisign");
+    let (source, _, site) = bundled();
+    // a key pair made by minisign, without a password
+    let at = |name: &str| site.at(name).display().to_string();
+    tools::succeed("minisign", &["-G", "-W", "-p", &at("m.pub"), "-s", &at("m.key")]);
+    let _ = site
+        .ferry(&format!("bundle {}/app/one:1 --platform linux/amd64 -o m.tar --sign-key m.key", source.host()))
+        .ok();
+    let _ = site.ferry("verify m.tar --key m.pub").ok();
+    let told = site.ferry("verify m.tar --key ferry.pub").run().expect_code(3);
+    told.says(&["key"]);
+}
+
+#[test]
+fn a_bundle_of_two_platforms_is_read_too() {
+    require!("docker-registry", "skopeo");
+    let index = two_platforms(Format::Oci, 1);
+    let source = Registry::filled(Access::Plain, &[("app/two:1", &index)]);
+    let site = Site::new();
+    let name = format!("{}/app/two:1", source.host());
+    let _ = site.ferry(&format!("bundle {name} --platform all -o b.tar {SIGN}")).ok();
+    let file = site.at("b.tar").display().to_string();
+    let to = site.at("out").display().to_string();
+    tools::succeed("skopeo", &["copy", "--all", &format!("oci-archive:{file}:{name}"), &format!("dir:{to}")]);
+}
