@@ -77,6 +77,12 @@ impl Bundle {
         &self.opened.head
     }
 
+    /// Whether there is a signature at all, by whichever key.
+    #[must_use]
+    pub fn is_signed(&self) -> bool {
+        self.opened.signed
+    }
+
     /// The trusted key that signed it; `None` only under [`Trust::allow_unsigned`].
     #[must_use]
     pub fn signer(&self) -> Option<KeyId> {

@@ -23,6 +23,8 @@ const MAX_INDEX: u64 = 64 << 20;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Opened {
     pub(crate) head: Head,
+    /// Whether there is a signature at all, by whichever key.
+    pub(crate) signed: bool,
     pub(crate) signer: Option<KeyId>,
     pub(crate) sums_digest: Digest,
     pub(crate) size: u64,
@@ -73,7 +75,7 @@ pub(crate) fn open(file: &File, path: &Path, trust: &Trust) -> Result<Opened, Er
     compare_lists(&head, &listed[members.len()..]).map_err(bad_sums)?;
     reader.rest(&head, &mut members)?;
     let sums_digest = Digest::of(&sums_bytes);
-    Ok(Opened { head, signer, sums_digest, size: reader.length, members })
+    Ok(Opened { signed: signature.is_some(), head, signer, sums_digest, size: reader.length, members })
 }
 
 fn parse_head(path: &Path, json: &[u8]) -> Result<Head, Error> {

@@ -7,8 +7,8 @@ use ferry_rewrite::{Confidence, check};
 use crate::Error;
 use crate::carry::Yaml;
 
-/// Checks every carried text. Certain references that are not carried, and documents that cannot be read, are problems; the
-/// weaker ones come back as warnings. `strict` false turns all of them into warnings.
+/// Checks every carried text. Certain references that are not carried are problems; weaker ones, and documents that cannot be read
+/// (templates are carried too), come back as warnings. `strict` false turns all of them into warnings.
 pub(crate) fn pass(
     texts: &[Yaml],
     carried: &dyn Fn(&Reference) -> bool,

@@ -12,12 +12,17 @@ mod progress;
 mod registry;
 mod signals;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 
 use crate::args::{Args, Command};
 use crate::failure::End;
+
+/// How long abandoned work may take to end: what is unfinished is synced to disk in this time.
+const LAST_WORDS: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -28,9 +33,13 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return print::end(&End::from(failure::Error::Runtime(error))),
     };
-    let result = runtime.block_on(signals::unless_interrupted(run(args.command)));
-    // blocking work that was abandoned must not delay the end
-    runtime.shutdown_background();
+    let result = match args.command {
+        // a server is ended by a signal, and that is a good end
+        Command::Serve(serve) => runtime.block_on(commands::serve::run(serve)),
+        command => runtime.block_on(signals::unless_interrupted(run(command))),
+    };
+    // tasks that were abandoned let go of their files here: an unfinished bundle brings its journal up to date
+    runtime.shutdown_timeout(LAST_WORDS);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(end) => print::end(&end),
@@ -60,5 +69,10 @@ fn log(args: &Args) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("FERRY_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .without_time()
+        .init();
 }

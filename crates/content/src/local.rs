@@ -254,7 +254,7 @@ impl LocalSource {
             let more = names.len().saturating_sub(LISTED);
             names.truncate(LISTED);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let hint = "say which image of the archive is meant, by one of the names listed";
+            let hint = "say which image of the archive is meant (`archiveImage:` in a bundle manifest), by one of the names listed";
             fault::missing(self.path(), format!("{why}: {}{more}", names.join(", ")), hint)
         };
         match (choose::choose(&self.images, name), name) {

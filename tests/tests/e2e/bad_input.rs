@@ -37,6 +37,21 @@ fn a_truncated_bundle() {
 }
 
 #[test]
+fn swapped_volumes() {
+    require!("docker-registry");
+    let (_source, _, site) = bundled();
+    let good = site.bytes("b.tar");
+    let third = good.len().div_ceil(3);
+    let parts: Vec<&[u8]> = good.chunks(third).collect();
+    for order in [[1, 0, 2], [0, 2, 1], [2, 1, 0]] {
+        site.write("bad.tar", order.map(|i| parts[i]).concat());
+        refused(&site, &format!("thirds joined in the order {order:?}"));
+    }
+    site.write("bad.tar", parts[0]);
+    refused(&site, "the first third alone");
+}
+
+#[test]
 fn one_flipped_bit_anywhere() {
     require!("docker-registry");
     let (_source, _, site) = bundled();

@@ -78,13 +78,17 @@ fn containerd_imports_and_runs_it() {
     require!("docker-registry", "containerd", "ctr", "root", "busybox-static");
     let mixed = Mixed::new();
     let containerd = Containerd::start();
-    containerd.ctr(&["images", "import", &mixed.file()]);
+    containerd.ctr(&["images", "import", "--snapshotter", "native", &mixed.file()]);
     let names = containerd.ctr(&["images", "ls", "-q"]);
     for name in [mixed.name("oci"), mixed.name("docker"), mixed.name("index"), "docker.io/vendor/saved:1".into()] {
         assert!(names.lines().any(|line| line == name), "{name} is not in\n{names}");
     }
     let all = containerd.ctr(&["images", "ls"]);
     assert!(all.contains(mixed.oci.digest()) && all.contains(mixed.docker.digest()), "{all}");
+    for (name, greeting) in [("oci", "the OCI one"), ("docker", "the schema 2 one")] {
+        let run = ["run", "--rm", "--snapshotter", "native", "--net-host", &mixed.name(name), name];
+        assert_eq!(containerd.ctr(&run).trim(), greeting);
+    }
 }
 
 #[test]

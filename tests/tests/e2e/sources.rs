@@ -138,7 +138,7 @@ fn a_tar_with_several_images_needs_a_choice() {
     write_old(&site.at("v.tar"), &[(&["vendor/one:1"], &one), (&["vendor/two:1"], &two)], Wrap::Plain);
     site.write("m.yaml", "name: m\nplatforms: [linux/amd64]\nimages: [{image: \"x/y:1\", archive: v.tar}]\n");
     let told = site.ferry(&format!("bundle m.yaml -o b.tar {SIGN}")).run().expect_code(4);
-    told.says(&["v.tar", "vendor/one:1", "vendor/two:1", "hint"]);
+    told.says(&["v.tar", "vendor/one:1", "vendor/two:1", "hint", "archiveImage"]);
 }
 
 #[test]

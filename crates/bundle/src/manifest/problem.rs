@@ -141,7 +141,7 @@ impl What {
             Self::Twice { .. } => Some("take one of the two out".to_owned()),
             Self::Collision { .. } => Some("give one of them another name with `as:`".to_owned()),
             Self::NotListed { .. } => Some("list it under `images:`, or correct the rule".to_owned()),
-            Self::Empty => Some("write one reference a line, such as `docker.io/library/nginx:1.27`".to_owned()),
+            Self::Empty => Some("list one, such as `docker.io/library/nginx:1.27`: under `images:`, or on a line of its own in a plain list".to_owned()),
             _ => None,
         }
     }

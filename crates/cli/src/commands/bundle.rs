@@ -36,9 +36,9 @@ pub(crate) async fn run(args: args::Bundle) -> Result<(), End> {
     let plan = request.plan(&client).await?;
     print::warnings(&plan.warnings);
     if args.json {
-        print::out(&plan_json(&plan, sign.is_some(), &output)?);
+        print::out(&plan_json(&plan, !args.unsigned, &output)?);
     } else if args.dry_run {
-        print::out(&plan_text(&plan, sign.is_some(), &output));
+        print::out(&plan_text(&plan, !args.unsigned, &output));
     }
     if args.dry_run {
         return Ok(());

@@ -43,7 +43,8 @@ fn json(bundle: &Bundle, without_docker: &[ferry_image::Reference]) -> Result<St
         .collect();
     super::pretty(&serde_json::json!({
         "name": head.name, "version": head.version, "format": head.format, "platforms": head.platforms,
-        "signer": bundle.signer().map(|id| id.to_string()), "sums": bundle.sums_digest(), "size": bundle.size(),
+        "signed": bundle.is_signed(), "signer": bundle.signer().map(|id| id.to_string()),
+        "sums": bundle.sums_digest(), "size": bundle.size(),
         "images": images, "absent": head.absent,
         "blobs": {"count": head.blobs.len(), "bytes": head.blobs.iter().map(|b| b.size).sum::<u64>()},
         "yaml": head.yaml, "files": head.files, "set": head.set, "ignore": head.ignore,
@@ -54,7 +55,10 @@ fn text(bundle: &Bundle, without_docker: &[ferry_image::Reference]) -> String {
     let head = bundle.head();
     let signer = match bundle.signer() {
         Some(id) => format!("signed by {id}, which is trusted here"),
-        None => "signature not checked: no trusted key (give one with `--key`)".to_owned(),
+        None if !bundle.is_signed() => "NOT signed".to_owned(),
+        None => {
+            "signed, but not checked: no key that is trusted here made the signature (give one with `--key`)".to_owned()
+        }
     };
     let mut lines = vec![
         keys::full_name(bundle),
