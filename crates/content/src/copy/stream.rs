@@ -14,28 +14,35 @@ use crate::{ByteStream, Error, Failure as _, Ingest};
 /// Bytes gathered before they are hashed and written.
 pub(super) const BATCH: usize = 1 << 20;
 
-/// Moves a blob whose ingest has begun, from start to commit; begins again where the target fails in a way that may pass.
+/// Moves a blob whose ingest has begun, from start to commit; begins again where the target fails in a way that may pass. Bytes that the
+/// target lost with the failure do not count as progress: they could be sent to a full one for ever.
 pub(super) async fn copy(
     job: &Job,
     begun: Box<dyn Ingest>,
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Outcome, Error> {
-    let mut count = Count::new(&options.patience);
+    let (mut reading, mut writing) = (Count::new(&options.patience), Count::new(&options.patience));
     let mut next = Some(begun);
     let mut reset = false;
+    let mut left = u64::MAX;
     loop {
         let ingest = match next.take() {
             Some(ingest) => ingest,
             None => match job.ingester.start(&job.blob).await {
                 Ok(Some(ingest)) => ingest,
                 Ok(None) => return Ok(Outcome::Present),
-                Err(error) if error.is_transient() && count.again().await => continue,
+                Err(error) if error.is_transient() && writing.again().await => continue,
                 Err(error) => return Err(error.at(Side::Target)),
             },
         };
+        let missing: u64 = ingest.missing().iter().map(|range| range.end - range.start).sum();
+        if missing < left {
+            left = missing;
+            writing.moved();
+        }
         let kept = ingest.missing() != [0..job.blob.size] && job.blob.size > 0;
-        let result = match pass(job, ingest.as_ref(), &mut count, progress).await {
+        let result = match pass(job, ingest.as_ref(), &mut reading, progress).await {
             Ok(()) => ingest.commit().await.map_err(|e| e.at(Side::Target)),
             Err(error @ Error::DigestMismatch { .. }) => {
                 ingest.reset().await?;
@@ -51,9 +58,10 @@ pub(super) async fn copy(
         };
         match result {
             Ok(()) => return Ok(Outcome::Copied),
-            Err(error) if error.is_transient() => {
+            // what reading could not mend is not mended by writing again
+            Err(error) if error.is_transient() && !matches!(error, Error::At { side: Side::Source, .. }) => {
                 progress.retrying(&job.blob.digest, &error);
-                if !count.again().await {
+                if !writing.again().await {
                     return Err(error);
                 }
             }

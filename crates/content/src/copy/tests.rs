@@ -256,6 +256,15 @@ async fn a_target_that_breaks_is_begun_again() {
 }
 
 #[tokio::test]
+async fn a_target_that_always_breaks_is_given_up() {
+    let bytes = sample(3_000_000);
+    let shelf = Shelf { fail_writes: Arc::new(AtomicUsize::new(1000)), ..Shelf::default() };
+    let (result, _, shelf) = copy(Shaky::new(&bytes), shelf, &bytes).await;
+    assert!(matches!(result.expect_err("gave up"), Error::At { side: crate::error::Side::Target, .. }));
+    assert_eq!(shelf.starts.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
 async fn who_gets_no_byte_gives_up() {
     let bytes = sample(50_000);
     let shaky = Shaky { drop_every: Some(0), ..Shaky::new(&bytes) };
