@@ -1,6 +1,7 @@
 //! One registry: where its API stands, whether it speaks TLS, and requests with the authorisation they need.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ferry_content::Failure as _;
@@ -12,6 +13,7 @@ use crate::auth::{Auth, Wanted};
 use crate::gate::Gate;
 use crate::host::Host;
 use crate::pool::Pool;
+use crate::repository::Learnt;
 use crate::retry::{Decision, Outcome, Retry, decide, jitter};
 use crate::transport::{Call, Reply};
 use crate::{Cause, Config, Error, What, reply};
@@ -30,12 +32,29 @@ pub(crate) struct Registry {
     /// Requests whose answer streams in; apart from the others, so that a copy within one registry cannot wait for itself.
     pub(crate) pulls: Arc<Gate>,
     root: OnceCell<Url>,
+    /// By path.
+    learnt: Mutex<HashMap<Arc<str>, Arc<Learnt>>>,
 }
 
 impl Registry {
     pub(crate) fn new(host: Host, config: Arc<Config>, pool: Arc<Pool>) -> Self {
         let (requests, pulls) = (Gate::new(config.concurrency), Gate::new(config.concurrency));
-        Self { host, config, pool, auth: Auth::default(), requests, pulls, root: OnceCell::new() }
+        Self {
+            host,
+            config,
+            pool,
+            auth: Auth::default(),
+            requests,
+            pulls,
+            root: OnceCell::new(),
+            learnt: Mutex::default(),
+        }
+    }
+
+    /// What is known about the repository `path`, in one place for all who ask for it.
+    pub(crate) fn learnt(&self, path: &Arc<str>) -> Arc<Learnt> {
+        let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(learnt.entry(Arc::clone(path)).or_default())
     }
 
     /// `SCHEME://HOST/`, found out by the first request.

@@ -21,7 +21,7 @@ const CONTENT_DIGEST: &str = "docker-content-digest";
 /// The longest page of tags.
 const MAX_PAGE: u64 = 8 << 20;
 
-/// A repository at a registry. Cheap to clone; clones share what was learnt about it.
+/// A repository at a registry. Cheap to make and to clone; all of one client share what was learnt about it.
 #[derive(Clone)]
 pub struct Repository {
     pub(crate) registry: Arc<Registry>,
@@ -73,7 +73,17 @@ impl Repository {
             let why = "a repository's path is words of letters, digits and `._-`, separated by `/`".to_owned();
             return Err(Error::Config { what: "repository", value: path.to_owned(), why });
         }
-        Ok(Self { registry, path: path.into(), learnt: Arc::default() })
+        let path = path.into();
+        let learnt = registry.learnt(&path);
+        Ok(Self { registry, path, learnt })
+    }
+
+    /// The same repository, to be written to: whatever is asked of it is asked with the right to push. One token does for all then,
+    /// and registries that make repositories by themselves say of a new one that it is empty, not that it is forbidden.
+    #[must_use]
+    pub fn to_push(self) -> Self {
+        self.learnt.writes.store(true, Ordering::Relaxed);
+        self
     }
 
     /// The registry's host as references name it.

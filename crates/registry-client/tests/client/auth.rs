@@ -126,6 +126,20 @@ async fn a_refused_exchange_does_not_become_anonymous() {
 }
 
 #[tokio::test]
+async fn one_token_does_for_what_is_looked_at_and_then_pushed() {
+    let tokens = token_server(Arc::default()).await;
+    let server =
+        Server::start(with_tokens(format!("http://{}/token", tokens.host), Arc::new(AtomicUsize::new(1)))).await;
+    let client = client(&server, "me", "pw");
+    let app = || client.repository(&server.host, "team/app").unwrap();
+    app().to_push().head("v1").await.unwrap();
+    app().uploads(None).start(&blob(b"new")).await.unwrap();
+    let seen = tokens.lines();
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert!(seen[0].contains("push"), "{seen:?}");
+}
+
+#[tokio::test]
 async fn pushing_with_a_mount_asks_for_its_source_too() {
     let tokens = token_server(Arc::default()).await;
     let server =

@@ -5,9 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use ferry_content::{Failure as _, Ingester as _, Kind};
 use ferry_image::{Digest, media_type};
+use ferry_registry_client::Client;
 
 use crate::server::{Answer, Seen, Server, answer};
-use crate::{blob, repository, shown};
+use crate::{blob, config, repository, shown};
 
 const CONTENT: &[u8] = b"0123456789abcdef";
 
@@ -151,9 +152,12 @@ async fn a_registry_that_knows_no_mount_is_asked_twice_once() {
         _ => opens(seen),
     })
     .await;
-    let uploads = repository(&server).uploads(None);
-    assert!(uploads.start(&blob(CONTENT)).await.unwrap().is_some());
-    assert!(uploads.start(&blob(b"second")).await.unwrap().is_some());
+    let client = Client::new(config()).unwrap();
+    for content in [CONTENT, b"second"] {
+        // known to whoever asks for the repository next
+        let uploads = client.repository(&server.host, "team/app").unwrap().uploads(None);
+        assert!(uploads.start(&blob(content)).await.unwrap().is_some());
+    }
     let methods: Vec<String> = server.seen().iter().map(|s| s.method.clone()).collect();
     assert_eq!(methods, ["POST", "HEAD", "POST", "HEAD", "POST"]);
 }
