@@ -56,6 +56,12 @@ impl FromStr for Target {
         if !is_host(host) {
             return Err(fail("write HOST[:PORT][/PREFIX]".to_owned()));
         }
+        // so that what stands in YAML then is read as this host, not as a path on Docker's hub
+        if !host.contains(['.', ':']) && host != "localhost" {
+            let why =
+                format!("`{host}` has neither a dot nor a port: in an image name it would be a path at docker.io");
+            return Err(fail(why));
+        }
         if !prefix.is_empty() && !is_path(prefix) {
             return Err(fail(format!("`{prefix}` is not a repository path (lower case, digits, `.`, `_`, `-`)")));
         }
@@ -199,7 +205,10 @@ mod tests {
         assert_eq!((target.host(), target.prefix()), ("reg.local:5000", "team/x"));
         assert!(target.holds(&r("reg.local:5000/team/x/etcd:1")));
         assert!(!target.holds(&r("reg.local:5000/team/xy/etcd:1")));
-        for bad in ["", "http://x", "x/UP", "x/a b", "a b", "/x"] {
+        for good in ["localhost/x", "r:80", "[::1]:5000", "r.local"] {
+            assert!(good.parse::<Target>().is_ok(), "{good}");
+        }
+        for bad in ["", "registry", "registry/team", "http://x", "x/UP", "x/a b", "a b", "/x"] {
             assert!(bad.parse::<Target>().is_err(), "{bad}");
         }
     }
