@@ -81,6 +81,46 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether a file could be written in `folder`, which may not be there yet. Nothing stays behind.
+///
+/// # Errors
+/// Whatever the disk reports; what stands in the way.
+pub fn can_write_in(folder: &Path) -> Result<(), Error> {
+    let fail = |path: &Path, e| Error::io("write in", path, e);
+    let named = |path: &'_ Path| if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_owned() };
+    for there in folder.ancestors().map(named) {
+        match there.metadata() {
+            Ok(found) if found.is_dir() => {
+                return tempfile::tempfile_in(&there).map(drop).map_err(|e| fail(&there, e));
+            }
+            Ok(_) => return Err(fail(&there, std::io::ErrorKind::NotADirectory.into())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            // its parent may be the file in the way
+            Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => {}
+            Err(e) => return Err(fail(&there, e)),
+        }
+    }
+    Ok(())
+}
+
 fn unusable(path: &Path, why: String) -> Error {
     Error::Text { path: path.to_owned(), why }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_cannot_be_written_in_is_told_beforehand() {
+        let folder = tempfile::tempdir().expect("folder");
+        assert!(can_write_in(&folder.path().join("new/below")).is_ok());
+        assert_eq!(std::fs::read_dir(folder.path()).expect("list").count(), 0);
+        let file = folder.path().join("file");
+        write(&file, b"x").expect("write");
+        for path in [file.clone(), file.join("below"), file.join("below/that")] {
+            let error = can_write_in(&path).expect_err("a file is in the way").to_string();
+            assert!(error.contains("file`"), "{error}");
+        }
+    }
 }

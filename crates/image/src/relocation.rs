@@ -75,29 +75,29 @@ impl Relocation {
     }
 }
 
-/// Refuses two different images on one name. `names` are (reference, digest, name at the target).
+/// Two different images on one name: each clash, in order. `names` are (reference, digest, name at the target).
+#[must_use]
+pub fn collisions<'a>(names: impl IntoIterator<Item = (&'a Reference, &'a Digest, &'a TargetName)>) -> Vec<Error> {
+    let mut seen: BTreeMap<&TargetName, (&Reference, &Digest)> = BTreeMap::new();
+    let mut clashes = Vec::new();
+    for (reference, digest, name) in names.into_iter().filter(|(_, _, name)| name.tag.is_some()) {
+        let (first, first_digest) = *seen.entry(name).or_insert((reference, digest));
+        if first_digest != digest {
+            let (first, second) = (first.to_string(), reference.to_string());
+            clashes.push(Error::Collision { name: name.to_string(), first, second });
+        }
+    }
+    clashes
+}
+
+/// Refuses two different images on one name.
 ///
 /// # Errors
-/// [`Error::Collision`] for the first clash in order.
+/// The first of the [`collisions`].
 pub fn check_collisions<'a>(
     names: impl IntoIterator<Item = (&'a Reference, &'a Digest, &'a TargetName)>,
 ) -> Result<(), Error> {
-    let mut seen: BTreeMap<&TargetName, (&Reference, &Digest)> = BTreeMap::new();
-    for (reference, digest, name) in names {
-        if name.tag.is_none() {
-            continue;
-        }
-        if let Some((first, first_digest)) = seen.insert(name, (reference, digest))
-            && first_digest != digest
-        {
-            return Err(Error::Collision {
-                name: name.to_string(),
-                first: first.to_string(),
-                second: reference.to_string(),
-            });
-        }
-    }
-    Ok(())
+    collisions(names).into_iter().next().map_or(Ok(()), Err)
 }
 
 #[cfg(test)]
@@ -140,5 +140,7 @@ mod tests {
         let (na, nb) = (TargetName::place(&a, None, Layout::Flat), TargetName::place(&b, None, Layout::Flat));
         assert!(check_collisions([(&a, &da, &na), (&b, &db, &nb)]).is_err());
         assert!(check_collisions([(&a, &da, &na), (&b, &da, &nb)]).is_ok());
+        let (c, dc) = (r("ghcr.io/c/etcd:1"), Digest::of(b"c"));
+        assert_eq!(collisions([(&a, &da, &na), (&b, &db, &nb), (&c, &dc, &na)]).len(), 2);
     }
 }

@@ -58,7 +58,7 @@ impl Destination {
     pub(crate) async fn digest(&self, repository: &str, reference: &str) -> Result<Option<Digest>, Error> {
         match self {
             Self::Registry { client, target } => {
-                let repository = client.repository(target.host(), repository)?;
+                let repository = client.repository(target.host(), repository)?.to_push();
                 match repository.head(reference).await? {
                     None => Ok(None),
                     Some(head) => match head.digest {

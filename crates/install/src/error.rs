@@ -74,6 +74,12 @@ pub enum Error {
         /// The output folder.
         out: PathBuf,
     },
+    /// A YAML file in the place of its own rewritten form.
+    #[error("`{}` would be replaced by its own rewritten form", .path.display())]
+    Onto {
+        /// The file.
+        path: PathBuf,
+    },
     /// A YAML file that is none.
     #[error("cannot be used: {why}")]
     Yaml {
@@ -90,7 +96,7 @@ impl Failure for Error {
             Self::Client(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::Document { .. } => Kind::Untrusted,
-            Self::Collision(_) | Self::Existing { .. } | Self::SameName { .. } => Kind::Conflict,
+            Self::Collision(_) | Self::Existing { .. } | Self::SameName { .. } | Self::Onto { .. } => Kind::Conflict,
             Self::Name(_) | Self::Refused { .. } | Self::Rule { .. } | Self::Yaml { .. } => Kind::Invalid,
             Self::Uncarried { .. } => Kind::Missing,
         }
@@ -117,6 +123,7 @@ impl Failure for Error {
             Self::Uncarried { .. } => "build the bundle with it, list it under `ignore:`, or go on with `--no-strict`",
             Self::Refused { .. } | Self::Rule { .. } => "correct the file, or edit it by hand",
             Self::SameName { .. } => "give the files one at a time, with another `--out` each",
+            Self::Onto { .. } => "choose another folder with `--out`",
             Self::Yaml { .. } => "check the path given with `--yaml`",
         };
         Some(hint.to_owned())

@@ -9,6 +9,7 @@ use ferry_image::{Descriptor, Digest, Manifest, media_type};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::names::Named;
 
 /// The user's choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -48,11 +49,12 @@ pub struct Forms {
     pub second: Option<Form>,
 }
 
-/// Chooses the forms of `image`. `documents` has the bytes of every manifest and index that is carried with it.
+/// Chooses the forms of an image. `documents` has the bytes of every manifest and index that is carried with it.
 ///
 /// # Errors
 /// When the bundle's documents contradict its head.
-pub fn choose(image: &HeadImage, documents: &BTreeMap<Digest, Bytes>, mode: IndexMode) -> Result<Forms, Error> {
+pub fn choose(named: &Named, documents: &BTreeMap<Digest, Bytes>, mode: IndexMode) -> Result<Forms, Error> {
+    let image = &named.image;
     let Manifest::Index(_) = parse(&image.root, documents)? else {
         let bytes = bytes(&image.root, documents)?;
         let form = Form { root: image.root.clone(), bytes, children: Vec::new(), sparse: false };
@@ -62,20 +64,22 @@ pub fn choose(image: &HeadImage, documents: &BTreeMap<Digest, Bytes>, mode: Inde
     if !original.sparse && mode != IndexMode::Platform {
         return Ok(Forms { first: original, second: None });
     }
-    let pinned = image.reference.digest().is_some();
     let whole = || match (image.platforms.as_slice(), mode) {
         ([only], IndexMode::Auto | IndexMode::Platform) => platform(&only.manifest, documents),
         _ => filtered(image, documents),
     };
     Ok(match mode {
         IndexMode::Sparse => Forms { first: original, second: None },
-        IndexMode::Auto if pinned => Forms { first: original, second: Some(whole()?) },
+        IndexMode::Auto if named.is_pinned => Forms { first: original, second: Some(whole()?) },
         _ => Forms { first: whole()?, second: None },
     })
 }
 
 /// The index as it came. Its children are what is carried below it, indexes included.
-fn original(image: &HeadImage, documents: &BTreeMap<Digest, Bytes>) -> Result<Form, Error> {
+///
+/// # Errors
+/// When the bundle's documents contradict its head.
+pub fn original(image: &HeadImage, documents: &BTreeMap<Digest, Bytes>) -> Result<Form, Error> {
     let mut children = Vec::new();
     let sparse = below(&image.root, documents, &mut children)?;
     Ok(Form { root: image.root.clone(), bytes: bytes(&image.root, documents)?, children, sparse })
@@ -174,6 +178,7 @@ fn document(descriptor: &Descriptor, why: String) -> Error {
 #[cfg(test)]
 mod tests {
     use ferry_archive::HeadPlatform;
+    use ferry_image::TargetName;
 
     use super::*;
 
@@ -188,7 +193,7 @@ mod tests {
         Bytes::from(text)
     }
 
-    fn sample(carried: &[usize], reference: &str) -> (HeadImage, BTreeMap<Digest, Bytes>) {
+    fn sample(carried: &[usize], reference: &str) -> (Named, BTreeMap<Digest, Bytes>) {
         let manifests = [manifest(0), manifest(1), manifest(2)];
         let entries: Vec<String> = manifests
             .iter()
@@ -215,9 +220,12 @@ mod tests {
             documents.insert(manifest.digest.clone(), manifests[*i].clone());
             platforms.push(HeadPlatform { platform: None, manifest });
         }
-        let reference = reference.replace("ROOT", &root.digest.to_string()).parse().expect("reference");
+        let reference: ferry_image::Reference =
+            reference.replace("ROOT", &root.digest.to_string()).parse().expect("reference");
+        let (is_pinned, name) =
+            (reference.digest().is_some(), TargetName::place(&reference, None, ferry_image::Layout::Path));
         let image = HeadImage { reference, target: None, source: String::new(), root, platforms, referrers: vec![] };
-        (image, documents)
+        (Named { image, name, is_pinned }, documents)
     }
 
     #[test]
@@ -239,7 +247,7 @@ mod tests {
     fn a_pinned_reference_keeps_its_index_if_it_can() {
         let (image, documents) = sample(&[1], "nginx@ROOT");
         let forms = choose(&image, &documents, IndexMode::Auto).expect("forms");
-        assert_eq!(forms.first.root.digest, image.root.digest);
+        assert_eq!(forms.first.root.digest, image.image.root.digest);
         assert!(forms.first.sparse);
         assert_eq!(forms.second.expect("second").root.digest, Digest::of(&manifest(1)));
     }
@@ -249,7 +257,7 @@ mod tests {
         for mode in [IndexMode::Auto, IndexMode::Filtered, IndexMode::Sparse] {
             let (image, documents) = sample(&[0, 1, 2], "nginx:1");
             let forms = choose(&image, &documents, mode).expect("forms");
-            assert_eq!((forms.first.root.digest, forms.first.sparse), (image.root.digest, false));
+            assert_eq!((forms.first.root.digest, forms.first.sparse), (image.image.root.digest, false));
         }
     }
 
@@ -257,7 +265,7 @@ mod tests {
     fn the_mode_decides() {
         let (image, documents) = sample(&[1], "nginx:1");
         let root = |mode| choose(&image, &documents, mode).expect("forms").first;
-        assert_eq!(root(IndexMode::Sparse).root.digest, image.root.digest);
+        assert_eq!(root(IndexMode::Sparse).root.digest, image.image.root.digest);
         assert_eq!(root(IndexMode::Filtered).children.len(), 1);
         assert_eq!(root(IndexMode::Platform).root.digest, Digest::of(&manifest(1)));
     }

@@ -7,11 +7,12 @@
 //! Not here: opening and verifying the bundle file (`ferry-archive`), HTTP (`ferry-registry-client`), references in YAML
 //! (`ferry-rewrite`), what connected machines do (`ferry-bundle`).
 //!
-//! Reading order: [`destination`], [`form`], [`yaml`], [`preflight`](mod@preflight), [`push`], [`receipt`].
+//! Reading order: [`destination`], [`names`], [`form`], [`yaml`], [`preflight`](mod@preflight), [`push`], [`receipt`].
 
 pub mod destination;
 pub mod error;
 pub mod form;
+pub mod names;
 pub mod preflight;
 pub mod push;
 pub mod receipt;
@@ -20,6 +21,7 @@ pub mod yaml;
 pub use destination::Destination;
 pub use error::Error;
 pub use form::IndexMode;
+pub use names::{Named, named};
 pub use preflight::{OnExisting, Options, Planned, Preflight, State, preflight};
 pub use push::Pushed;
 pub use receipt::{Receipt, Written};

@@ -8,13 +8,15 @@ use bytes::Bytes;
 use ferry_archive::{Bundle, HeadImage};
 use ferry_content::Problems;
 use ferry_image::manifest::MAX_MANIFEST;
-use ferry_image::{Digest, Layout, Manifest, Relocated, Relocation, TargetName, relocation};
+use ferry_image::{Digest, Layout, Manifest, Relocated, Relocation, relocation};
 use futures_util::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::destination::Destination;
 use crate::form::{self, Form, Forms, IndexMode};
+use crate::names::named;
+use crate::receipt;
 use crate::yaml::{self, Text};
 
 /// What to do where a tag is there already with another digest.
@@ -110,20 +112,8 @@ pub struct Preflight {
 pub async fn preflight(bundle: Arc<Bundle>, destination: Destination, options: Options) -> Result<Preflight, Problems> {
     let documents = documents(&bundle)?;
     let mut problems = Problems::default();
-    let mut images = Vec::new();
-    for (image, name) in names(&bundle, options.layout)? {
-        match form::choose(&image, &documents, options.index) {
-            Ok(forms) => images.push(Planned {
-                repository: destination.target().path_of(&name),
-                tag: name.tag,
-                image,
-                forms,
-                state: State::Absent,
-            }),
-            Err(error) => problems.add(format!("image `{}`", image.reference), error),
-        }
-    }
-    let texts = yaml::collect(&bundle, &options.yaml, &options.out).map_err(|p| problems.append(p)).unwrap_or_default();
+    let mut images = place(&bundle, destination.target(), &documents, &options, &mut problems);
+    let texts = yaml::collect(&bundle, &options.yaml, &options.out, &mut problems);
     // digests at the target are not settled yet, but what is carried under which name is
     let provisional = relocation(destination.target(), images.iter().map(|i| (i, &i.forms.first.root.digest)));
     let gated = match provisional {
@@ -131,16 +121,45 @@ pub async fn preflight(bundle: Arc<Bundle>, destination: Destination, options: O
         Err(error) => Err(Problems::from(error)),
     };
     let warnings = gated.map_err(|p| problems.append(p)).unwrap_or_default();
+    receipt::check(&options.out, &texts, &mut problems);
     let host = destination.target().host().to_owned();
     match destination.ping().await {
         Err(error) => problems.add(format!("target {host}"), error),
         Ok(()) => {
-            look(&destination, &mut images, options.jobs, &mut problems).await;
+            let closed = look(&destination, &mut images, options.jobs, &mut problems).await;
             settle(&mut images, options.on_existing, &host, &mut problems);
-            check_push(&destination, &images, options.jobs, &mut problems).await;
+            check_push(&destination, &images, &closed, options.jobs, &mut problems).await;
         }
     }
     problems.or(Preflight { bundle, destination, images, documents, texts, warnings, options })
+}
+
+/// Every image with its place and its forms; two on one name are problems.
+fn place(
+    bundle: &Bundle,
+    target: &ferry_image::Target,
+    documents: &BTreeMap<Digest, Bytes>,
+    options: &Options,
+    problems: &mut Problems,
+) -> Vec<Planned> {
+    let named = named(bundle.head(), options.layout);
+    for clash in relocation::collisions(named.iter().map(|n| (&n.image.reference, &n.image.root.digest, &n.name))) {
+        problems.add("", Error::Collision(clash));
+    }
+    let mut images = Vec::with_capacity(named.len());
+    for named in named {
+        match form::choose(&named, documents, options.index) {
+            Ok(forms) => images.push(Planned {
+                repository: target.path_of(&named.name),
+                tag: named.name.tag,
+                image: named.image,
+                forms,
+                state: State::Absent,
+            }),
+            Err(error) => problems.add(format!("image `{}`", named.image.reference), error),
+        }
+    }
+    images
 }
 
 /// Every manifest and index of the bundle: roots, platforms, and the indexes between them.
@@ -167,20 +186,6 @@ pub fn documents(bundle: &Bundle) -> Result<BTreeMap<Digest, Bytes>, Error> {
     Ok(documents)
 }
 
-/// Every image with its name at the target; two on one name are refused.
-fn names(bundle: &Bundle, layout: Option<Layout>) -> Result<Vec<(HeadImage, TargetName)>, Error> {
-    let head = bundle.head();
-    let layout = layout.unwrap_or(head.layout);
-    let named: Vec<(HeadImage, TargetName)> = head
-        .images
-        .iter()
-        .map(|image| (image.clone(), TargetName::place(&image.reference, image.target.as_ref(), layout)))
-        .collect();
-    relocation::check_collisions(named.iter().map(|(i, name)| (&i.reference, &i.root.digest, name)))
-        .map_err(Error::Collision)?;
-    Ok(named)
-}
-
 /// The relocation, with each image under the digest given for it.
 pub(crate) fn relocation<'a>(
     target: &ferry_image::Target,
@@ -202,16 +207,39 @@ pub(crate) fn relocation<'a>(
     Ok(relocation)
 }
 
-/// Asks the target what it has.
-async fn look(destination: &Destination, images: &mut [Planned], jobs: usize, problems: &mut Problems) {
-    let tasks = images.iter().map(|planned| state(destination, planned));
+/// For each image the first that has its name there: what is asked or put under a name is so once.
+pub(crate) fn firsts(images: &[Planned]) -> Vec<usize> {
+    let mut seen = BTreeMap::new();
+    let name =
+        |planned: &Planned| (planned.repository.clone(), planned.tag.clone(), planned.forms.first.root.digest.clone());
+    images.iter().enumerate().map(|(i, planned)| *seen.entry(name(planned)).or_insert(i)).collect()
+}
+
+/// Asks the target what it has. Gives the repositories of which it does not say.
+async fn look(
+    destination: &Destination,
+    images: &mut [Planned],
+    jobs: usize,
+    problems: &mut Problems,
+) -> BTreeSet<String> {
+    let firsts = firsts(images);
+    let unique: Vec<usize> = firsts.iter().enumerate().filter(|(i, first)| i == *first).map(|(i, _)| i).collect();
+    let tasks = unique.iter().map(|i| state(destination, &images[*i]));
     let states: Vec<Result<State, Error>> = stream::iter(tasks).buffered(jobs.max(1)).collect().await;
-    for (planned, state) in images.iter_mut().zip(states) {
+    let mut closed = BTreeSet::new();
+    for (i, state) in unique.into_iter().zip(states) {
         match state {
-            Ok(state) => planned.state = state,
-            Err(error) => problems.add(format!("image `{}`", planned.image.reference), error),
+            Ok(state) => images[i].state = state,
+            Err(error) => {
+                closed.insert(images[i].repository.clone());
+                problems.add(format!("image `{}`", images[i].image.reference), error);
+            }
         }
     }
+    for (i, first) in firsts.into_iter().enumerate() {
+        images[i].state = images[first].state.clone();
+    }
+    closed
 }
 
 async fn state(destination: &Destination, planned: &Planned) -> Result<State, Error> {
@@ -267,10 +295,16 @@ fn settle(images: &mut [Planned], on_existing: OnExisting, host: &str, problems:
     }
 }
 
-/// Tries whether every repository that needs a push takes one.
-async fn check_push(destination: &Destination, images: &[Planned], jobs: usize, problems: &mut Problems) {
-    let repositories: BTreeSet<&str> =
-        images.iter().filter(|i| i.state.is_pushed()).map(|i| i.repository.as_str()).collect();
+/// Tries whether every repository that needs a push takes one; a `closed` one has been reported already.
+async fn check_push(
+    destination: &Destination,
+    images: &[Planned],
+    closed: &BTreeSet<String>,
+    jobs: usize,
+    problems: &mut Problems,
+) {
+    let pushed = images.iter().filter(|i| i.state.is_pushed()).map(|i| &i.repository);
+    let repositories: BTreeSet<&String> = pushed.filter(|r| !closed.contains(*r)).collect();
     let tasks = repositories.iter().map(|repository| destination.check_push(repository));
     let results: Vec<Result<(), Error>> = stream::iter(tasks).buffered(jobs.max(1)).collect().await;
     for (repository, result) in repositories.iter().zip(results) {

@@ -23,7 +23,9 @@ pub struct Pushed {
     pub spared: usize,
     /// Images whose manifests were put.
     pub images: usize,
-    /// Forms that the target refused, told for each image.
+    /// Images whose tag stayed at another digest.
+    pub skipped: usize,
+    /// Forms that the target refused, and tags that stayed, told for each image.
     pub notes: Vec<String>,
 }
 
@@ -63,8 +65,9 @@ impl Preflight {
         let mut notes = Vec::new();
         let digests = self.manifests(&mut notes).await?;
         let images = self.images.iter().filter(|i| i.state.is_pushed()).count();
+        let skipped = self.images.iter().filter(|i| matches!(i.state, State::Skipped(_))).count();
         let relocation = preflight::relocation(self.destination.target(), self.images.iter().zip(&digests))?;
-        Ok(Pushed { relocation, sent, spared, images, notes })
+        Ok(Pushed { relocation, sent, spared, images, skipped, notes })
     }
 
     /// Which blobs go where: each once from the bundle, then mounted into the other repositories.
@@ -114,6 +117,22 @@ impl Preflight {
         Ok(blobs)
     }
 
+    /// What of the bundle is at the target after a push: nothing of an image whose tag stayed at something else.
+    pub(crate) fn held(&self, relocation: &Relocation) -> Result<BTreeSet<Digest>, Error> {
+        let mut held = BTreeSet::new();
+        for planned in self.images.iter().filter(|i| !matches!(i.state, State::Skipped(_))) {
+            held.extend(self.blobs_of(planned)?.into_iter().map(|blob| blob.digest));
+            held.extend(planned.image.platforms.iter().map(|p| p.manifest.digest.clone()));
+            let there = relocation.lookup(&planned.image.reference).map(|image| &image.digest);
+            let forms = [&planned.forms.first].into_iter().chain(&planned.forms.second);
+            for form in forms.filter(|form| Some(&form.root.digest) == there) {
+                held.extend(form.children.iter().chain([&form.root]).map(|d| d.digest.clone()));
+            }
+        }
+        held.retain(|digest| self.bundle.blob(digest).is_some());
+        Ok(held)
+    }
+
     async fn copy(
         &self,
         needs: Vec<Need>,
@@ -143,63 +162,94 @@ impl Preflight {
         problems.or(done)
     }
 
-    /// Puts all manifests and gives, for each image, the digest it now has.
+    /// Puts all manifests, each once in a repository, and gives, for each image, the digest it now has.
     async fn manifests(&self, notes: &mut Vec<String>) -> Result<Vec<Digest>, Problems> {
-        let jobs = self.options.jobs.max(1);
         let mut problems = Problems::default();
-        let children: Vec<_> = stream::iter(self.images.iter().map(|planned| async move {
-            if planned.state.is_pushed() { self.children(planned, &planned.forms.first).await } else { Ok(()) }
-        }))
-        .buffered(jobs)
-        .collect()
-        .await;
-        let mut failed = BTreeSet::new();
-        for (i, (planned, result)) in self.images.iter().zip(children).enumerate() {
+        let lacking = self.children(&mut problems).await;
+        let is_whole = |planned: &Planned| {
+            let mut children = planned.forms.first.children.iter();
+            children.all(|child| !lacking.contains(&(planned.repository.as_str(), &child.digest)))
+        };
+        // tags last: whoever sees a tag finds everything below it
+        let firsts = preflight::firsts(&self.images);
+        let ready = |(i, planned): &(usize, &Planned)| firsts[*i] == *i && is_whole(planned);
+        let ready = self.images.iter().enumerate().filter(ready);
+        let roots: Vec<_> = stream::iter(ready.map(|(i, planned)| async move { (i, self.root(planned).await) }))
+            .buffered(self.options.jobs.max(1))
+            .collect()
+            .await;
+        let mut digests = BTreeMap::new();
+        for (i, result) in roots {
+            match result {
+                Ok((digest, note)) => {
+                    digests.insert(i, digest);
+                    notes.extend(note);
+                }
+                Err(error) => problems.add(format!("image `{}`", self.images[i].image.reference), error),
+            }
+        }
+        problems.or(firsts.iter().filter_map(|first| digests.get(first).cloned()).collect())
+    }
+
+    /// Puts what the roots name. Gives what could not be put: whatever names it must not be put either.
+    async fn children(&self, problems: &mut Problems) -> BTreeSet<(&str, &Digest)> {
+        let mut seen = BTreeSet::new();
+        let (mut leaves, mut indexes) = (Vec::new(), Vec::new());
+        for planned in self.images.iter().filter(|i| i.state.is_pushed()) {
+            for child in &planned.forms.first.children {
+                if seen.insert((&planned.repository, &child.digest)) {
+                    let below = if media_type::is_index(&child.media_type) { &mut indexes } else { &mut leaves };
+                    below.push((planned, child));
+                }
+            }
+        }
+        let put = |(planned, child)| async move { (planned, child, self.child(planned, child).await) };
+        let jobs = self.options.jobs.max(1);
+        let mut results: Vec<_> = stream::iter(leaves.into_iter().map(put)).buffered(jobs).collect().await;
+        // an index may name one before it
+        for index in indexes {
+            results.push(put(index).await);
+        }
+        let mut lacking = BTreeSet::new();
+        for (planned, child, result) in results {
             if let Err(error) = result {
-                failed.insert(i);
+                lacking.insert((planned.repository.as_str(), &child.digest));
                 problems.add(format!("image `{}`", planned.image.reference), error);
             }
         }
-        // tags last: whoever sees a tag finds everything below it
-        let ready = self.images.iter().enumerate().filter(|(i, _)| !failed.contains(i));
-        let roots: Vec<_> = stream::iter(ready.map(|(_, planned)| async move { (planned, self.root(planned).await) }))
-            .buffered(jobs)
-            .collect()
-            .await;
-        let mut digests = Vec::new();
-        for (planned, result) in roots {
-            match result {
-                Ok((digest, note)) => {
-                    digests.push(digest);
-                    notes.extend(note);
-                }
-                Err(error) => problems.add(format!("image `{}`", planned.image.reference), error),
-            }
-        }
-        problems.or(digests)
+        lacking
     }
 
-    async fn children(&self, planned: &Planned, form: &Form) -> Result<(), Error> {
-        for child in &form.children {
-            let bytes = form::bytes(child, &self.documents)?;
-            let reference = child.digest.to_string();
-            self.destination.put_manifest(&planned.repository, &reference, &child.media_type, &bytes).await?;
-        }
-        Ok(())
+    async fn child(&self, planned: &Planned, child: &Descriptor) -> Result<(), Error> {
+        let bytes = form::bytes(child, &self.documents)?;
+        let reference = child.digest.to_string();
+        self.destination.put_manifest(&planned.repository, &reference, &child.media_type, &bytes).await
     }
 
     /// Puts what the name stands for; the second form where the target refuses the first.
     async fn root(&self, planned: &Planned) -> Result<(Digest, Option<String>), Error> {
+        let first = &planned.forms.first;
         match &planned.state {
-            State::Present(digest) | State::Skipped(digest) => return Ok((digest.clone(), None)),
+            State::Present(digest) => return Ok((digest.clone(), None)),
+            State::Skipped(digest) => {
+                let note = format!(
+                    "{}: its tag stays at {digest}, where the bundle has {}",
+                    planned.image.reference, first.root.digest
+                );
+                return Ok((digest.clone(), Some(note)));
+            }
             State::Absent | State::Moves(_) => {}
         }
-        let first = &planned.forms.first;
         match (self.put(planned, first).await, &planned.forms.second) {
             (Ok(()), _) => Ok((first.root.digest.clone(), None)),
             (Err(error), Some(second)) if is_refusal(&error) => {
-                self.children(planned, second).await?;
-                self.put(planned, second).await?;
+                let is_there = |digest: &Digest| first.children.iter().any(|child| child.digest == *digest);
+                for child in second.children.iter().filter(|child| !is_there(&child.digest)) {
+                    self.child(planned, child).await?;
+                }
+                if planned.tag.is_some() || !is_there(&second.root.digest) {
+                    self.put(planned, second).await?;
+                }
                 let note = format!(
                     "{}: the target refuses an index with absent platforms; {} stands there instead of {}",
                     planned.image.reference, second.root.digest, first.root.digest
@@ -219,7 +269,9 @@ impl Preflight {
 /// Whether the target understood the manifest and would not have it, rather than being out of reach.
 fn is_refusal(error: &Error) -> bool {
     match error {
-        Error::Client(error) => error.status().is_some_and(|s| (400..500).contains(&s) && s != 401 && s != 403),
+        Error::Client(error) => {
+            error.status().is_some_and(|s| (400..500).contains(&s) && !matches!(s, 401 | 403 | 408 | 425 | 429))
+        }
         Error::Store(error) => error.kind() != Kind::Local,
         _ => false,
     }

@@ -1,8 +1,8 @@
 //! What an install leaves behind: the receipt, `relocation.json`, and the rewritten YAML.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use ferry_archive::Head;
 use ferry_content::{Problems, texts};
 use ferry_image::{Digest, Relocated};
 use serde::{Deserialize, Serialize};
@@ -10,10 +10,14 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::preflight::Preflight;
 use crate::push::Pushed;
-use crate::yaml;
+use crate::yaml::{self, Text};
 
 /// The version of the receipt's form.
 pub const VERSION: u32 = 1;
+
+/// Names of ferry's own in the output folder.
+pub(crate) const RELOCATION: &str = "relocation.json";
+pub(crate) const RECEIPT: &str = "receipt.json";
 
 /// What was left at a target, by which bundle, when. Form: `docs/format.md`, "The receipt".
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +33,7 @@ pub struct Receipt {
     pub time: String,
     /// Each image with its name and digest at the target.
     pub images: Vec<Relocated>,
-    /// Every blob of the bundle, sorted: all of them are at the target now.
+    /// The blobs of the bundle that are at the target now, sorted.
     pub blobs: Vec<Digest>,
 }
 
@@ -61,16 +65,9 @@ impl Preflight {
     /// Writes receipt, relocation and YAML under the output folder.
     ///
     /// # Errors
-    /// Whatever the disk reports.
+    /// Whatever the disk reports, for each file.
     pub fn write(&self, pushed: &Pushed, time: jiff::Timestamp) -> Result<Written, Problems> {
         let out = &self.options.out;
-        let mut yaml = Vec::new();
-        for text in &self.texts {
-            let rewritten = yaml::apply(text, &pushed.relocation, &self.bundle);
-            let path = out.join(&text.name);
-            texts::write(&path, rewritten.text.as_bytes()).map_err(Error::from)?;
-            yaml.push((path, rewritten.changes.len()));
-        }
         let head = self.bundle.head();
         let receipt = Receipt {
             version: VERSION,
@@ -82,20 +79,45 @@ impl Preflight {
             target: self.destination.target().to_string(),
             time: time.to_string(),
             images: pushed.relocation.images.clone(),
-            blobs: blobs(head),
+            blobs: self.held(&pushed.relocation)?.into_iter().collect(),
         };
-        let relocation = out.join("relocation.json");
-        json(&relocation, &pushed.relocation)?;
-        let path = out.join("receipt.json");
-        json(&path, &receipt)?;
-        Ok(Written { receipt: path, relocation, yaml })
+        let written = Written { receipt: out.join(RECEIPT), relocation: out.join(RELOCATION), yaml: Vec::new() };
+        let mut problems = Problems::default();
+        let results = [json(&written.relocation, &pushed.relocation), json(&written.receipt, &receipt)];
+        for error in results.into_iter().filter_map(Result::err) {
+            problems.add("", error);
+        }
+        let mut yaml = Vec::new();
+        for text in &self.texts {
+            let rewritten = yaml::apply(text, &pushed.relocation, &self.bundle);
+            let path = out.join(&text.name);
+            match texts::write(&path, rewritten.text.as_bytes()) {
+                Ok(()) => yaml.push((path, rewritten.changes.len())),
+                Err(error) => problems.add("", error),
+            }
+        }
+        problems.or(Written { yaml, ..written })
     }
 }
 
-fn blobs(head: &Head) -> Vec<Digest> {
-    let mut blobs: Vec<Digest> = head.blobs.iter().map(|b| b.digest.clone()).collect();
-    blobs.sort();
-    blobs
+/// Whether everything could be written that [`Preflight::write`] writes. Nothing is.
+pub(crate) fn check(out: &Path, all: &[Text], problems: &mut Problems) {
+    let names = [RELOCATION, RECEIPT].into_iter().chain(all.iter().map(|text| text.name.as_str()));
+    // one try for each folder; a disk that is full is told by the first
+    let mut tried = BTreeSet::new();
+    for path in names.map(|name| out.join(name)) {
+        let folder = path.parent().unwrap_or(out).to_owned();
+        let result = if path.is_dir() {
+            Err(ferry_content::Error::io("write", &path, std::io::ErrorKind::IsADirectory.into()))
+        } else if tried.insert(folder.clone()) {
+            texts::can_write_in(&folder)
+        } else {
+            Ok(())
+        };
+        if let Err(error) = result {
+            problems.add("--out", error);
+        }
+    }
 }
 
 fn json(path: &Path, value: &impl Serialize) -> Result<(), Error> {

@@ -9,6 +9,7 @@ use ferry_image::Relocation;
 use ferry_rewrite::{Confidence, Rewritten, Why, rewrite};
 
 use crate::Error;
+use crate::receipt::{RECEIPT, RELOCATION};
 
 /// A text to rewrite.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,12 +22,11 @@ pub struct Text {
     pub text: String,
 }
 
-/// Collects the texts: what the bundle carries, and the user's files, which replace carried ones of the same name.
+/// Collects the texts: what the bundle carries, and the user's files, which replace carried ones of the same name. What is in the
+/// output folder is not read again where that lies in a folder of the user's.
 ///
-/// # Errors
-/// Every file that cannot be read; two files of the user's with one name.
-pub fn collect(bundle: &Bundle, entries: &[PathBuf], out: &Path) -> Result<Vec<Text>, Problems> {
-    let mut problems = Problems::default();
+/// Every file that cannot be read, and every name that cannot be written, is a problem; the others are collected.
+pub fn collect(bundle: &Bundle, entries: &[PathBuf], out: &Path, problems: &mut Problems) -> Vec<Text> {
     let mut collected: BTreeMap<String, Text> = BTreeMap::new();
     for file in &bundle.head().yaml {
         let name = file.path.strip_prefix("yaml/").unwrap_or(&file.path).to_owned();
@@ -37,9 +37,21 @@ pub fn collect(bundle: &Bundle, entries: &[PathBuf], out: &Path) -> Result<Vec<T
             Err(error) => problems.add(origin, error),
         }
     }
+    let users = users(entries, out, problems);
+    collected.extend(users);
+    for name in [RELOCATION, RECEIPT].into_iter().filter(|name| collected.contains_key(*name)) {
+        problems.add("", Error::SameName { name: name.to_owned(), out: out.to_owned() });
+    }
+    collected.into_values().collect()
+}
+
+/// The user's files under the names that they get.
+fn users(entries: &[PathBuf], out: &Path, problems: &mut Problems) -> BTreeMap<String, Text> {
     let mut users: BTreeMap<String, Text> = BTreeMap::new();
+    let real_out = out.canonicalize().ok();
     for entry in entries {
-        let files = match texts::walk(entry, texts::is_yaml) {
+        let files = match texts::walk(entry, |path| texts::is_yaml(path) && !is_below(path, entry, real_out.as_deref()))
+        {
             Ok(files) => files,
             Err(error) => {
                 problems.add("--yaml", error);
@@ -50,6 +62,11 @@ pub fn collect(bundle: &Bundle, entries: &[PathBuf], out: &Path) -> Result<Vec<T
         for (below, path) in files {
             let parts: Vec<&str> = [base.as_str(), below.as_str()].into_iter().filter(|p| !p.is_empty()).collect();
             let name = parts.join("/");
+            let target = out.join(&name).canonicalize();
+            if target.is_ok_and(|target| path.canonicalize().is_ok_and(|path| path == target)) {
+                problems.add("--yaml", Error::Onto { path });
+                continue;
+            }
             match texts::read(&path) {
                 Ok(text) => {
                     let origin = path.display().to_string();
@@ -61,8 +78,14 @@ pub fn collect(bundle: &Bundle, entries: &[PathBuf], out: &Path) -> Result<Vec<T
             }
         }
     }
-    collected.extend(users);
-    problems.or(collected.into_values().collect())
+    users
+}
+
+/// Whether `path`, found in `entry`, is what an earlier run has written into a folder there.
+fn is_below(path: &Path, entry: &Path, out: Option<&Path>) -> bool {
+    let Some(out) = out else { return false };
+    let inside = entry.canonicalize().is_ok_and(|entry| out.starts_with(&entry) && out != entry);
+    inside && path.canonicalize().is_ok_and(|path| path.starts_with(out))
 }
 
 /// Rewrites one text.

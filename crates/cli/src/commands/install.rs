@@ -1,5 +1,6 @@
 //! `ferry install`.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use ferry_archive::Bundle;
@@ -8,6 +9,7 @@ use ferry_content::store::Store;
 use ferry_image::Target;
 use ferry_install::{Destination, Options, Preflight, Pushed, State, Written, preflight};
 use ferry_registry_client::Secret;
+use tempfile::TempDir;
 
 use crate::failure::{End, Error};
 use crate::progress::Meter;
@@ -19,7 +21,7 @@ const STORE_NAME: &str = "localhost:5000";
 
 pub(crate) async fn run(args: args::Install) -> Result<(), End> {
     let bundle = Arc::new(keys::open(&args.bundle, &args.trust, args.expect.as_deref())?);
-    let destination = destination(&args, &bundle)?;
+    let (destination, _empty) = destination(&args, &bundle)?;
     let options = Options {
         layout: args.layout.map(Into::into),
         index: args.index.into(),
@@ -47,7 +49,8 @@ pub(crate) async fn run(args: args::Install) -> Result<(), End> {
     report(&preflight, &pushed, &written, args.json)
 }
 
-fn destination(args: &args::Install, bundle: &Bundle) -> Result<Destination, End> {
+/// The target, and the folder to keep while it is looked at, if it is one for the look only.
+fn destination(args: &args::Install, bundle: &Bundle) -> Result<(Destination, Option<TempDir>), End> {
     let named = args.registry_name.as_deref().map(parse).transpose()?;
     match (&args.store, named) {
         (Some(folder), named) => {
@@ -58,15 +61,26 @@ fn destination(args: &args::Install, bundle: &Bundle) -> Result<Destination, End
             }
             let target = named.map_or_else(|| parse(STORE_NAME), Ok)?;
             // the other platforms of an index are absent on purpose
-            let store = Store::open(folder)?.with_sparse_indexes(true);
-            Ok(Destination::Store { store: Arc::new(store), target })
+            let (store, empty) = if args.dry_run { existing(folder)? } else { (Store::open(folder)?, None) };
+            let store = Arc::new(store.with_sparse_indexes(true));
+            Ok((Destination::Store { store, target }, empty))
         }
         (None, Some(target)) => {
             let client = registry::client(&args.registry, login(args, &target)?)?;
-            Ok(Destination::Registry { client, target })
+            Ok((Destination::Registry { client, target }, None))
         }
         (None, None) => Err(Error::usage("no target is named", "give `--registry HOST[:PORT][/PREFIX]`").into()),
     }
+}
+
+/// The store in `folder` for a look; where there is none yet, an empty one that nobody keeps.
+fn existing(folder: &Path) -> Result<(Store, Option<TempDir>), End> {
+    if folder.exists() {
+        return Ok((Store::open_existing(folder)?, None));
+    }
+    let fail = |source| Error::Io { action: "write in", path: std::env::temp_dir(), source };
+    let empty = tempfile::tempdir().map_err(fail)?;
+    Ok((Store::open(empty.path())?, Some(empty)))
 }
 
 fn parse(text: &str) -> Result<Target, Error> {
@@ -143,21 +157,22 @@ fn state(state: &State) -> (&'static str, Option<&ferry_image::Digest>) {
 
 fn report(preflight: &Preflight, pushed: &Pushed, written: &Written, json: bool) -> Result<(), End> {
     let (blobs, bytes) = pushed.sent;
+    let there = preflight.images.len() - pushed.images - pushed.skipped;
     if json {
         let yaml: Vec<_> =
             written.yaml.iter().map(|(path, n)| serde_json::json!({"file": path, "changes": n})).collect();
         let value = serde_json::json!({
             "target": preflight.destination.target().to_string(),
-            "images": {"pushed": pushed.images, "present": preflight.images.len() - pushed.images},
+            "images": {"pushed": pushed.images, "skipped": pushed.skipped, "present": there},
             "blobs": {"sent": blobs, "bytes": bytes, "spared": pushed.spared},
             "receipt": written.receipt, "relocation": written.relocation, "yaml": yaml, "notes": pushed.notes,
         });
         print::out(&super::pretty(&value)?);
         return Ok(());
     }
-    let there = preflight.images.len() - pushed.images;
+    let skipped = if pushed.skipped == 0 { String::new() } else { format!(", {} skipped", pushed.skipped) };
     print::talk(&format!(
-        "{} images pushed, {there} were there; {blobs} blobs sent ({}), {} spared",
+        "{} images pushed, {there} were there{skipped}; {blobs} blobs sent ({}), {} spared",
         pushed.images,
         print::bytes(bytes),
         pushed.spared

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ferry_archive::Bundle;
 use ferry_content::store::Store;
-use ferry_image::{Layout, TargetName};
-use ferry_install::{IndexMode, form, preflight};
+use ferry_image::Layout;
+use ferry_install::{IndexMode, Named, form, named, preflight};
 use ferry_registry_server::catalog::{Catalog, Entry};
 use ferry_registry_server::{Backend, Limits, Registry, Server, Settings, Tls};
 
@@ -74,13 +74,13 @@ impl ferry_content::Failure for Error {
 fn add(catalog: &mut Catalog, bundle: &Arc<Bundle>, layout: Option<Layout>) -> Result<(), Error> {
     let documents = preflight::documents(bundle).map_err(Error::Install)?;
     let source = catalog.add_source(Arc::clone(bundle) as _);
-    let layout = layout.unwrap_or(bundle.head().layout);
-    for image in &bundle.head().images {
-        let name = TargetName::place(&image.reference, image.target.as_ref(), layout);
-        let forms = form::choose(image, &documents, IndexMode::Auto).map_err(Error::Install)?;
+    for named in named(bundle.head(), layout) {
+        let forms = form::choose(&named, &documents, IndexMode::Auto).map_err(Error::Install)?;
+        let Named { image, name, .. } = named;
+        let original = form::original(&image, &documents).map_err(Error::Install)?;
         let mut entries: BTreeMap<_, _> = BTreeMap::new();
         // the original index and everything below it can be had by digest, whatever the tag stands for
-        for descriptor in image.platforms.iter().map(|p| &p.manifest).chain([&image.root]).chain(&forms.first.children)
+        for descriptor in image.platforms.iter().map(|p| &p.manifest).chain([&original.root]).chain(&original.children)
         {
             let bytes = form::bytes(descriptor, &documents).map_err(Error::Install)?;
             entries.insert(descriptor.digest.clone(), (descriptor.media_type.clone(), bytes, None));

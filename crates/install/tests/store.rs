@@ -1,0 +1,321 @@
+//! Installing small bundles into a store: everything but the network.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ferry_archive::{
+    Bundle, Contents, File, FileContent, Head, HeadBlob, HeadImage, HeadPlatform, Layout, Partial, Trust,
+};
+use ferry_content::copy::{self, Silent};
+use ferry_content::store::{ManifestRef, Store};
+use ferry_content::{Ingester as _, Kind, Problems};
+use ferry_image::{Descriptor, Digest, media_type};
+use ferry_install::{Destination, IndexMode, OnExisting, Options, Preflight, Pushed, Receipt, State, preflight};
+
+/// What a bundle is made of.
+struct Parts {
+    head: Head,
+    blobs: BTreeMap<Digest, Bytes>,
+    files: Vec<File>,
+}
+
+impl Parts {
+    fn new() -> Self {
+        let head = Head {
+            format: 1,
+            name: "shop".to_owned(),
+            version: None,
+            platforms: vec!["linux/amd64".to_owned()],
+            layout: ferry_image::Layout::Path,
+            images: Vec::new(),
+            absent: Vec::new(),
+            yaml: Vec::new(),
+            files: Vec::new(),
+            set: Vec::new(),
+            ignore: Vec::new(),
+            blobs: Vec::new(),
+        };
+        Self { head, blobs: BTreeMap::new(), files: Vec::new() }
+    }
+
+    fn blob(&mut self, media_type: &str, bytes: impl Into<Bytes>) -> Descriptor {
+        let bytes = bytes.into();
+        let descriptor = Descriptor::of(media_type, &bytes);
+        if self.blobs.insert(descriptor.digest.clone(), bytes).is_none() {
+            self.head.blobs.push(HeadBlob { digest: descriptor.digest.clone(), size: descriptor.size, offset: 0 });
+        }
+        descriptor
+    }
+
+    fn manifest(&mut self, layers: &[&str]) -> Descriptor {
+        let config = self.blob(media_type::OCI_CONFIG, format!(r#"{{"os":"linux","layers":{layers:?}}}"#));
+        let layers: Vec<Descriptor> =
+            layers.iter().map(|l| self.blob("application/vnd.oci.image.layer.v1.tar+gzip", l.to_string())).collect();
+        let json = serde_json::json!({
+            "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": layers,
+        });
+        self.blob(media_type::OCI_MANIFEST, json.to_string())
+    }
+
+    /// An index of `here`, and of another manifest that is not carried.
+    fn sparse(&mut self, here: &[&Descriptor]) -> Descriptor {
+        let mut entries = vec![Descriptor::of(media_type::OCI_MANIFEST, b"elsewhere")];
+        entries.extend(here.iter().map(|d| (*d).clone()));
+        self.index(&entries.iter().collect::<Vec<_>>())
+    }
+
+    fn index(&mut self, entries: &[&Descriptor]) -> Descriptor {
+        let json = serde_json::json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries});
+        self.blob(media_type::OCI_INDEX, json.to_string())
+    }
+
+    fn image(&mut self, reference: &str, root: &Descriptor, manifests: &[&Descriptor]) {
+        self.head.images.push(HeadImage {
+            reference: reference.replace("ROOT", &root.digest.to_string()).parse().expect("reference"),
+            target: None,
+            source: "source".to_owned(),
+            root: root.clone(),
+            platforms: manifests.iter().map(|m| HeadPlatform { platform: None, manifest: (*m).clone() }).collect(),
+            referrers: Vec::new(),
+        });
+    }
+
+    fn yaml(&mut self, name: &str, text: &str) {
+        let content = FileContent::Bytes(Bytes::copy_from_slice(text.as_bytes()));
+        self.files.push(File { name: format!("yaml/{name}"), content });
+    }
+
+    async fn seal(mut self, folder: &Path) -> Arc<Bundle> {
+        // manifests before layers, as a bundle has them
+        let is_json = |digest: &Digest| self.blobs[digest].starts_with(b"{");
+        self.head.blobs.sort_by_key(|blob| !is_json(&blob.digest));
+        let contents = Contents { head: self.head, manifests: self.blobs.clone(), files: self.files };
+        let path = folder.join("shop.tar");
+        let layout = Layout::new(contents).expect("layout");
+        let partial = Partial::create(&path, layout, None, "", "").expect("partial");
+        for bytes in self.blobs.into_values() {
+            let blob = Descriptor::of("", &bytes);
+            let ingest = partial.start(&blob).await.expect("start").expect("missing");
+            ingest.write_at(0, vec![bytes]).await.expect("write");
+            ingest.commit().await.expect("commit");
+        }
+        partial.seal().expect("seal");
+        Arc::new(Bundle::open(&path, &Trust { allow_unsigned: true, ..Trust::default() }).expect("open"))
+    }
+}
+
+struct Site {
+    folder: tempfile::TempDir,
+    store: Arc<Store>,
+}
+
+impl Site {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = Store::open(folder.path().join("store")).expect("store").with_sparse_indexes(true);
+        Self { folder, store: Arc::new(store) }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn options(&self) -> Options {
+        Options { out: self.path("out"), strict: true, jobs: 4, ..Options::default() }
+    }
+
+    async fn look(&self, bundle: &Arc<Bundle>, options: Options) -> Result<Preflight, Problems> {
+        let target = "reg.local:5000/team".parse().expect("target");
+        let destination = Destination::Store { store: Arc::clone(&self.store), target };
+        preflight(Arc::clone(bundle), destination, options).await
+    }
+
+    async fn push(&self, bundle: &Arc<Bundle>, options: Options) -> (Preflight, Pushed) {
+        let preflight = self.look(bundle, options).await.expect("preflight");
+        let pushed = preflight.push(&copy::Options::default(), Arc::new(Silent)).await.expect("push");
+        (preflight, pushed)
+    }
+
+    fn at(&self, repository: &str, tag: &str) -> Option<Digest> {
+        let found = self.store.manifest(repository, &ManifestRef::Tag(tag.to_owned())).expect("store");
+        found.map(|record| record.digest)
+    }
+}
+
+fn shown(result: Result<Preflight, Problems>) -> (Kind, Vec<String>) {
+    match result {
+        Ok(_) => panic!("nothing was found wrong"),
+        Err(problems) => (problems.kind(), problems.iter().map(ToString::to_string).collect()),
+    }
+}
+
+#[tokio::test]
+async fn each_blob_once_and_nothing_twice() {
+    let site = Site::new();
+    let mut parts = Parts::new();
+    let (a, b) = (parts.manifest(&["base", "a"]), parts.manifest(&["base", "b"]));
+    parts.image("nginx:1", &a, &[&a]);
+    parts.image("redis:7", &b, &[&b]);
+    let bundle = parts.seal(site.folder.path()).await;
+
+    let (preflight, pushed) = site.push(&bundle, site.options()).await;
+    assert_eq!(preflight.blobs().expect("blobs").0, 5, "two configs, three layers");
+    assert_eq!((pushed.images, pushed.sent.0), (2, 5));
+    assert_eq!(site.at("team/library/nginx", "1"), Some(a.digest.clone()));
+
+    let (preflight, again) = site.push(&bundle, site.options()).await;
+    assert!(preflight.images.iter().all(|i| matches!(i.state, State::Present(_))));
+    assert_eq!((again.images, again.sent, again.relocation), (0, (0, 0), pushed.relocation));
+}
+
+#[tokio::test]
+async fn a_name_that_is_pinned_and_not_pinned_is_one_image() {
+    let site = Site::new();
+    let mut parts = Parts::new();
+    let manifest = parts.manifest(&["a"]);
+    let index = parts.sparse(&[&manifest]);
+    parts.image("nginx:1", &index, &[&manifest]);
+    parts.image("nginx:1@ROOT", &index, &[&manifest]);
+    let bundle = parts.seal(site.folder.path()).await;
+    for _ in 0..2 {
+        let (_, pushed) = site.push(&bundle, site.options()).await;
+        let digests: Vec<_> = pushed.relocation.images.iter().map(|i| &i.digest).collect();
+        assert_eq!(digests, [&index.digest, &index.digest]);
+        assert_eq!(site.at("team/library/nginx", "1"), Some(index.digest.clone()));
+    }
+}
+
+#[tokio::test]
+async fn an_index_shared_by_tags_and_nested_ones_arrives_whole() {
+    let site = Site::new();
+    let mut parts = Parts::new();
+    let (a, b) = (parts.manifest(&["a"]), parts.manifest(&["b"]));
+    let inner = parts.index(&[&b]);
+    let outer = parts.index(&[&a, &inner]);
+    for reference in ["app:1", "app:2", "app@ROOT"] {
+        parts.image(reference, &outer, &[&a, &b]);
+    }
+    parts.image("app:inner", &inner, &[&b]);
+    let bundle = parts.seal(site.folder.path()).await;
+    // a store that takes whole indexes only, so that the order counts
+    let strict = Site { store: Arc::new(Store::open(site.path("strict")).expect("store")), ..site };
+    let (_, pushed) = strict.push(&bundle, strict.options()).await;
+    assert_eq!(pushed.images, 4);
+    assert_eq!(strict.at("team/library/app", "2"), Some(outer.digest));
+    assert_eq!(strict.at("team/library/app", "inner"), Some(inner.digest));
+}
+
+#[tokio::test]
+async fn a_refused_sparse_index_gives_way_to_something_whole() {
+    let site = Site::new();
+    let site = Site { store: Arc::new(Store::open(site.path("strict")).expect("store")), ..site };
+    let mut parts = Parts::new();
+    let manifest = parts.manifest(&["a"]);
+    let index = parts.sparse(&[&manifest]);
+    parts.image("nginx:1@ROOT", &index, &[&manifest]);
+    parts.image("nginx@ROOT", &index, &[&manifest]);
+    let bundle = parts.seal(site.folder.path()).await;
+    let (_, pushed) = site.push(&bundle, site.options()).await;
+    assert_eq!(pushed.notes.len(), 2, "{:?}", pushed.notes);
+    assert!(pushed.relocation.images.iter().all(|i| i.digest == manifest.digest && i.source_digest == index.digest));
+    assert_eq!(site.at("team/library/nginx", "1"), Some(manifest.digest));
+
+    let options = Options { index: IndexMode::Sparse, ..site.options() };
+    let preflight = site.look(&bundle, options).await.expect("preflight");
+    assert!(
+        preflight.push(&copy::Options::default(), Arc::new(Silent)).await.is_err(),
+        "there is nothing to give way to"
+    );
+}
+
+#[tokio::test]
+async fn a_tag_that_is_there_is_kept_moved_or_refused() {
+    let site = Site::new();
+    let mut parts = Parts::new();
+    let old = parts.manifest(&["old"]);
+    parts.image("nginx:1", &old, &[&old]);
+    let bundle = parts.seal(site.folder.path()).await;
+    site.push(&bundle, site.options()).await;
+
+    let mut parts = Parts::new();
+    let (new, other) = (parts.manifest(&["new"]), parts.manifest(&["other"]));
+    parts.image("nginx:1", &new, &[&new]);
+    parts.image("redis:7", &other, &[&other]);
+    let bundle = parts.seal(site.folder.path()).await;
+    let with = |on_existing| Options { on_existing, ..site.options() };
+
+    let (kind, problems) = shown(site.look(&bundle, with(OnExisting::Fail)).await);
+    assert_eq!((kind, problems.len()), (Kind::Conflict, 1), "{problems:?}");
+
+    let (preflight, pushed) = site.push(&bundle, with(OnExisting::Skip)).await;
+    assert_eq!((pushed.images, pushed.skipped, pushed.notes.len()), (1, 1, 1));
+    assert_eq!(site.at("team/library/nginx", "1"), Some(old.digest));
+    let written = preflight.write(&pushed, jiff::Timestamp::UNIX_EPOCH).expect("write");
+    let receipt: Receipt = serde_json::from_slice(&std::fs::read(written.receipt).expect("read")).expect("receipt");
+    assert!(!receipt.blobs.contains(&new.digest), "what was left out is not at the target");
+    assert!(!receipt.blobs.contains(&Digest::of(b"new")));
+    assert!(receipt.blobs.contains(&other.digest) && receipt.blobs.contains(&Digest::of(b"other")));
+
+    let (_, pushed) = site.push(&bundle, with(OnExisting::Overwrite)).await;
+    assert_eq!((pushed.images, pushed.skipped), (1, 0));
+    assert_eq!(site.at("team/library/nginx", "1"), Some(new.digest));
+}
+
+#[tokio::test]
+async fn everything_wrong_is_told_at_once_and_nothing_is_pushed() {
+    let site = Site::new();
+    let mut parts = Parts::new();
+    for (n, reference) in ["a/etcd:1", "b/etcd:1", "a/app:1", "b/app:1"].into_iter().enumerate() {
+        let manifest = parts.manifest(&[&n.to_string()]);
+        parts.image(reference, &manifest, &[&manifest]);
+    }
+    parts.yaml("deploy.yaml", "spec:\n  containers:\n    - image: quay.io/not/carried:1\n");
+    let bundle = parts.seal(site.folder.path()).await;
+    std::fs::write(site.path("out"), "in the way").expect("write");
+    let options =
+        Options { layout: Some(ferry_image::Layout::Flat), yaml: vec![site.path("nothing.yaml")], ..site.options() };
+    let (kind, problems) = shown(site.look(&bundle, options).await);
+    assert_eq!(kind, Kind::Missing);
+    let all = problems.join("\n");
+    for part in ["`etcd:1`", "`app:1`", "deploy.yaml:3", "nothing.yaml", "--out"] {
+        assert!(all.contains(part), "{part} in {all}");
+    }
+    assert_eq!(site.at("team/etcd", "1"), None);
+}
+
+#[tokio::test]
+async fn yaml_is_never_read_from_where_it_is_written_to() {
+    let site = Site::new();
+    let mut parts = Parts::new();
+    let manifest = parts.manifest(&["a"]);
+    parts.image("nginx:1", &manifest, &[&manifest]);
+    parts.yaml("app.yaml", "image: nginx:1 # carried\n");
+    let bundle = parts.seal(site.folder.path()).await;
+    let work = site.path("work");
+    std::fs::create_dir_all(&work).expect("folder");
+    std::fs::write(work.join("app.yaml"), "image: nginx:1 # the user's\n").expect("write");
+
+    // a folder that holds the output of an earlier run
+    let options = || Options { yaml: vec![work.clone()], out: work.join("out"), ..site.options() };
+    for _ in 0..2 {
+        let (preflight, pushed) = site.push(&bundle, options()).await;
+        let written = preflight.write(&pushed, jiff::Timestamp::UNIX_EPOCH).expect("write");
+        let names: Vec<_> = written.yaml.iter().map(|(p, n)| (p.strip_prefix(&work).expect("below"), *n)).collect();
+        assert_eq!(names, [(Path::new("out/app.yaml"), 1), (Path::new("out/work/app.yaml"), 1)]);
+    }
+    let text = std::fs::read_to_string(work.join("out/work/app.yaml")).expect("read");
+    assert_eq!(text, "image: reg.local:5000/team/library/nginx:1 # the user's\n");
+
+    // a file of the user's wins over a carried one of its name, and is not replaced itself
+    let options = Options { yaml: vec![work.join("app.yaml")], out: work.clone(), ..site.options() };
+    let (kind, problems) = shown(site.look(&bundle, options).await);
+    assert_eq!((kind, problems.len()), (Kind::Conflict, 1), "{problems:?}");
+
+    // names of ferry's own
+    std::fs::write(site.path("receipt.json"), "{}").expect("write");
+    let options = Options { yaml: vec![site.path("receipt.json")], ..site.options() };
+    assert_eq!(shown(site.look(&bundle, options).await).0, Kind::Conflict);
+}
