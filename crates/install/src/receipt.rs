@@ -115,7 +115,7 @@ pub(crate) fn check(out: &Path, all: &[Text], problems: &mut Problems) {
             Ok(())
         };
         if let Err(error) = result {
-            problems.add("--out", error);
+            problems.add(format!("--out `{}`", out.display()), error);
         }
     }
 }

@@ -347,6 +347,7 @@ fn a_folder_that_cannot_be_written() {
         site.write("a.yaml", "kind: Pod\n");
         let install = format!("install good.tar --registry {} --yaml a.yaml --out ro/ready {TRUST}", target.host());
         site.ferry(&install).run().expect_code(6).says(&["ro/ready"]);
+        assert_eq!(target.repositories(), [""; 0], "it is found before anything is pushed");
         drop(disk);
     } else {
         fs::create_dir(site.at("ro")).unwrap();
