@@ -20,6 +20,9 @@ pub enum Error {
     /// The store refused.
     #[error("{0}")]
     Store(ferry_content::store::Error),
+    /// The target takes no index some of whose manifests are absent, and nothing else may stand there.
+    #[error("the target refuses an index with absent platforms: {0}")]
+    Sparse(Box<Error>),
     /// A manifest in the bundle is not what the specifications say.
     #[error("manifest {digest}: {source}")]
     Document {
@@ -95,6 +98,7 @@ impl Failure for Error {
             Self::Content(error) => error.kind(),
             Self::Client(error) => error.kind(),
             Self::Store(error) => error.kind(),
+            Self::Sparse(error) => error.kind(),
             Self::Document { .. } => Kind::Untrusted,
             Self::Collision(_) | Self::Existing { .. } | Self::SameName { .. } | Self::Onto { .. } => Kind::Conflict,
             Self::Name(_) | Self::Refused { .. } | Self::Rule { .. } | Self::Yaml { .. } => Kind::Invalid,
@@ -117,6 +121,7 @@ impl Failure for Error {
             Self::Client(error) => return error.hint(),
             Self::Store(error) => return error.hint(),
             Self::Document { .. } => "the bundle was not built by ferry, or its builder was deceived; build it anew",
+            Self::Sparse(_) => "choose `--index auto`, `--index filtered` or `--index platform`",
             Self::Collision(_) => "choose `--layout host`, or build the bundle with `as:` names",
             Self::Name(_) => "choose another prefix in `--registry HOST/PREFIX`",
             Self::Existing { .. } => "choose `--on-existing overwrite` or `--on-existing skip`",

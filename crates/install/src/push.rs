@@ -256,6 +256,7 @@ impl Preflight {
                 );
                 Ok((second.root.digest.clone(), Some(note)))
             }
+            (Err(error), None) if first.sparse && is_refusal(&error) => Err(Error::Sparse(Box::new(error))),
             (Err(error), _) => Err(error),
         }
     }
@@ -269,10 +270,32 @@ impl Preflight {
 /// Whether the target understood the manifest and would not have it, rather than being out of reach.
 fn is_refusal(error: &Error) -> bool {
     match error {
-        Error::Client(error) => {
-            error.status().is_some_and(|s| (400..500).contains(&s) && !matches!(s, 401 | 403 | 408 | 425 | 429))
-        }
+        Error::Client(error) => error.status().is_some_and(refuses),
         Error::Store(error) => error.kind() != Kind::Local,
         _ => false,
+    }
+}
+
+/// Whether another manifest may fare better. Not who must not push, and not who shall come later; docker-registry and others tell what is
+/// wrong with a manifest by 500 too.
+fn refuses(status: u16) -> bool {
+    match status {
+        401 | 403 | 408 | 425 | 429 => false,
+        _ => (400..=500).contains(&status),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_and_what_is_only_late() {
+        for status in [400, 404, 405, 413, 415, 422, 500] {
+            assert!(refuses(status), "{status}");
+        }
+        for status in [200, 401, 403, 408, 425, 429, 502, 503, 504] {
+            assert!(!refuses(status), "{status}");
+        }
     }
 }

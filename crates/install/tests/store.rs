@@ -225,10 +225,10 @@ async fn a_refused_sparse_index_gives_way_to_something_whole() {
 
     let options = Options { index: IndexMode::Sparse, ..site.options() };
     let preflight = site.look(&bundle, options).await.expect("preflight");
-    assert!(
-        preflight.push(&copy::Options::default(), Arc::new(Silent)).await.is_err(),
-        "there is nothing to give way to"
-    );
+    // there is nothing to give way to
+    let problems = preflight.push(&copy::Options::default(), Arc::new(Silent)).await.expect_err("refused");
+    let hint = problems.iter().next().and_then(|p| p.failure.hint());
+    assert!(hint.is_some_and(|hint| hint.contains("--index auto")), "{problems}");
 }
 
 #[tokio::test]

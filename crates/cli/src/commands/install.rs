@@ -158,14 +158,16 @@ fn state(state: &State) -> (&'static str, Option<&ferry_image::Digest>) {
 fn report(preflight: &Preflight, pushed: &Pushed, written: &Written, json: bool) -> Result<(), End> {
     let (blobs, bytes) = pushed.sent;
     let there = preflight.images.len() - pushed.images - pushed.skipped;
+    // a path need not be UTF-8, JSON must be
+    let shown = |path: &Path| path.display().to_string();
     if json {
         let yaml: Vec<_> =
-            written.yaml.iter().map(|(path, n)| serde_json::json!({"file": path, "changes": n})).collect();
+            written.yaml.iter().map(|(path, n)| serde_json::json!({"file": shown(path), "changes": n})).collect();
         let value = serde_json::json!({
             "target": preflight.destination.target().to_string(),
             "images": {"pushed": pushed.images, "skipped": pushed.skipped, "present": there},
             "blobs": {"sent": blobs, "bytes": bytes, "spared": pushed.spared},
-            "receipt": written.receipt, "relocation": written.relocation, "yaml": yaml, "notes": pushed.notes,
+            "receipt": shown(&written.receipt), "relocation": shown(&written.relocation), "yaml": yaml, "notes": pushed.notes,
         });
         print::out(&super::pretty(&value)?);
         return Ok(());
