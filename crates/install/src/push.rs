@@ -70,36 +70,13 @@ impl Preflight {
         Ok(Pushed { relocation, sent, spared, images, skipped, notes })
     }
 
-    /// Which blobs go where: each once from the bundle, then mounted into the other repositories.
     fn needs(&self) -> Result<(Vec<Need>, Vec<Need>), Error> {
-        let mut homes: BTreeMap<Digest, String> = BTreeMap::new();
-        for planned in self.images.iter().filter(|i| matches!(i.state, State::Present(_))) {
-            for blob in self.blobs_of(planned)? {
-                homes.entry(blob.digest).or_insert_with(|| planned.repository.clone());
-            }
-        }
-        let (mut first, mut mounts) = (Vec::new(), Vec::new());
-        let mut seen: BTreeSet<(Digest, String)> = BTreeSet::new();
-        let mut begun: BTreeSet<Digest> = BTreeSet::new();
-        let per_repository = self.destination.has_repository_blobs();
-        for planned in self.images.iter().filter(|i| i.state.is_pushed()) {
-            let repository = &planned.repository;
-            for blob in self.blobs_of(planned)? {
-                let key = if per_repository { repository.clone() } else { String::new() };
-                if !seen.insert((blob.digest.clone(), key)) {
-                    continue;
-                }
-                let home = homes.get(&blob.digest).filter(|home| *home != repository).cloned();
-                let waits = begun.contains(&blob.digest);
-                if home.is_none() {
-                    homes.insert(blob.digest.clone(), repository.clone());
-                    begun.insert(blob.digest.clone());
-                }
-                let need = Need { blob, repository: repository.clone(), mount_from: home };
-                if waits { mounts.push(need) } else { first.push(need) }
-            }
-        }
-        Ok((first, mounts))
+        let of = |wanted: fn(&State) -> bool| -> Result<Vec<(&str, Vec<Descriptor>)>, Error> {
+            let images = self.images.iter().filter(|planned| wanted(&planned.state));
+            images.map(|planned| Ok((planned.repository.as_str(), self.blobs_of(planned)?))).collect()
+        };
+        let there = of(|state| matches!(state, State::Present(_)))?;
+        Ok(needs(&there, of(State::is_pushed)?, self.destination.has_repository_blobs()))
     }
 
     /// Configs and layers of an image's carried manifests. Layers that are only named are not carried.
@@ -267,6 +244,40 @@ impl Preflight {
     }
 }
 
+/// Which blobs go where: each once from the bundle, then mounted into the other repositories. `there` and `pushed` are repositories and
+/// the blobs of an image in them.
+fn needs(
+    there: &[(&str, Vec<Descriptor>)],
+    pushed: Vec<(&str, Vec<Descriptor>)>,
+    per_repository: bool,
+) -> (Vec<Need>, Vec<Need>) {
+    let mut homes: BTreeMap<Digest, &str> = BTreeMap::new();
+    for (repository, blobs) in there {
+        for blob in blobs {
+            homes.entry(blob.digest.clone()).or_insert(repository);
+        }
+    }
+    let (mut first, mut mounts) = (Vec::new(), Vec::new());
+    let mut seen: BTreeSet<(Digest, &str)> = BTreeSet::new();
+    let mut begun: BTreeSet<Digest> = BTreeSet::new();
+    for (repository, blobs) in pushed {
+        for blob in blobs {
+            if !seen.insert((blob.digest.clone(), if per_repository { repository } else { "" })) {
+                continue;
+            }
+            let home = homes.get(&blob.digest).filter(|home| **home != repository).map(|home| (*home).to_owned());
+            let waits = begun.contains(&blob.digest);
+            if home.is_none() {
+                homes.insert(blob.digest.clone(), repository);
+                begun.insert(blob.digest.clone());
+            }
+            let need = Need { blob, repository: repository.to_owned(), mount_from: home };
+            if waits { mounts.push(need) } else { first.push(need) }
+        }
+    }
+    (first, mounts)
+}
+
 /// Whether the target understood the manifest and would not have it, rather than being out of reach.
 fn is_refusal(error: &Error) -> bool {
     match error {
@@ -288,6 +299,34 @@ fn refuses(status: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn blobs(names: &[&str]) -> Vec<Descriptor> {
+        names.iter().map(|name| Descriptor::of("layer", name.as_bytes())).collect()
+    }
+
+    /// `blob>repository`, and `<from` where it is mounted.
+    fn shown(needs: &[Need]) -> Vec<String> {
+        let name = |need: &Need| ["a", "b", "c"].into_iter().find(|n| Digest::of(n.as_bytes()) == need.blob.digest);
+        let from = |need: &Need| need.mount_from.as_ref().map(|from| format!("<{from}")).unwrap_or_default();
+        needs.iter().map(|need| format!("{}>{}{}", name(need).unwrap_or("?"), need.repository, from(need))).collect()
+    }
+
+    #[test]
+    fn each_blob_is_sent_once_and_mounted_from_there() {
+        let pushed = || vec![("x", blobs(&["a", "b"])), ("x", blobs(&["a"])), ("y", blobs(&["a", "c"]))];
+        let (first, mounts) = needs(&[], pushed(), true);
+        assert_eq!((shown(&first), shown(&mounts)), (vec_of(&["a>x", "b>x", "c>y"]), vec_of(&["a>y<x"])));
+        // an image that is there has them already: nothing to wait for
+        let (first, mounts) = needs(&[("z", blobs(&["a"]))], pushed(), true);
+        assert_eq!((shown(&first), shown(&mounts)), (vec_of(&["a>x<z", "b>x", "a>y<z", "c>y"]), vec![]));
+        // one place for all
+        let (first, mounts) = needs(&[], pushed(), false);
+        assert_eq!((shown(&first), shown(&mounts)), (vec_of(&["a>x", "b>x", "c>y"]), vec![]));
+    }
+
+    fn vec_of(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
+    }
 
     #[test]
     fn what_is_refused_and_what_is_only_late() {
