@@ -25,6 +25,8 @@ pub(super) struct Ranged {
     pub(super) index: usize,
     ingest: Mutex<Option<Arc<Box<dyn Ingest>>>>,
     left: AtomicUsize,
+    /// Some of it is from an earlier run.
+    kept: bool,
     /// The provider turned out to serve whole blobs only.
     pub(super) degraded: AtomicBool,
     error: Mutex<Option<Error>>,
@@ -60,12 +62,14 @@ impl Ranged {
         for range in &present {
             progress.advanced(&job.blob.digest, range.end - range.start);
         }
+        let kept = !present.is_empty();
         let hashing = tokio::spawn(follow(job.clone(), Arc::clone(&ingest), present, receiver));
         Self {
             job,
             index,
             ingest: Mutex::new(Some(ingest)),
             left: AtomicUsize::new(ranges),
+            kept,
             degraded: AtomicBool::new(false),
             error: Mutex::new(None),
             arrived: Mutex::new(Some(sender)),
@@ -141,8 +145,9 @@ impl Ranged {
         let hasher = hashing.await.map_err(|e| Error::io("hash", "blob", std::io::Error::other(e)))??;
         let hashed = agree(&self.job, hasher.finish());
         if hashed.is_err() {
-            ingest.reset().await?;
-            return hashed.map(|()| true);
+            ingest.reset().await.map_err(|e| e.at(Side::Target))?;
+            // what an earlier run left may be what is wrong: once more without it
+            return if self.kept { Ok(false) } else { hashed.map(|()| true) };
         }
         // the follower and every worker have let go of it
         let Some(ingest) = Arc::into_inner(ingest) else {

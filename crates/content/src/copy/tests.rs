@@ -226,11 +226,14 @@ async fn what_an_earlier_run_left_is_hashed_and_not_fetched() {
 
 #[tokio::test]
 async fn wrong_leftovers_are_fetched_anew() {
-    let bytes = sample(5_000);
-    let shelf = Shelf { random: true, kept: Some((vec![9; 5_000], vec![1_000..2_000])), ..Shelf::default() };
-    let (result, _, shelf) = copy(Shaky::new(&bytes), shelf, &bytes).await;
-    result.expect("copied");
-    assert_eq!(shelf.done.lock().unwrap().get(&Digest::of(&bytes)), Some(&bytes));
+    // as one stream, and as ranges
+    for (size, missing) in [(5_000, 1_000..2_000), (50_000, 10_000..20_000)] {
+        let bytes = sample(size);
+        let shelf = Shelf { random: true, kept: Some((vec![9; size], vec![missing])), ..Shelf::default() };
+        let (result, _, shelf) = copy(Shaky::new(&bytes), shelf, &bytes).await;
+        result.expect("copied");
+        assert_eq!(shelf.done.lock().unwrap().get(&Digest::of(&bytes)), Some(&bytes));
+    }
 }
 
 #[tokio::test]
