@@ -175,6 +175,11 @@ impl Partial {
         self.resumed
     }
 
+    /// Brings the journal up to date with what was written, and ends it: for a build that is about to be given up. Blocking.
+    pub fn pause(&self) {
+        drop(self.shared.durable().take());
+    }
+
     /// Finishes the bundle: syncs it and gives it its name. Blocking.
     ///
     /// # Errors
@@ -205,7 +210,7 @@ impl Partial {
 impl Drop for Partial {
     fn drop(&mut self) {
         // Slots may live on; the journal is brought up to date now.
-        drop(self.shared.durable().take());
+        self.pause();
     }
 }
 

@@ -59,7 +59,10 @@ impl Plan {
             .collect();
         let digests: Vec<_> = jobs.iter().map(|j| j.blob.digest.clone()).collect();
         let mut problems = Problems::default();
-        for (digest, result) in digests.iter().zip(copy_all(jobs, options, progress).await) {
+        let pause = PauseOnDrop(Some(Arc::clone(&partial)));
+        let results = copy_all(jobs, options, progress).await;
+        pause.not_needed();
+        for (digest, result) in digests.iter().zip(results) {
             if let Some(Err(error)) = result {
                 problems.add(format!("blob {}", digest.short()), error);
             }
@@ -68,6 +71,24 @@ impl Plan {
         let partial = Arc::into_inner(partial).ok_or_else(|| in_use(output))?;
         let sealed = blocking(move || partial.seal()).await??;
         Ok(Built { sealed, resumed_bytes, images: self.images })
+    }
+}
+
+/// An interrupted build is dropped while its workers still hold the file, and the process may end before they let go of it: what
+/// they wrote would be lost to the next run.
+struct PauseOnDrop(Option<Arc<Partial>>);
+
+impl PauseOnDrop {
+    fn not_needed(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for PauseOnDrop {
+    fn drop(&mut self) {
+        if let Some(partial) = &self.0 {
+            partial.pause();
+        }
     }
 }
 

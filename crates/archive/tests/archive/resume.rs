@@ -72,6 +72,24 @@ fn a_dropped_build_keeps_what_it_wrote() {
 }
 
 #[test]
+fn a_pause_keeps_what_was_written_while_workers_still_hold_the_file() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("b.tar");
+    let parts = parts();
+    let second = Digest::of(&[7; 3000]);
+    let partial = create(&parts, &path);
+    runtime().block_on(async {
+        let ingest = start(&partial, &parts.descriptor(&second)).await;
+        ingest.write_at(100, vec![Bytes::from(vec![7; 50])]).await.expect("write");
+        partial.pause();
+        // a worker that has not noticed yet
+        ingest.write_at(150, vec![Bytes::from(vec![7; 10])]).await.expect("write");
+        let journal = fs::read_to_string(beside(&path, ".partial.journal")).expect("journal");
+        assert_eq!(journal.lines().filter(|line| line.ends_with(" 100 150")).count(), 1, "{journal}");
+    });
+}
+
+#[test]
 fn other_content_starts_anew() {
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("b.tar");
