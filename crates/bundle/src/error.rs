@@ -14,7 +14,7 @@ pub enum Error {
     #[error("{}", each(.tried))]
     NoSource {
         /// Each source that was asked, with its answer, in order.
-        tried: Vec<(Reference, ferry_registry_client::Error)>,
+        tried: Vec<(Reference, Error)>,
     },
     /// The image is there, but not for a platform that was asked for.
     #[error("platform {wanted} is missing at {place}; there are: {}", names(.available))]
@@ -83,6 +83,22 @@ pub enum Error {
         /// What is there instead.
         found: String,
     },
+    /// The lock was made for other platforms than those asked for.
+    #[error("the lock is for {expected}, not for {found}")]
+    LockedPlatforms {
+        /// Those of the lock.
+        expected: String,
+        /// Those asked for.
+        found: String,
+    },
+    /// The finished file would replace something that is read to make it.
+    #[error("the output `{}` would replace `{}`, which the bundle is made from", .output.display(), .input.display())]
+    Overwrites {
+        /// The file to make.
+        output: PathBuf,
+        /// The same file, as it is read.
+        input: PathBuf,
+    },
     /// Two images would have one name at the target.
     #[error("{0}")]
     Collision(ferry_image::Error),
@@ -116,13 +132,15 @@ impl Failure for Error {
                 network.unwrap_or(Kind::Missing)
             }
             Self::PlatformMissing { .. } | Self::Uncarried { .. } => Kind::Missing,
-            Self::NoPlatform => Kind::Usage,
+            Self::NoPlatform | Self::Overwrites { .. } => Kind::Usage,
             Self::Document { .. } | Self::Algorithm { .. } | Self::Nesting { .. } => Kind::Invalid,
             Self::Content(error) => error.kind(),
             Self::Archive(error) => error.kind(),
             Self::Client(error) => error.kind(),
             Self::Lock { .. } | Self::Unreadable { .. } | Self::File { .. } => Kind::Invalid,
-            Self::NotLocked | Self::LockedChanged { .. } | Self::Collision(_) => Kind::Conflict,
+            Self::NotLocked | Self::LockedChanged { .. } | Self::LockedPlatforms { .. } | Self::Collision(_) => {
+                Kind::Conflict
+            }
         }
     }
 
@@ -148,6 +166,10 @@ impl Failure for Error {
             Self::LockedChanged { .. } => {
                 "find a source that still has it (`from:`), or make the lock anew with `--lock`"
             }
+            Self::LockedPlatforms { .. } => {
+                "ask for the platforms of the lock, or make it anew with `--lock` (without `--locked`)"
+            }
+            Self::Overwrites { .. } => "name another file with `-o`",
             Self::Collision(_) => "give one of them another name with `as:`, or choose `layout: host`",
             Self::Uncarried { .. } => {
                 "add it to `images:`, or to `ignore:` with the reason why it is not needed on the far side"
@@ -177,7 +199,7 @@ impl From<ferry_registry_client::Error> for Error {
     }
 }
 
-fn each(tried: &[(Reference, ferry_registry_client::Error)]) -> String {
+fn each(tried: &[(Reference, Error)]) -> String {
     match tried {
         [(_, error)] => error.to_string(),
         many => {

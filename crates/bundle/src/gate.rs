@@ -35,3 +35,40 @@ pub(crate) fn pass(
     }
     problems.or(warnings)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use ferry_content::Kind;
+
+    use super::*;
+
+    const POD: &str =
+        "apiVersion: v1\nkind: Pod\nspec:\n  containers:\n    - image: quay.io/a/b:1\n    - image: nginx:1.27\n";
+
+    fn texts(text: &str) -> Vec<Yaml> {
+        vec![Yaml { member: "yaml/pod.yaml".to_owned(), path: PathBuf::from("k8s/pod.yaml"), text: text.to_owned() }]
+    }
+
+    fn only_nginx(reference: &Reference) -> bool {
+        reference.repository() == "docker.io/library/nginx"
+    }
+
+    #[test]
+    fn what_is_not_carried_is_named_with_file_and_line() {
+        let problems = pass(&texts(POD), &only_nginx, &[], &[], true).expect_err("not carried");
+        let found: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("k8s/pod.yaml:5: `quay.io/a/b:1` is not carried"), "{}", found[0]);
+        assert_eq!(problems.kind(), Kind::Missing);
+    }
+
+    #[test]
+    fn it_may_be_ignored_or_waved_through() {
+        let ignore = [Ignore { image: "quay.io/a/*".to_owned(), reason: "there already".to_owned() }];
+        assert_eq!(pass(&texts(POD), &only_nginx, &[], &ignore, true).expect("ignored"), Vec::<String>::new());
+        assert_eq!(pass(&texts(POD), &only_nginx, &[], &[], false).expect("waved through").len(), 1);
+        assert_eq!(pass(&texts(POD), &|_| true, &[], &[], true).expect("carried"), Vec::<String>::new());
+    }
+}

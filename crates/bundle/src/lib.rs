@@ -13,6 +13,7 @@
 pub mod build;
 pub mod carry;
 pub mod error;
+mod fallback;
 mod gate;
 pub mod list;
 pub mod lock;
@@ -20,6 +21,8 @@ pub mod manifest;
 mod place;
 pub mod plan;
 mod resolve;
+#[cfg(test)]
+mod samples;
 mod select;
 
 use std::path::PathBuf;

@@ -64,6 +64,7 @@ impl Place {
             }
             (None, None) => self.blob(descriptor).await?,
         };
+        self.check_size(descriptor, &bytes)?;
         let declared = (!descriptor.media_type.is_empty()).then_some(descriptor.media_type.as_str());
         Manifest::parse(&bytes, declared).map_err(|source| self.document(&descriptor.digest, source))
     }
@@ -75,6 +76,7 @@ impl Place {
             Some(bytes) => bytes,
             None => self.blob(descriptor).await?,
         };
+        self.check_size(descriptor, &bytes)?;
         ImageConfig::parse(&bytes).map_err(|source| self.document(&descriptor.digest, source))
     }
 
@@ -89,6 +91,16 @@ impl Place {
             Algorithm::Sha256 => Ok(()),
             Algorithm::Sha512 => Err(Error::Algorithm { place: self.name(), digest: digest.clone() }),
         }
+    }
+
+    /// Who names a document states its size, and the bundle is laid out by that.
+    fn check_size(&self, descriptor: &Descriptor, bytes: &Bytes) -> Result<(), Error> {
+        let (expected, found) = (descriptor.size, bytes.len() as u64);
+        if expected == found {
+            return Ok(());
+        }
+        let (place, digest) = (self.name(), descriptor.digest.clone());
+        Err(ferry_content::Error::SizeMismatch { place, digest, expected, found }.into())
     }
 
     fn document(&self, digest: &Digest, source: ferry_image::Error) -> Error {

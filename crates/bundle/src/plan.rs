@@ -1,6 +1,6 @@
 //! What will be in the bundle, from what was resolved. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,10 +8,10 @@ use ferry_archive::{Absent, Contents, Head, HeadBlob, HeadImage, HeadPlatform, L
 use ferry_content::{Provider, memory::Memory};
 use ferry_image::{Descriptor, Digest, Reference, relocation};
 
-use crate::Error;
-use crate::lock::Lock;
+use crate::lock::{Lock, Source};
 use crate::manifest::{BundleManifest, Platforms};
-use crate::resolve::Outcome;
+use crate::resolve::{Outcome, Resolved};
+use crate::{Error, fallback};
 
 /// A bundle that can be built.
 pub struct Plan {
@@ -76,21 +76,7 @@ pub(crate) fn plan(
     }
     let memory: Arc<dyn Provider> = Arc::new(memory);
 
-    // manifests and configs first, then layers in order of first use
-    let mut blobs: Vec<(Descriptor, Arc<dyn Provider>)> = Vec::new();
-    let mut seen: BTreeSet<Digest> = BTreeSet::new();
-    let mut place = |blob: &Descriptor, provider: &Arc<dyn Provider>| {
-        if seen.insert(blob.digest.clone()) {
-            let known = documents.contains_key(&blob.digest);
-            blobs.push((blob.clone(), Arc::clone(if known { &memory } else { provider })));
-        }
-    };
-    for resolved in &images {
-        resolved.selected.documents.iter().chain(&resolved.selected.configs).for_each(|b| place(b, &resolved.provider));
-    }
-    for resolved in &images {
-        resolved.selected.layers.iter().for_each(|b| place(b, &resolved.provider));
-    }
+    let blobs = blobs(&images, &memory, &documents);
 
     let mut planned = Vec::new();
     let mut wanted_bytes = 0;
@@ -124,14 +110,64 @@ pub(crate) fn plan(
         warnings.push(format!("optional image {reference} is left out: {reason}"));
     }
     let layout = Layout::new(Contents { head, manifests: documents, files })?;
-    let spooled_bytes = images.iter().map(|r| r.spooled).sum();
+    let spooled_bytes = spooled(&images);
     Ok(Plan { layout, lock, images: planned, warnings, shared_bytes: wanted_bytes - unique, spooled_bytes, blobs })
+}
+
+/// Every blob once, with the places it can be had from: manifests and configs first, then layers in order of first use.
+fn blobs(
+    images: &[Resolved],
+    memory: &Arc<dyn Provider>,
+    documents: &BTreeMap<Digest, Bytes>,
+) -> Vec<(Descriptor, Arc<dyn Provider>)> {
+    let mut order: Vec<&Descriptor> = Vec::new();
+    let mut places: BTreeMap<&Digest, Vec<Arc<dyn Provider>>> = BTreeMap::new();
+    let early = images.iter().flat_map(|r| r.selected.documents.iter().chain(&r.selected.configs).map(move |b| (b, r)));
+    let late = images.iter().flat_map(|r| r.selected.layers.iter().map(move |b| (b, r)));
+    for (blob, resolved) in early.chain(late) {
+        let places = places.entry(&blob.digest).or_default();
+        if places.is_empty() {
+            order.push(blob);
+        }
+        // a layer that images share may still be had from another's source when the first one's fails
+        if !places.iter().any(|place| place.place() == resolved.provider.place()) {
+            places.push(Arc::clone(&resolved.provider));
+        }
+    }
+    order
+        .into_iter()
+        .map(|blob| {
+            let known = documents.contains_key(&blob.digest);
+            let places = places.remove(&blob.digest).filter(|_| !known).unwrap_or_default();
+            (blob.clone(), fallback::over(places).unwrap_or_else(|| Arc::clone(memory)))
+        })
+        .collect()
+}
+
+/// Unpacked archives and compressed layers, each counted once.
+fn spooled(images: &[Resolved]) -> u64 {
+    let archives: BTreeMap<&str, u64> = images
+        .iter()
+        .filter_map(|r| match &r.source {
+            Source::Archive(archive) => Some((archive.path.as_str(), r.unpacked)),
+            Source::Registry { .. } => None,
+        })
+        .collect();
+    let layers: BTreeMap<&Digest, u64> = images
+        .iter()
+        .filter_map(|r| match &r.source {
+            Source::Archive(archive) => Some(archive.encoded.iter().map(|e| (&e.digest, e.size))),
+            Source::Registry { .. } => None,
+        })
+        .flatten()
+        .collect();
+    archives.values().chain(layers.values()).sum()
 }
 
 fn head(
     manifest: &BundleManifest,
     platforms: &Platforms,
-    images: &[crate::resolve::Resolved],
+    images: &[Resolved],
     absent: &[(Reference, String)],
     blobs: &[(Descriptor, Arc<dyn Provider>)],
 ) -> Head {
@@ -184,9 +220,77 @@ fn head(
 }
 
 /// The source for the head: no path of the machine that built it.
-fn source_of(resolved: &crate::resolve::Resolved) -> String {
+fn source_of(resolved: &Resolved) -> String {
     match &resolved.source {
-        crate::lock::Source::Registry { reference } => reference.repository(),
-        crate::lock::Source::Archive(archive) => archive.path.clone(),
+        Source::Registry { reference } => reference.repository(),
+        Source::Archive(archive) => archive.path.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ferry_content::{Failure as _, Kind};
+
+    use super::*;
+    use crate::lock::{Encoded, LockedArchive};
+    use crate::manifest::{Image, Layers};
+    use crate::samples::{Sample, layer};
+    use crate::select::select;
+
+    /// An image of `layers` from an archive at `path`, with what compressing them gave.
+    async fn resolved(index: usize, path: &str, layers: &[Descriptor], encoded: &[&Descriptor]) -> Resolved {
+        let mut sample = Sample::default();
+        let root = sample.image("linux/amd64", layers);
+        let place = sample.place();
+        let selected = select(&place, &root, &Platforms::All).await.expect("selected");
+        let one =
+            |layer: &&Descriptor| Encoded { input: Digest::of(b"raw"), digest: layer.digest.clone(), size: layer.size };
+        let source = Source::Archive(LockedArchive {
+            path: path.to_owned(),
+            image: None,
+            input: root.digest.clone(),
+            layers: Layers::Gzip,
+            encoder: None,
+            encoded: encoded.iter().map(one).collect(),
+        });
+        let provider = place.provider();
+        let documents = place.into_documents();
+        Resolved { index, source, place: path.to_owned(), root, selected, documents, provider, unpacked: 1000 }
+    }
+
+    fn manifest(references: &[&str]) -> BundleManifest {
+        let images = references.iter().map(|r| Image::new(r.parse().expect("reference"), 1)).collect();
+        BundleManifest { platforms: Some(Platforms::All), ..BundleManifest::of("b", images) }
+    }
+
+    #[tokio::test]
+    async fn shared_blobs_and_spooled_bytes_count_once() {
+        let (shared, own, other) = (layer(b"shared by both"), layer(b"own"), layer(b"other"));
+        let images = vec![
+            resolved(0, "a.tar.gz", &[shared.clone(), own.clone()], &[&shared, &own]).await,
+            resolved(1, "a.tar.gz", &[other.clone(), shared.clone()], &[&other, &shared]).await,
+        ];
+        let configs = images[0].selected.configs[0].size;
+        let outcome = Outcome { images, absent: vec![("x:1".parse().expect("reference"), "gone".to_owned())] };
+        let manifest = manifest(&["a:1", "c:1", "x:1"]);
+        let plan = plan(&manifest, None, outcome, Vec::new(), Vec::new()).expect("plan");
+        assert_eq!(plan.shared_bytes, shared.size + configs, "both have the same config");
+        assert_eq!(plan.spooled_bytes, 1000 + shared.size + own.size + other.size);
+        // two manifests, one config, then layers in order of first use
+        let order: Vec<&Digest> = plan.blobs.iter().skip(3).map(|(b, _)| &b.digest).collect();
+        assert_eq!(order, [&shared.digest, &own.digest, &other.digest]);
+        assert_eq!(plan.lock.absent.len(), 1);
+        assert_eq!(plan.warnings, ["optional image docker.io/library/x:1 is left out: gone"]);
+        assert!(!plan.layout.head().absent[0].reason.contains("gone"), "words of the network stay out of the file");
+    }
+
+    #[tokio::test]
+    async fn two_images_at_one_name_are_refused() {
+        let images =
+            vec![resolved(0, "a.tar", &[layer(b"1")], &[]).await, resolved(1, "b.tar", &[layer(b"2")], &[]).await];
+        let outcome = Outcome { images, absent: Vec::new() };
+        let manifest = manifest(&["quay.io/a/b:1", "ghcr.io/a/b:1"]);
+        let error = plan(&manifest, None, outcome, Vec::new(), Vec::new()).map(|_| ()).expect_err("collision");
+        assert_eq!((error.kind(), error.hint().is_some()), (Kind::Conflict, true));
     }
 }

@@ -11,11 +11,11 @@ use ferry_registry_client::Client;
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::OnceCell;
 
-use crate::Error;
 use crate::lock::{Encoded, Lock, Locked, LockedArchive, LockedPlatform, Source};
 use crate::manifest::{ArchiveSource, BundleManifest, Image, Layers, Platforms};
 use crate::place::{Documents, Place};
 use crate::select::{Selected, select};
+use crate::{Error, fallback};
 
 /// What the resolving needs to know beside the bundle manifest.
 pub(crate) struct Context<'a> {
@@ -75,8 +75,8 @@ pub(crate) struct Resolved {
     pub(crate) selected: Selected,
     pub(crate) documents: Documents,
     pub(crate) provider: Arc<dyn Provider>,
-    /// Bytes that wait in the spool folder until the bundle is written.
-    pub(crate) spooled: u64,
+    /// Bytes that the unpacked archive takes in the spool folder until the bundle is written.
+    pub(crate) unpacked: u64,
 }
 
 impl Resolved {
@@ -162,9 +162,16 @@ async fn resolve(context: &Context<'_>, index: usize, image: &Image) -> Result<O
         Some(archive) => from_archive(context, index, archive, platforms).await?,
         None => from_registries(context, index, image, locked, platforms).await?,
     };
-    if let Some(locked) = locked
-        && locked.root.digest != resolved.root.digest
-    {
+    if let Some(locked) = locked {
+        check_lock(locked, &resolved)?;
+        // the head says where the image was found when the lock was made: a mirror that steps in changes no byte
+        resolved.source = locked.source.clone();
+    }
+    Ok(Some(resolved))
+}
+
+fn check_lock(locked: &Locked, resolved: &Resolved) -> Result<(), Error> {
+    if locked.root.digest != resolved.root.digest {
         let found = match (&locked.source, &resolved.source) {
             (Source::Archive(then), Source::Archive(now)) if then.input == now.input && then.encoder != now.encoder => {
                 format!(
@@ -178,11 +185,17 @@ async fn resolve(context: &Context<'_>, index: usize, image: &Image) -> Result<O
         };
         return Err(Error::LockedChanged { expected: locked.root.digest.clone(), found });
     }
-    if let Some(locked) = locked {
-        // another mirror may have answered now; the same lock must give the same bytes
-        resolved.source = locked.source.clone();
+    let now = resolved.locked(&locked.reference).platforms;
+    if now == locked.platforms {
+        return Ok(());
     }
-    Ok(Some(resolved))
+    let (expected, found) = (platforms_of(&locked.platforms), platforms_of(&now));
+    Err(Error::LockedPlatforms { expected, found })
+}
+
+fn platforms_of(platforms: &[LockedPlatform]) -> String {
+    let name = |p: &LockedPlatform| p.platform.as_ref().map_or_else(|| p.digest.to_string(), ToString::to_string);
+    platforms.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
 async fn from_registries(
@@ -199,31 +212,55 @@ async fn from_registries(
     {
         sources[..=at].rotate_right(1);
     }
-    let mut tried = Vec::new();
-    for source in sources {
-        let repository = context.client.repository(source.host(), source.path())?;
-        let wanted = locked.map_or_else(|| source.manifest_reference(), |l| l.root.digest.to_string());
-        let fetched = match repository.manifest(&wanted).await {
-            Ok(fetched) => fetched,
+    let mut tried: Vec<(Reference, Error)> = Vec::new();
+    let mut rest = sources.into_iter();
+    while let Some(source) = rest.next() {
+        let found = match from_registry(context, index, &source, locked, platforms).await {
+            Ok(found) => found,
+            // a mirror may have the name and lack a platform or a manifest below it
             Err(error) => {
                 tried.push((source, error));
                 continue;
             }
         };
-        let root = Descriptor::new(&fetched.media_type, fetched.digest.clone(), fetched.bytes.len() as u64);
-        let place = Place::registry(repository);
-        place.keep(fetched.digest, fetched.bytes);
-        let source = Source::Registry { reference: source };
-        return finish(index, source, place, root, platforms).await;
+        let mut places = vec![Arc::clone(&found.provider)];
+        for other in rest {
+            places.push(Arc::new(context.client.repository(other.host(), other.path())?));
+        }
+        let provider = fallback::over(places).unwrap_or_else(|| Arc::clone(&found.provider));
+        return Ok(Resolved { provider, ..found });
     }
     match locked {
-        Some(locked) if tried.iter().all(|(_, e)| e.kind() == Kind::Missing) => {
+        Some(locked) if tried.iter().all(|(_, e)| is_gone(e)) => {
             let places: Vec<String> = tried.iter().map(|(place, _)| place.repository()).collect();
             let found = format!("it is gone from {}", places.join(", "));
             Err(Error::LockedChanged { expected: locked.root.digest.clone(), found })
         }
-        _ => Err(Error::NoSource { tried }),
+        _ => Err(match tried.pop() {
+            Some((_, only)) if tried.is_empty() => only,
+            last => Error::NoSource { tried: tried.into_iter().chain(last).collect() },
+        }),
     }
+}
+
+fn is_gone(error: &Error) -> bool {
+    error.kind() == Kind::Missing && !matches!(error, Error::PlatformMissing { .. })
+}
+
+async fn from_registry(
+    context: &Context<'_>,
+    index: usize,
+    source: &Reference,
+    locked: Option<&Locked>,
+    platforms: &Platforms,
+) -> Result<Resolved, Error> {
+    let repository = context.client.repository(source.host(), source.path())?;
+    let wanted = locked.map_or_else(|| source.manifest_reference(), |l| l.root.digest.to_string());
+    let fetched = repository.manifest(&wanted).await?;
+    let root = Descriptor::new(&fetched.media_type, fetched.digest.clone(), fetched.bytes.len() as u64);
+    let place = Place::registry(repository);
+    place.keep(fetched.digest, fetched.bytes);
+    finish(index, Source::Registry { reference: source.clone() }, place, root, platforms).await
 }
 
 async fn from_archive(
@@ -249,7 +286,6 @@ async fn from_archive(
     drop(compressing);
     let known = prepared.manifests.iter().map(|(d, bytes)| (d.digest.clone(), bytes.clone()));
     let place = Place::local(Arc::clone(&prepared.provider), known);
-    let spooled = source.unpacked() + prepared.compressed.iter().map(|c| c.layer.size).sum::<u64>();
     let input = match (&image.root, place.manifest(&prepared.root).await?) {
         (local::Root::Manifest(descriptor), _) => descriptor.digest.clone(),
         (local::Root::Saved(_), Manifest::Image(made)) => made.config.digest,
@@ -268,7 +304,7 @@ async fn from_archive(
             .collect(),
     };
     let mut resolved = finish(index, Source::Archive(locked), place, prepared.root, platforms).await?;
-    resolved.spooled = spooled;
+    resolved.unpacked = source.unpacked();
     Ok(resolved)
 }
 
@@ -280,10 +316,65 @@ async fn finish(
     platforms: &Platforms,
 ) -> Result<Resolved, Error> {
     place.check_algorithm(&root.digest)?;
+    // servers may announce one document by several types: what it says of itself comes first
+    let media_type = place.manifest(&root).await?.media_type().to_owned();
+    let root = Descriptor { media_type, ..root };
     let selected = select(&place, &root, platforms).await?;
     let (name, provider) = (place.name(), place.provider());
     let documents = place.into_documents();
     // what an entry of index.json says beside these belongs to another document
     let root = Descriptor::new(&root.media_type, root.digest, root.size);
-    Ok(Resolved { index, source, place: name, root, selected, documents, provider, spooled: 0 })
+    Ok(Resolved { index, source, place: name, root, selected, documents, provider, unpacked: 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{Sample, entry, layer};
+
+    async fn resolved(platforms: &[&str]) -> Resolved {
+        let mut sample = Sample::default();
+        let amd = sample.image("linux/amd64", &[layer(b"1")]);
+        let arm = sample.image("linux/arm64", &[layer(b"2")]);
+        let root = sample.index(&[entry(&amd, "linux/amd64"), entry(&arm, "linux/arm64")]);
+        let root = Descriptor { media_type: "application/json; charset=utf-8".to_owned(), ..root };
+        let chosen = Platforms::These(platforms.iter().map(|p| p.parse().expect("platform")).collect());
+        let source = Source::Registry { reference: "mirror.example/a:1".parse().expect("reference") };
+        finish(0, source, sample.place(), root, &chosen).await.expect("resolved")
+    }
+
+    #[tokio::test]
+    async fn a_document_is_what_it_says_of_itself() {
+        assert_eq!(resolved(&["linux/amd64"]).await.root.media_type, ferry_image::media_type::OCI_INDEX);
+    }
+
+    #[tokio::test]
+    async fn a_lock_holds_for_its_platforms_and_digest_only() {
+        let reference: Reference = "a:1".parse().expect("reference");
+        let now = resolved(&["linux/amd64"]).await;
+        let mut locked = now.locked(&reference);
+        assert!(check_lock(&locked, &now).is_ok());
+        let error = check_lock(&locked, &resolved(&["linux/arm64"]).await).expect_err("another platform");
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (Kind::Conflict, "the lock is for linux/amd64, not for linux/arm64")
+        );
+        locked.root.digest = ferry_image::Digest::of(b"other");
+        let error = check_lock(&locked, &now).expect_err("another image");
+        assert!(matches!(error, Error::LockedChanged { .. }), "{error}");
+    }
+
+    #[test]
+    fn an_optional_image_is_absent_only_where_its_sources_say_so() {
+        let missing = || Error::Content(ferry_content::Error::NotFound { place: "x".to_owned(), what: "y".to_owned() });
+        let place: Reference = "a:1".parse().expect("reference");
+        let tried =
+            |errors: Vec<Error>| Error::NoSource { tried: errors.into_iter().map(|e| (place.clone(), e)).collect() };
+        let ranges = ferry_content::Error::NoRanges { place: "x".to_owned(), digest: ferry_image::Digest::of(b"") };
+        assert!(may_be_absent(&tried(vec![missing(), missing()])));
+        assert!(!may_be_absent(&tried(vec![missing(), Error::Content(ranges)])), "a registry that is down");
+        let io = |kind: std::io::ErrorKind| Error::Content(ferry_content::Error::io("read", "a.tar", kind.into()));
+        assert!(may_be_absent(&io(std::io::ErrorKind::NotFound)));
+        assert!(!may_be_absent(&io(std::io::ErrorKind::PermissionDenied)));
+    }
 }

@@ -1,9 +1,10 @@
 //! Which manifests of an image are carried for the chosen platforms, and every blob they need.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 
-use ferry_image::{Descriptor, ImageManifest, Manifest, Platform, media_type};
+use ferry_image::{Descriptor, Digest, ImageManifest, Manifest, Platform, media_type};
 
 use crate::Error;
 use crate::manifest::Platforms;
@@ -38,7 +39,7 @@ struct Leaf {
 /// Selects from `root` what `platforms` need. Reads every manifest that is carried.
 pub(crate) async fn select(place: &Place, root: &Descriptor, platforms: &Platforms) -> Result<Selected, Error> {
     let mut leaves = Vec::new();
-    collect(place, root.clone(), Vec::new(), &mut leaves).await?;
+    collect(place, root.clone(), Vec::new(), &mut BTreeSet::new(), &mut leaves).await?;
     let chosen = match platforms {
         Platforms::All => leaves.iter().collect(),
         Platforms::These(wanted) => choose(place, &leaves, wanted)?,
@@ -78,10 +79,8 @@ fn push(list: &mut Vec<Descriptor>, descriptor: &Descriptor) {
 /// Each wanted platform's best leaf; the same leaf once.
 fn choose<'a>(place: &Place, leaves: &'a [Leaf], wanted: &[Platform]) -> Result<Vec<&'a Leaf>, Error> {
     // an artifact has no platform: it is what was named, whatever the platform
-    if let [only] = leaves
-        && only.platform.is_none()
-    {
-        return Ok(vec![only]);
+    if !leaves.is_empty() && leaves.iter().all(|leaf| leaf.platform.is_none()) {
+        return Ok(leaves.iter().collect());
     }
     let stated: Vec<(&Leaf, Platform)> = leaves.iter().filter_map(|l| Some((l, l.platform.clone()?))).collect();
     let platforms: Vec<Platform> = stated.iter().map(|(_, p)| p.clone()).collect();
@@ -108,11 +107,12 @@ fn choose<'a>(place: &Place, leaves: &'a [Leaf], wanted: &[Platform]) -> Result<
     Ok(chosen)
 }
 
-/// Lists the manifests at and below `descriptor`.
+/// Lists the manifests at and below `descriptor`; what is below an index that was `seen` already is listed once.
 fn collect<'a>(
     place: &'a Place,
     descriptor: Descriptor,
     through: Vec<Descriptor>,
+    seen: &'a mut BTreeSet<Digest>,
     leaves: &'a mut Vec<Leaf>,
 ) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>> {
     Box::pin(async move {
@@ -134,13 +134,125 @@ fn collect<'a>(
                 if through.len() >= MAX_NESTING {
                     return Err(Error::Nesting { place: place.name(), limit: MAX_NESTING });
                 }
+                if !seen.insert(descriptor.digest.clone()) {
+                    return Ok(());
+                }
                 let mut below = through;
                 below.push(descriptor);
                 for entry in index.manifests {
-                    collect(place, entry, below.clone(), leaves).await?;
+                    collect(place, entry, below.clone(), seen, leaves).await?;
                 }
             }
         }
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use ferry_content::{Failure as _, Kind};
+    use serde_json::json;
+
+    use super::*;
+    use crate::samples::{Sample, entry, layer};
+
+    fn these(names: &[&str]) -> Platforms {
+        Platforms::These(names.iter().map(|name| name.parse().expect("platform")).collect())
+    }
+
+    fn found(selected: &Selected) -> Vec<(String, Digest)> {
+        let name = |p: &Option<Platform>| p.as_ref().map(ToString::to_string).unwrap_or_default();
+        selected.manifests.iter().map(|(p, d)| (name(p), d.digest.clone())).collect()
+    }
+
+    #[tokio::test]
+    async fn the_best_variant_of_each_platform_with_all_it_needs() {
+        let mut sample = Sample::default();
+        let (shared, own) = (layer(b"shared"), layer(b"own"));
+        let amd = sample.image("linux/amd64", &[shared.clone(), own.clone(), shared.clone()]);
+        let v6 = sample.image("linux/arm/v6", std::slice::from_ref(&shared));
+        let v5 = Descriptor::of(media_type::OCI_MANIFEST, b"not there, and not asked for");
+        let root = sample.index(&[entry(&v5, "linux/arm/v5"), entry(&v6, "linux/arm/v6"), entry(&amd, "linux/amd64")]);
+        let place = sample.place();
+        let selected = select(&place, &root, &these(&["linux/arm/v7", "linux/amd64"])).await.expect("selected");
+        let expected = [("linux/arm/v6".to_owned(), v6.digest.clone()), ("linux/amd64".to_owned(), amd.digest.clone())];
+        assert_eq!(found(&selected), expected);
+        let documents: Vec<_> = selected.documents.iter().map(|d| &d.digest).collect();
+        assert_eq!(documents, [&root.digest, &v6.digest, &amd.digest]);
+        assert_eq!((selected.configs.len(), &selected.layers), (2, &vec![shared, own]));
+
+        let error = select(&place, &root, &these(&["linux/s390x"])).await.expect_err("missing");
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (
+                Kind::Missing,
+                "platform linux/s390x is missing at memory; there are: linux/amd64, linux/arm/v5, linux/arm/v6"
+            )
+        );
+        let error = select(&place, &root, &Platforms::All).await.expect_err("all means all");
+        assert_eq!(error.kind(), Kind::Missing);
+    }
+
+    #[tokio::test]
+    async fn a_single_manifest_is_what_its_config_says() {
+        let mut sample = Sample::default();
+        let root = sample.image("linux/arm64", &[]);
+        let place = sample.place();
+        assert!(select(&place, &root, &these(&["linux/arm64/v8"])).await.is_ok());
+        let error = select(&place, &root, &these(&["linux/amd64"])).await.expect_err("another platform");
+        assert!(matches!(error, Error::PlatformMissing { .. }), "{error}");
+        let all = select(&place, &root, &Platforms::All).await.expect("all");
+        assert_eq!(found(&all), [("linux/arm64".to_owned(), root.digest)]);
+    }
+
+    #[tokio::test]
+    async fn artifacts_are_carried_whatever_the_platform_and_foreign_layers_are_not() {
+        let mut sample = Sample::default();
+        let config = sample.json("application/vnd.cncf.helm.config.v1+json", &json!({}));
+        let foreign = Descriptor::of("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", b"base");
+        let chart = sample.manifest(&config, &[layer(b"chart"), foreign.clone()]);
+        let other = sample.manifest(&config, &[layer(b"other")]);
+        let both = sample.index(&[json!(chart), json!(other)]);
+        let place = sample.place();
+        let one = select(&place, &chart, &these(&["linux/amd64"])).await.expect("one");
+        assert_eq!(found(&one), [(String::new(), chart.digest.clone())]);
+        assert_eq!((one.layers, one.foreign), (vec![layer(b"chart")], vec![foreign]));
+        let two = select(&place, &both, &these(&["linux/amd64"])).await.expect("two");
+        assert_eq!(found(&two), [(String::new(), chart.digest), (String::new(), other.digest)]);
+    }
+
+    #[tokio::test]
+    async fn indexes_within_indexes_are_followed_once_and_not_for_ever() {
+        let mut sample = Sample::default();
+        let image = sample.image("linux/amd64", &[]);
+        let mut root = sample.index(&[entry(&image, "linux/amd64")]);
+        // each level names the one below many times: 30^3 ways lead down
+        for _ in 0..3 {
+            root = sample.index(&vec![json!(root); 30]);
+        }
+        let deeper = sample.index(&[json!(root)]);
+        let place = sample.place();
+        let selected = select(&place, &root, &Platforms::All).await.expect("selected");
+        assert_eq!((selected.manifests.len(), selected.documents.len()), (1, 5));
+        let error = select(&place, &deeper, &Platforms::All).await.expect_err("too deep");
+        assert!(matches!(error, Error::Nesting { limit: MAX_NESTING, .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_size_that_is_not_true_and_sha512_are_refused() {
+        let mut sample = Sample::default();
+        let image = sample.image("linux/amd64", &[]);
+        let longer = Descriptor { size: image.size + 1, ..image.clone() };
+        let lies = sample.index(&[entry(&longer, "linux/amd64")]);
+        let long = Descriptor::new("x", format!("sha512:{}", "ab".repeat(64)).parse().expect("digest"), 1);
+        let config = sample.json(media_type::OCI_CONFIG, &json!({"os": "linux", "architecture": "amd64"}));
+        let sha512 = sample.manifest(&config, &[long]);
+        let place = sample.place();
+        // as when the image stands in another index too, with its true size
+        place.manifest(&image).await.expect("kept");
+        let error = select(&place, &lies, &these(&["linux/amd64"])).await.expect_err("a lie");
+        assert_eq!(error.kind(), Kind::Untrusted, "{error}");
+        let error = select(&place, &sha512, &Platforms::All).await.expect_err("sha512");
+        assert!(matches!(error, Error::Algorithm { .. }), "{error}");
+    }
 }
