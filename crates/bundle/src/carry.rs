@@ -10,8 +10,8 @@ use ferry_archive::FileContent;
 use ferry_content::{Problems, texts};
 use ferry_image::{Algorithm, Hasher};
 
-use crate::Error;
 use crate::manifest::Carried;
+use crate::{Error, output};
 
 /// A YAML file that will be carried.
 #[derive(Debug, Clone)]
@@ -38,8 +38,15 @@ pub(crate) fn yaml(entries: &[Carried]) -> Result<Vec<Yaml>, Problems> {
 }
 
 /// Looks at the other files of `entries`; they are copied from the disk when the bundle is written.
-pub(crate) fn files(entries: &[Carried]) -> Result<Vec<ferry_archive::File>, Problems> {
+pub(crate) fn files(entries: &[Carried], output: &Path) -> Result<Vec<ferry_archive::File>, Problems> {
     let mut problems = Problems::default();
+    for entry in entries.iter().filter(|entry| output::is_below(output, &entry.path)) {
+        let why = format!("the bundle itself would be written into `{}`", entry.path.display());
+        problems.add(format!("line {}", entry.line), Error::File { why });
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
     let mut files = Vec::new();
     for (member, path) in expand("files", entries, &mut problems, |_| true) {
         match digest(&path) {
@@ -107,5 +114,63 @@ impl From<&Yaml> for ferry_archive::File {
     fn from(yaml: &Yaml) -> Self {
         let content = FileContent::Bytes(Bytes::copy_from_slice(yaml.text.as_bytes()));
         Self { name: yaml.member.clone(), content }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ferry_content::Kind;
+
+    use super::*;
+
+    fn entry(name: &str, path: PathBuf) -> Carried {
+        Carried { name: name.to_owned(), path, line: 3 }
+    }
+
+    #[test]
+    fn folders_are_carried_in_order_of_name() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = |name: &str| folder.path().join(name);
+        std::fs::create_dir_all(path("app/sub")).expect("create");
+        for name in ["app/b.yaml", "app/a.yml", "app/sub/c.json", "app/notes.txt"] {
+            std::fs::write(path(name), name).expect("write");
+        }
+        let yaml = yaml(&[entry("app", path("app"))]).expect("yaml");
+        let members: Vec<_> = yaml.iter().map(|y| (y.member.as_str(), y.text.as_str())).collect();
+        assert_eq!(
+            members,
+            [
+                ("yaml/app/a.yml", "app/a.yml"),
+                ("yaml/app/b.yaml", "app/b.yaml"),
+                ("yaml/app/sub/c.json", "app/sub/c.json")
+            ]
+        );
+        let output = path("out/b.tar");
+        let files = files(&[entry("n", path("app/notes.txt")), entry("app", path("app"))], &output).expect("files");
+        assert_eq!(files.len(), 5);
+        assert_eq!((files[0].name.as_str(), files[0].content.size()), ("files/n", 13));
+    }
+
+    #[test]
+    fn all_problems_come_together() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("x"), "x").expect("write");
+        let output = folder.path().parent().expect("parent").join("b.tar");
+        let twice = [entry("A", path("x")), entry("gone", path("gone")), entry("a", path("x"))];
+        let problems = files(&twice, &output).map(|_| ()).expect_err("problems");
+        let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(texts.len(), 2, "{texts:?}");
+        assert_eq!(texts[1], "line 3: cannot be carried: `files/a` is there already, or differs only in case");
+        assert_eq!(problems.kind(), Kind::Local);
+    }
+
+    #[test]
+    fn the_bundle_does_not_carry_itself() {
+        let folder = tempfile::tempdir().expect("folder");
+        std::fs::create_dir(folder.path().join("out")).expect("create");
+        let all = [entry("all", folder.path().to_owned())];
+        let problems = files(&all, &folder.path().join("out/b.tar")).map(|_| ()).expect_err("itself");
+        assert!(problems.to_string().contains("the bundle itself"), "{problems}");
     }
 }

@@ -8,7 +8,8 @@
 //!
 //! Not here: the bundle file's form (`ferry-archive`), HTTP (`ferry-registry-client`), references in YAML (`ferry-rewrite`).
 //!
-//! Reading order: [`manifest`], [`list`], [`lock`], `place`, `select`, `resolve`, [`carry`], `gate`, [`plan`](mod@plan), [`build`].
+//! Reading order: [`manifest`], [`list`], [`lock`], `place`, `select`, `resolve`, `fallback`, [`carry`], `gate`,
+//! [`plan`](mod@plan), [`output`], [`spool`](mod@spool), [`build`].
 
 pub mod build;
 pub mod carry;
@@ -18,12 +19,14 @@ mod gate;
 pub mod list;
 pub mod lock;
 pub mod manifest;
+pub mod output;
 mod place;
 pub mod plan;
 mod resolve;
 #[cfg(test)]
 mod samples;
 mod select;
+pub mod spool;
 
 use std::path::PathBuf;
 
@@ -40,6 +43,8 @@ use crate::lock::Lock;
 use crate::manifest::{BundleManifest, Platforms};
 use crate::resolve::Context;
 
+type Carried = (Result<Vec<carry::Yaml>, Problems>, Result<Vec<ferry_archive::File>, Problems>);
+
 /// A bundle that somebody wants.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -51,6 +56,8 @@ pub struct Request {
     pub locked: Option<Lock>,
     /// The file to make.
     pub output: PathBuf,
+    /// The folder that raw layers of archives are compressed in, see [`spool`](mod@spool).
+    pub spool: PathBuf,
     /// Images resolved at a time.
     pub jobs: usize,
     /// Whether references in carried YAML that are not carried are errors.
@@ -60,14 +67,6 @@ pub struct Request {
 }
 
 impl Request {
-    /// The folder that raw layers of archives are compressed in, beside the output. Whoever ran the build removes it.
-    #[must_use]
-    pub fn spool(&self) -> PathBuf {
-        let mut name = self.output.file_name().unwrap_or_default().to_owned();
-        name.push(".spool");
-        self.output.with_file_name(name)
-    }
-
     /// What identifies the request, so that an interrupted build knows whether it is asked for again.
     #[must_use]
     pub fn inputs(&self) -> String {
@@ -101,10 +100,9 @@ impl Request {
 
     async fn plan_with(&self, client: &Client, lock: Option<&Lock>) -> Result<Plan, Problems> {
         let manifest = &self.manifest;
-        let context = Context::new(manifest, self.platforms.as_ref(), client, lock, self.spool(), self.jobs);
+        let context = Context::new(manifest, self.platforms.as_ref(), client, lock, self.spool.clone(), self.jobs);
         // all problems together: those of the files do not hide those of the images
-        let yaml = carry::yaml(&manifest.yaml);
-        let files = carry::files(&manifest.files);
+        let (yaml, files) = self.carried().await?;
         let outcome = resolve::resolve_all(&context).await;
         let mut problems = Problems::default();
         let yaml = yaml.map_err(|p| problems.append(p)).unwrap_or_default();
@@ -122,6 +120,14 @@ impl Request {
             files.push(carry::installer(path)?);
         }
         Ok(plan::plan(manifest, self.platforms.as_ref(), outcome, files, warnings)?)
+    }
+
+    /// Reads what travels with the images, off the async threads: it may be gigabytes.
+    async fn carried(&self) -> Result<Carried, Error> {
+        let (yaml, files, output) = (self.manifest.yaml.clone(), self.manifest.files.clone(), self.output.clone());
+        let read = move || (carry::yaml(&yaml), carry::files(&files, &output));
+        let joined = tokio::task::spawn_blocking(read).await;
+        joined.map_err(|e| Error::Content(ferry_content::Error::io("read", "files", std::io::Error::other(e))))
     }
 
     /// Checks the carried YAML against what was resolved; where that failed, against what is listed.

@@ -89,8 +89,8 @@ pub(crate) struct Bundle {
     /// The secret key to sign with
     #[arg(long, value_name = "FILE", env = "FERRY_SIGN_KEY")]
     pub(crate) sign_key: Option<PathBuf>,
-    /// Do not sign; the other side must then be told --allow-unsigned
-    #[arg(long, conflicts_with = "sign_key")]
+    /// Do not sign, whatever FERRY_SIGN_KEY says; the other side must then be told --allow-unsigned
+    #[arg(long)]
     pub(crate) unsigned: bool,
     /// Carry this ferry program as bin/ferry, or the one of FILE
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "")]

@@ -14,49 +14,51 @@ mod signals;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Parser as _;
 
 use crate::args::{Args, Command};
 use crate::failure::End;
 
-/// How long abandoned work may take to end: what is unfinished is synced to disk in this time.
-const LAST_WORDS: Duration = Duration::from_secs(20);
-
 fn main() -> ExitCode {
     let args = Args::parse();
     log(&args);
     // needed once in a process by whatever builds a TLS configuration; a second call is refused, which is fine
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return print::end(&End::from(failure::Error::Runtime(error))),
-    };
-    let result = match args.command {
-        // a server is ended by a signal, and that is a good end
-        Command::Serve(serve) => runtime.block_on(commands::serve::run(serve)),
-        command => runtime.block_on(signals::unless_interrupted(run(command))),
-    };
-    // tasks that were abandoned let go of their files here: an unfinished bundle brings its journal up to date
-    runtime.shutdown_timeout(LAST_WORDS);
-    match result {
+    match run(args.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(end) => print::end(&end),
     }
 }
 
-async fn run(command: Command) -> Result<(), End> {
+fn run(command: Command) -> Result<(), End> {
     match command {
-        Command::Bundle(args) => commands::bundle::run(*args).await,
+        Command::Bundle(args) => {
+            // may ask for a password: until then Ctrl-C is the terminal's own affair
+            let bundle = commands::bundle::prepare(*args)?;
+            interruptible(commands::bundle::run(bundle))
+        }
         Command::Keygen(args) => commands::keygen::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
-        Command::Verify(args) => commands::verify::run(args).await,
-        Command::Install(args) => commands::install::run(*args).await,
-        Command::Serve(args) => commands::serve::run(args).await,
+        Command::Verify(args) => interruptible(commands::verify::run(args)),
+        Command::Install(args) => interruptible(commands::install::run(*args)),
+        // a server is ended by a signal, and that is a good end
+        Command::Serve(args) => run_to_end(commands::serve::run(args)),
         Command::Completions { shell } => commands::shell::completions(shell),
         Command::Man { out } => commands::shell::man(&out),
     }
+}
+
+fn interruptible(work: impl Future<Output = Result<(), End>>) -> Result<(), End> {
+    run_to_end(signals::unless_interrupted(work))
+}
+
+fn run_to_end(work: impl Future<Output = Result<(), End>>) -> Result<(), End> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failure::Error::Runtime)?;
+    let result = runtime.block_on(work);
+    // what must be kept was synced when the work was dropped; blocking work that was abandoned must not delay the end
+    runtime.shutdown_background();
+    result
 }
 
 /// Logs go to standard error, and only when asked for: `-v`, or `FERRY_LOG`.
@@ -69,10 +71,11 @@ fn log(args: &Args) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("FERRY_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(colours)
         .without_time()
         .init();
 }

@@ -1,6 +1,4 @@
 //! Words for people. stdout carries data, stderr carries talk.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the one place that prints")]
-
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -12,9 +10,9 @@ pub(crate) fn out(text: &str) {
     let _ = writeln!(stdout, "{text}");
 }
 
-/// A line of talk on standard error.
+/// A line of talk on standard error. A reader that went away must not end a long build.
 pub(crate) fn talk(text: &str) {
-    eprintln!("{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// Warnings, each on a line of its own.

@@ -9,13 +9,37 @@ use crate::failure::{End, Error};
 /// Runs `work` until it ends or somebody interrupts it; then it is dropped, which leaves its files resumable.
 pub(crate) async fn unless_interrupted(work: impl Future<Output = Result<(), End>>) -> Result<(), End> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(Error::Runtime)?;
+    let mut hangup = match is_ignored(HANGUP) {
+        // `nohup`: the work goes on when the terminal goes away
+        true => None,
+        false => Some(signal(SignalKind::hangup()).map_err(Error::Runtime)?),
+    };
+    let hung_up = async {
+        match &mut hangup {
+            Some(stream) => drop(stream.recv().await),
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         result = work => result,
         _ = tokio::signal::ctrl_c() => Err(End::Interrupted),
         _ = terminate.recv() => Err(End::Interrupted),
-        _ = hangup.recv() => Err(End::Interrupted),
+        () = hung_up => Err(End::Interrupted),
     }
+}
+
+/// The number of SIGHUP.
+const HANGUP: u32 = 1;
+
+/// Whether whoever started this process asked for a signal to be ignored. Only Linux says so.
+fn is_ignored(number: u32) -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores(&status, number))
+}
+
+/// Reads the line `SigIgn:` of proc_pid_status(5): a bit for each signal.
+fn ignores(status: &str, number: u32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).is_some_and(|mask| mask >> (number - 1) & 1 == 1)
 }
 
 /// Waits for an interruption: how a server ends well.
@@ -30,5 +54,18 @@ pub(crate) async fn interrupted() {
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         () = wait => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nohup_asks_for() {
+        let status = |mask: &str| format!("Name:\tferry\nSigBlk:\tffff\nSigIgn:\t{mask}\nSigCgt:\tffff\n");
+        assert!(ignores(&status("0000000000001001"), HANGUP));
+        assert!(!ignores(&status("0000000000001000"), HANGUP));
+        assert!(!ignores("", HANGUP));
     }
 }

@@ -6,7 +6,8 @@ use std::time::Instant;
 use ferry_archive::SecretKey;
 use ferry_bundle::lock::{self, Lock};
 use ferry_bundle::manifest::{self, BundleManifest, Image, Platforms};
-use ferry_bundle::{Built, Plan, Request, list};
+use ferry_bundle::spool::Spool;
+use ferry_bundle::{Built, Plan, Request, list, output};
 use ferry_content::{copy, texts};
 use ferry_image::Reference;
 
@@ -15,11 +16,34 @@ use crate::failure::{End, Error};
 use crate::progress::Meter;
 use crate::{keys, print, registry};
 
-pub(crate) async fn run(args: args::Bundle) -> Result<(), End> {
+/// What is known before anything is fetched.
+pub(crate) struct Bundle {
+    args: args::Bundle,
+    manifest: BundleManifest,
+    output: PathBuf,
+    sign: Option<SecretKey>,
+}
+
+/// Reads the list and checks what can be checked at once; asks for the key's password where one is needed.
+pub(crate) fn prepare(args: args::Bundle) -> Result<Bundle, End> {
     let manifest = manifest(&args)?;
-    let sign = signing_key(&args)?;
     let output = output(&args)?;
+    output::check(&output, &manifest, &inputs(&args))?;
+    if !args.dry_run {
+        may_write(&output)?;
+    }
+    let sign = signing_key(&args)?;
+    Ok(Bundle { args, manifest, output, sign })
+}
+
+pub(crate) async fn run(bundle: Bundle) -> Result<(), End> {
+    let Bundle { args, manifest, output, sign } = bundle;
+    let spool = match args.dry_run {
+        true => Spool::for_dry_run(&output),
+        false => Spool::beside(&output, manifest.images.iter().any(|image| image.archive.is_some()))?,
+    };
     let request = Request {
+        spool: spool.folder().to_owned(),
         platforms: platforms(&args.platform)?,
         locked: locked(&args)?,
         output: output.clone(),
@@ -28,12 +52,8 @@ pub(crate) async fn run(args: args::Bundle) -> Result<(), End> {
         installer: installer(&args)?,
         manifest,
     };
-    if !args.dry_run {
-        may_write(&output)?;
-    }
     let client = registry::client(&args.registry, None)?;
-    let spool = Spool { folder: request.spool(), keep: !args.dry_run };
-    let plan = request.plan(&client).await?;
+    let plan = request.plan(&client).await.inspect_err(|_| kept(&spool))?;
     print::warnings(&plan.warnings);
     if args.json {
         print::out(&plan_json(&plan, !args.unsigned, &output)?);
@@ -104,25 +124,20 @@ fn report(built: &Built, request: &Request) -> Result<(), End> {
     Ok(texts::write(Path::new(&path), format!("{}\n", super::pretty(&value)?).as_bytes())?)
 }
 
-/// Compressed layers wait here. They are worth keeping only for a build that will be taken up again.
-struct Spool {
-    folder: PathBuf,
-    keep: bool,
-}
-
-impl Spool {
-    fn remove(mut self) {
-        self.keep = false;
+/// Says what a failed build leaves for the next.
+fn kept(spool: &Spool) {
+    if spool.holds_something() {
+        print::talk(&format!("compressed layers are kept for the next run in {}", spool.folder().display()));
     }
 }
 
-impl Drop for Spool {
-    fn drop(&mut self) {
-        if !self.keep {
-            // nothing is lost if it stays
-            let _ = std::fs::remove_dir_all(&self.folder);
-        }
-    }
+/// Files that are read beside those of the bundle manifest.
+fn inputs(args: &args::Bundle) -> Vec<PathBuf> {
+    let mut inputs: Vec<PathBuf> = args.what.iter().map(PathBuf::from).collect();
+    inputs.extend(args.lock.clone());
+    inputs.extend(args.sign_key.clone());
+    inputs.extend(args.include_ferry.as_ref().map(PathBuf::from));
+    inputs
 }
 
 /// What to carry: one file, or references.
@@ -154,6 +169,10 @@ fn from_file(path: &Path) -> Result<BundleManifest, End> {
 }
 
 fn from_references(what: &[String], output: Option<&Path>) -> Result<BundleManifest, End> {
+    if let Some(file) = what.iter().find(|w| is_file(w)) {
+        let hint = "give one bundle manifest or list, or references only";
+        return Err(Error::usage(format!("`{file}` is a file, and something else is given beside it"), hint).into());
+    }
     let mut problems = ferry_content::Problems::default();
     let mut images: Vec<Image> = Vec::new();
     for text in what {
@@ -170,11 +189,12 @@ fn from_references(what: &[String], output: Option<&Path>) -> Result<BundleManif
     Ok(problems.or(BundleManifest::of(&name, images))?)
 }
 
+/// The key is not needed for a dry run: every signature has the same size.
 fn signing_key(args: &args::Bundle) -> Result<Option<SecretKey>, End> {
-    match (&args.sign_key, args.unsigned || args.dry_run) {
-        (Some(path), _) => Ok(Some(keys::secret(path)?)),
-        (None, true) => Ok(None),
-        (None, false) => {
+    match &args.sign_key {
+        _ if args.unsigned || args.dry_run => Ok(None),
+        Some(path) => Ok(Some(keys::secret(path)?)),
+        None => {
             let hint = "make a key pair with `ferry keygen`, then give `--sign-key ferry.key`; or go without, with `--unsigned`";
             Err(Error::usage("bundles are signed, and no key is given", hint).into())
         }
@@ -203,12 +223,15 @@ fn installer(args: &args::Bundle) -> Result<Option<PathBuf>, End> {
 
 /// Finds out before anything is fetched whether the folder can be written to.
 fn may_write(output: &Path) -> Result<(), End> {
-    let folder = output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let probe = tempfile::Builder::new().prefix(".ferry-").tempfile_in(folder);
-    match probe {
-        Ok(_) => Ok(()),
-        Err(source) => Err(Error::Io { action: "write to", path: folder.to_owned(), source }.into()),
+    if output.exists() && !output.is_file() || output.to_string_lossy().ends_with('/') {
+        return Err(ferry_archive::Error::NotAFile { path: output.to_owned() }.into());
     }
+    let folder = output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let io = |source| Error::Io { action: "write to", path: folder.to_owned(), source };
+    std::fs::metadata(folder).map_err(io)?;
+    // the error names the probe, which says nothing to anybody
+    let probe = tempfile::Builder::new().prefix(".ferry-").tempfile_in(folder);
+    probe.map(drop).map_err(|error| io(error.kind().into()).into())
 }
 
 fn platforms(texts: &[String]) -> Result<Option<Platforms>, End> {
