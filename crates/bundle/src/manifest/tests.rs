@@ -128,10 +128,10 @@ fn problems_come_with_their_lines_all_together() {
             ],
         ),
         (
-            "name: n\nimages: [a]\nmirrors:\n  http://x: m\n  docker.io: [m, 'http://m']\n  index.docker.io: m\n",
+            "name: n\nimages: [a]\nmirrors:\n  http://x: m.io\n  docker.io: [m.io, 'http://m.io']\n  index.docker.io: m.io\n",
             &[
                 ":4: `mirrors: http://x` is not a host: write `HOST[:PORT]`, and the mirror's path on the right",
-                ":5: `http://m` is not a registry: leave `http://` out (for plain HTTP there is `--plain-http`)",
+                ":5: `http://m.io` is not a registry: leave `http://` out (for plain HTTP there is `--plain-http`)",
                 ":6: the host `docker.io` is already listed at line 5",
             ],
         ),
