@@ -158,6 +158,10 @@ impl Failure for Error {
             }
             Self::Document { .. } | Self::Nesting { .. } => "the image is broken at its source; push it there anew",
             Self::Algorithm { .. } => "rebuild the image with sha256 digests",
+            // an archive or a layout may list what was not saved with it
+            Self::Content(ferry_content::Error::NotFound { .. }) => {
+                "save the image there again with all platforms that are wanted, or choose fewer with `platforms:`"
+            }
             Self::Content(error) => return error.hint(),
             Self::Archive(error) => return error.hint(),
             Self::Client(error) => return error.hint(),

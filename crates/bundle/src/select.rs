@@ -190,7 +190,7 @@ mod tests {
             )
         );
         let error = select(&place, &root, &Platforms::All).await.expect_err("all means all");
-        assert_eq!(error.kind(), Kind::Missing);
+        assert_eq!((error.kind(), error.hint().is_some()), (Kind::Missing, true));
     }
 
     #[tokio::test]

@@ -67,6 +67,8 @@ impl Meter {
         let due = self.next_line.load(Ordering::Relaxed);
         let next = now + LINE_EVERY.as_secs();
         if now >= due && self.next_line.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            // what had to be fetched anew was counted before
+            let done = done.min(self.total);
             let percent = (done * 100).checked_div(self.total).unwrap_or(100);
             print::talk(&format!("{} of {} ({percent} %)", print::bytes(done), print::bytes(self.total)));
         }

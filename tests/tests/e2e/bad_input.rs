@@ -341,7 +341,7 @@ fn a_folder_that_cannot_be_written() {
     if tools::has("root") && tools::has("mount") {
         let disk = SmallDisk::mount(site.at("ro"), "1m");
         tools::succeed("mount", &["-o", "remount,ro", site.at("ro").to_str().unwrap()]);
-        bundle("ro/b.tar").run().expect_code(6).says(&["ro/"]);
+        bundle("ro/b.tar").run().expect_code(6).says(&["cannot write to `ro`"]);
         let _ = bundle("good.tar").ok();
         let target = Registry::start(Access::Plain);
         site.write("a.yaml", "kind: Pod\n");

@@ -68,7 +68,7 @@ pub(crate) async fn run(bundle: Bundle) -> Result<(), End> {
             lock::print(&plan.lock).map_err(|source| ferry_bundle::Error::Lock { path: path.clone(), source })?;
         texts::write(path, text.as_bytes())?;
     }
-    let built = build(plan, &request, sign, &args).await?;
+    let built = build(plan, &request, sign, &args).await.inspect_err(|_| kept(&spool))?;
     spool.remove();
     report(&built, &request)?;
     print::talk(&format!("{} is complete: {}", built.sealed.path.display(), print::bytes(built.sealed.size)));
