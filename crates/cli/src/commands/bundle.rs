@@ -301,3 +301,53 @@ fn plan_json(plan: &Plan, signed: bool, output: &Path) -> Result<String, End> {
     });
     super::pretty(&value)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Args, Command};
+
+    fn parse(line: &str) -> args::Bundle {
+        match Args::try_parse_from(line.split(' ')).expect("arguments").command {
+            Command::Bundle(bundle) => *bundle,
+            _ => panic!("not a bundle"),
+        }
+    }
+
+    fn words(end: &End) -> String {
+        match end {
+            End::Problems(problems) => problems.to_string(),
+            End::Interrupted => "interrupted".to_owned(),
+        }
+    }
+
+    #[test]
+    fn no_key_is_read_where_none_is_needed() {
+        // as FERRY_SIGN_KEY would name it
+        for line in ["--unsigned", "--dry-run"] {
+            let args = parse(&format!("ferry bundle a:1 -o b.tar --sign-key /not/there {line}"));
+            assert!(signing_key(&args).expect(line).is_none());
+        }
+        assert!(signing_key(&parse("ferry bundle a:1 -o b.tar --sign-key /not/there")).is_err());
+    }
+
+    #[test]
+    fn a_file_is_not_taken_for_an_image() {
+        let end = manifest(&parse("ferry bundle a:1 images.txt -o b.tar")).map(|_| ()).expect_err("a file");
+        assert_eq!(words(&end), "`images.txt` is a file, and something else is given beside it");
+        assert!(manifest(&parse("ferry bundle a:1 quay.io/b/c:2 -o b.tar")).is_ok());
+    }
+
+    #[test]
+    fn an_output_that_cannot_be_is_found_before_anything_is_fetched() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = |name: &str| folder.path().join(name);
+        assert!(may_write(&path("new.tar")).is_ok());
+        assert_eq!(std::fs::read_dir(folder.path()).expect("folder").count(), 0);
+        for bad in [folder.path().to_owned(), path("new/"), path("absent/new.tar")] {
+            assert!(may_write(&bad).is_err(), "{}", bad.display());
+        }
+    }
+}
