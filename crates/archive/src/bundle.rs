@@ -77,10 +77,10 @@ impl Bundle {
         &self.opened.head
     }
 
-    /// Whether there is a signature at all, by whichever key.
+    /// The key that the signature names, whether it is trusted or not; `None` when there is no signature.
     #[must_use]
-    pub fn is_signed(&self) -> bool {
-        self.opened.signed
+    pub fn claimed_signer(&self) -> Option<KeyId> {
+        self.opened.claimed
     }
 
     /// The trusted key that signed it; `None` only under [`Trust::allow_unsigned`].

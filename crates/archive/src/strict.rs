@@ -23,8 +23,8 @@ const MAX_INDEX: u64 = 64 << 20;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Opened {
     pub(crate) head: Head,
-    /// Whether there is a signature at all, by whichever key.
-    pub(crate) signed: bool,
+    /// The key that the signature names, trusted or not.
+    pub(crate) claimed: Option<KeyId>,
     pub(crate) signer: Option<KeyId>,
     pub(crate) sums_digest: Digest,
     pub(crate) size: u64,
@@ -75,7 +75,14 @@ pub(crate) fn open(file: &File, path: &Path, trust: &Trust) -> Result<Opened, Er
     compare_lists(&head, &listed[members.len()..]).map_err(bad_sums)?;
     reader.rest(&head, &mut members)?;
     let sums_digest = Digest::of(&sums_bytes);
-    Ok(Opened { signed: signature.is_some(), head, signer, sums_digest, size: reader.length, members })
+    Ok(Opened {
+        claimed: signature.and_then(keys::parse_signature).map(|parsed| parsed.key),
+        head,
+        signer,
+        sums_digest,
+        size: reader.length,
+        members,
+    })
 }
 
 fn parse_head(path: &Path, json: &[u8]) -> Result<Head, Error> {
@@ -128,6 +135,9 @@ impl Reader<'_> {
         let fail = |why: &str| Err(Error::NotABundle { path: self.path.to_owned(), why: why.to_owned() });
         if self.length == 0 {
             return fail("it is empty");
+        }
+        if self.path.extension().is_some_and(|e| e == "partial") {
+            return fail("it is an unfinished build; run the `ferry bundle` that made it again");
         }
         let start = self.read(0, self.length.min(BLOCK))?;
         match start.as_ref() {

@@ -43,7 +43,7 @@ fn json(bundle: &Bundle, without_docker: &[ferry_image::Reference]) -> Result<St
         .collect();
     super::pretty(&serde_json::json!({
         "name": head.name, "version": head.version, "format": head.format, "platforms": head.platforms,
-        "signed": bundle.is_signed(), "signer": bundle.signer().map(|id| id.to_string()),
+        "signedBy": bundle.claimed_signer().map(|id| id.to_string()), "signer": bundle.signer().map(|id| id.to_string()),
         "sums": bundle.sums_digest(), "size": bundle.size(),
         "images": images, "absent": head.absent,
         "blobs": {"count": head.blobs.len(), "bytes": head.blobs.iter().map(|b| b.size).sum::<u64>()},
@@ -53,12 +53,10 @@ fn json(bundle: &Bundle, without_docker: &[ferry_image::Reference]) -> Result<St
 
 fn text(bundle: &Bundle, without_docker: &[ferry_image::Reference]) -> String {
     let head = bundle.head();
-    let signer = match bundle.signer() {
-        Some(id) => format!("signed by {id}, which is trusted here"),
-        None if !bundle.is_signed() => "NOT signed".to_owned(),
-        None => {
-            "signed, but not checked: no key that is trusted here made the signature (give one with `--key`)".to_owned()
-        }
+    let signer = match (bundle.signer(), bundle.claimed_signer()) {
+        (Some(id), _) => format!("signed by {id}, which is trusted here"),
+        (None, Some(id)) => format!("says it is signed by {id}, which is not trusted here: nothing below is checked"),
+        (None, None) => "NOT signed: nothing below is checked".to_owned(),
     };
     let mut lines = vec![
         keys::full_name(bundle),

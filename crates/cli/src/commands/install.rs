@@ -173,6 +173,11 @@ fn report(preflight: &Preflight, pushed: &Pushed, written: &Written, json: bool)
         return Ok(());
     }
     let skipped = if pushed.skipped == 0 { String::new() } else { format!(", {} skipped", pushed.skipped) };
+    for planned in &preflight.images {
+        if let (State::Moves(found), Some(tag)) = (&planned.state, &planned.tag) {
+            print::talk(&format!("note: {}:{tag} was {} before", planned.repository, found));
+        }
+    }
     print::talk(&format!(
         "{} images pushed, {there} were there{skipped}; {blobs} blobs sent ({}), {} spared",
         pushed.images,

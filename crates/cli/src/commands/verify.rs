@@ -27,7 +27,8 @@ pub(crate) async fn run(args: args::Verify) -> Result<(), End> {
         let signer =
             bundle.signer().map_or_else(|| "not signed by a trusted key".to_owned(), |id| format!("signed by {id}"));
         let bytes = print::bytes(verified.bytes);
-        print::talk(&format!("{name} is whole: {signer}, {} blobs, {bytes} checked", verified.blobs));
+        let how = if args.cold { "read from the medium and checked" } else { "checked" };
+        print::talk(&format!("{name} is whole: {signer}, {} blobs, {bytes} {how}", verified.blobs));
     }
     Ok(())
 }

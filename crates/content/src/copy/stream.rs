@@ -1,6 +1,7 @@
 //! One blob as one stream, from its first byte to its last.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ferry_image::{Descriptor, Digest, Hasher};
@@ -11,8 +12,10 @@ use super::{Job, Options, Outcome, Progress};
 use crate::error::Side;
 use crate::{ByteStream, Error, Failure as _, Ingest};
 
-/// Bytes gathered before they are hashed and written.
-pub(super) const BATCH: usize = 1 << 20;
+/// Bytes gathered before they are hashed and written: few enough to stay in a core's cache on the way.
+pub(super) const BATCH: usize = 256 << 10;
+/// The longest that bytes wait to be gathered: on a slow line an interruption must not cost what has arrived.
+const GATHER: Duration = Duration::from_millis(500);
 
 /// Moves a blob whose ingest has begun, from start to commit; begins again where the target fails in a way that may pass. Bytes that the
 /// target lost with the failure do not count as progress: they could be sent to a full one for ever.
@@ -182,11 +185,19 @@ impl<'a> Source<'a> {
         }
         let mut chunks = Vec::new();
         let mut size = 0;
+        let enough = tokio::time::Instant::now() + GATHER;
         while let Some(stream) = self.stream.as_mut()
             && size < BATCH
             && self.at < self.end
         {
-            let chunk = match stream.next().await {
+            let next = match chunks.is_empty() {
+                true => stream.next().await,
+                false => match tokio::time::timeout_at(enough, stream.next()).await {
+                    Ok(next) => next,
+                    Err(_) => break,
+                },
+            };
+            let chunk = match next {
                 Some(Ok(chunk)) => chunk,
                 Some(Err(error)) if chunks.is_empty() => return Err(error),
                 // what arrived before the failure is kept, the failure reported with the next batch
