@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use ferry_archive::SecretKey;
+use ferry_archive::{Partial, SecretKey};
 use ferry_bundle::lock::{self, Lock};
 use ferry_bundle::manifest::{self, BundleManifest, Image, Platforms};
 use ferry_bundle::spool::Spool;
@@ -85,6 +85,9 @@ async fn build(plan: Plan, request: &Request, sign: Option<SecretKey>, args: &ar
             print::bytes(bytes),
             request.output.display()
         ));
+    }
+    if Partial::peek(&request.output)?.is_some_and(|earlier| earlier.inputs != request.inputs()) {
+        print::talk("note: the unfinished build that is there was asked for otherwise; what differs from it is lost");
     }
     let meter = Meter::new("fetching", bytes, args.talk.quiet);
     let options = copy::Options { concurrency: request.jobs, ..copy::Options::default() };

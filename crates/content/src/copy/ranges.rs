@@ -172,14 +172,14 @@ async fn follow(
         while let Some(end) = ahead.remove(&hashed) {
             for piece in pieces(hashed..end) {
                 let bytes = ingest.read_back(piece).await.map_err(|e| e.at(Side::Target))?;
-                hasher = hash(hasher, vec![bytes]).await?;
+                hash(&mut hasher, &[bytes]);
             }
             hashed = end;
         }
         let Some(Arrived { range, chunks }) = arrivals.recv().await else { return Ok(hasher) };
         match chunks {
             Some((chunks, _permit)) if range.start == hashed => {
-                hasher = hash(hasher, chunks).await?;
+                hash(&mut hasher, &chunks);
                 hashed = range.end;
             }
             _ => {
