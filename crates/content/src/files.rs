@@ -11,8 +11,8 @@ use futures_util::stream;
 
 use crate::{ByteStream, Error};
 
-/// Bytes read at a time: few enough to stay in a core's cache from the read through the hash to the socket.
-pub const CHUNK: u64 = 256 << 10;
+/// Bytes read at a time: one trip to a blocking thread for each.
+pub const CHUNK: u64 = 1 << 20;
 
 /// Streams `range` of an open file by position: the file's own cursor is neither used nor moved. `path` is for errors.
 #[must_use]
