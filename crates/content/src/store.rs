@@ -33,7 +33,6 @@ use bytes::Bytes;
 use ferry_image::{Descriptor, Digest, reference};
 
 pub use error::Error;
-pub use manifests::referrer;
 pub use upload::Upload;
 
 use index::IndexFile;

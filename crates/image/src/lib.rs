@@ -5,7 +5,7 @@
 //! the views only look.
 //!
 //! Reading order: [`digest`], [`reference`](mod@reference), [`platform`], [`descriptor`], [`manifest`],
-//! [`config`], [`target`], [`relocation`], [`rules`].
+//! [`config`], [`referrer`], [`target`], [`relocation`], [`rules`].
 
 pub mod config;
 pub mod descriptor;
@@ -14,6 +14,7 @@ pub mod manifest;
 pub mod media_type;
 pub mod platform;
 pub mod reference;
+pub mod referrer;
 pub mod relocation;
 pub mod rules;
 pub mod target;
@@ -24,6 +25,7 @@ pub use digest::{Algorithm, Digest, Hasher};
 pub use manifest::{ImageManifest, Index, Manifest};
 pub use platform::Platform;
 pub use reference::Reference;
+pub use referrer::{CosignTag, ReferrerKind};
 pub use relocation::{Relocated, Relocation};
 pub use rules::{Form, Ignore, SetRule};
 pub use target::{Layout, Target, TargetName};

@@ -191,6 +191,8 @@ pub enum What {
     Upload(Option<Digest>),
     /// The list of tags.
     Tags,
+    /// The list of what refers to a manifest.
+    Referrers(Digest),
     /// A token for these scopes.
     Token(String),
 }
@@ -205,6 +207,7 @@ impl fmt::Display for What {
             Self::Upload(Some(digest)) => write!(f, "upload of blob {digest}"),
             Self::Upload(None) => f.write_str("starting an upload"),
             Self::Tags => f.write_str("the list of tags"),
+            Self::Referrers(digest) => write!(f, "the referrers of {digest}"),
             Self::Token(scopes) => write!(f, "a token for {scopes}"),
         }
     }

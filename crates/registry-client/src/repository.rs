@@ -18,6 +18,8 @@ use crate::{Error, Uploads, What, host, link, location};
 
 /// The header in which registries state a digest (distribution-spec).
 const CONTENT_DIGEST: &str = "docker-content-digest";
+/// The header in which registries with a referrers API name the subject of a manifest that they took.
+const SUBJECT: &str = "oci-subject";
 /// The longest page of tags.
 const MAX_PAGE: u64 = 8 << 20;
 
@@ -36,6 +38,8 @@ pub(crate) struct Learnt {
     pub(crate) no_ranges: AtomicBool,
     /// It refuses `mount` on the request that opens an upload.
     pub(crate) no_mount: AtomicBool,
+    /// Its server has no referrers API.
+    pub(crate) no_referrers: AtomicBool,
     /// We write to it: one token for reading and writing does for all.
     pub(crate) writes: AtomicBool,
 }
@@ -140,6 +144,16 @@ impl Repository {
     /// # Errors
     /// When the registry refuses it, or states another digest than that of the bytes.
     pub async fn put_manifest(&self, tag_or_digest: &str, media_type: &str, bytes: &Bytes) -> Result<(), Error> {
+        self.put(tag_or_digest, media_type, bytes).await.map(drop)
+    }
+
+    /// As [`put_manifest`](Self::put_manifest). Gives the subject that the registry says it took note of.
+    pub(crate) async fn put(
+        &self,
+        tag_or_digest: &str,
+        media_type: &str,
+        bytes: &Bytes,
+    ) -> Result<Option<Digest>, Error> {
         self.learnt.writes.store(true, Ordering::Relaxed);
         let url = format!("manifests/{}", self.checked(tag_or_digest)?);
         let what = What::PutManifest(tag_or_digest.to_owned());
@@ -147,8 +161,9 @@ impl Repository {
         call.body = Some(bytes.clone());
         let reply = self.registry.expect(&call, &[200, 201, 202, 204]).await?;
         self.check_stated(&call, &reply, bytes)?;
+        let subject = reply.header(SUBJECT).and_then(|subject| subject.trim().parse().ok());
         self.registry.drain(&call, reply).await;
-        Ok(())
+        Ok(subject)
     }
 
     /// All tags, in the registry's order; reading ends after `limit` of them.
@@ -171,14 +186,19 @@ impl Repository {
                 return Ok(tags);
             }
             let Some(next) = next else { return Ok(tags) };
-            let url = location::resolve(&call.url, &next)
-                .map_err(|why| self.registry.broken(&call, format!("its next page {why}")))?;
-            if url == call.url || !location::same_origin(&url, &call.url) {
-                return Err(self.registry.broken(&call, "its next page is elsewhere, or the same again".to_owned()));
-            }
-            call.url = url;
+            call.url = self.next_page(&call, &next)?;
         }
         Err(self.registry.broken(&call, "its pages do not end".to_owned()))
+    }
+
+    /// The page after the one that `call` asked for.
+    pub(crate) fn next_page(&self, call: &Call, next: &str) -> Result<url::Url, Error> {
+        let url = location::resolve(&call.url, next)
+            .map_err(|why| self.registry.broken(call, format!("its next page {why}")))?;
+        if url == call.url || !location::same_origin(&url, &call.url) {
+            return Err(self.registry.broken(call, "its next page is elsewhere, or the same again".to_owned()));
+        }
+        Ok(url)
     }
 
     /// Takes blobs. `mount_from` is another repository at the same registry that may have them; without one this repository
@@ -269,7 +289,7 @@ pub(crate) fn stated_digest(reply: &Reply) -> Option<Digest> {
     reply.header(CONTENT_DIGEST)?.trim().parse().ok()
 }
 
-fn content_type(reply: &Reply) -> String {
+pub(crate) fn content_type(reply: &Reply) -> String {
     let value = reply.header(CONTENT_TYPE).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }

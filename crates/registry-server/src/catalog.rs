@@ -5,9 +5,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ferry_content::store::{ManifestRecord, ManifestRef, referrer};
+use ferry_content::store::{ManifestRecord, ManifestRef};
 use ferry_content::{BoxFuture, ByteStream, Provider};
-use ferry_image::{Descriptor, Digest, Manifest, Reference, reference};
+use ferry_image::{Descriptor, Digest, Manifest, Reference, reference, referrer};
 
 use crate::{Backend, Error, Name};
 
@@ -76,7 +76,7 @@ impl Catalog {
         let manifest = Manifest::parse(&entry.bytes, Some(&entry.media_type)).map_err(fail)?;
         let descriptor = Descriptor::of(manifest.media_type(), &entry.bytes);
         let digest = descriptor.digest.clone();
-        let subject = referrer(&manifest, &descriptor);
+        let subject = referrer::listed(&manifest, &descriptor);
 
         let repository = self.repositories.entry(entry.repository.clone()).or_default();
         repository.is_anonymous |= entry.origin.is_none();

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use ferry_image::manifest::MAX_MANIFEST;
-use ferry_image::{Algorithm, Descriptor, Digest, Hasher, Manifest, media_type};
+use ferry_image::{Algorithm, Descriptor, Digest, Hasher, Manifest, media_type, referrer};
 
 use super::layout::record;
 use super::{Error, ManifestRecord, ManifestRef, Store, check_repository, durable};
@@ -147,7 +147,7 @@ impl Store {
     }
 
     fn write_referrer(&self, repository: &str, manifest: &Manifest, descriptor: &Descriptor) -> Result<(), Error> {
-        match referrer(manifest, descriptor) {
+        match referrer::listed(manifest, descriptor) {
             Some((subject, entry)) => self.write_record(&self.layout.referrers(repository, &subject), &entry),
             None => Ok(()),
         }
@@ -242,30 +242,12 @@ impl Store {
         durable::remove(&self.layout.manifests(repository).join(record(digest)))?;
         let bytes = durable::read(&self.layout.blob(digest), MAX_MANIFEST)?.unwrap_or_default();
         if let Ok(manifest) = Manifest::parse(&bytes, Some(&descriptor.media_type))
-            && let Some((subject, _)) = referrer(&manifest, &descriptor)
+            && let Some((subject, _)) = referrer::listed(&manifest, &descriptor)
         {
             durable::remove(&self.layout.referrers(repository, &subject).join(record(digest)))?;
         }
         Ok(true)
     }
-}
-
-/// The subject of a manifest, and the descriptor under which it is listed as that subject's referrer (distribution-spec,
-/// "Pushing Manifests with Subject"): with its annotations, and the config's media type where there is no artifact type.
-#[must_use]
-pub fn referrer(manifest: &Manifest, descriptor: &Descriptor) -> Option<(Digest, Descriptor)> {
-    let (subject, artifact_type, annotations) = match manifest {
-        Manifest::Image(image) => {
-            let artifact_type = image.artifact_type.clone().filter(|t| !t.is_empty());
-            let artifact_type = artifact_type.or_else(|| Some(image.config.media_type.clone()));
-            (image.subject.as_ref()?, artifact_type, &image.annotations)
-        }
-        Manifest::Index(index) => (index.subject.as_ref()?, index.artifact_type.clone(), &index.annotations),
-    };
-    let mut entry = Descriptor::new(&descriptor.media_type, descriptor.digest.clone(), descriptor.size);
-    entry.artifact_type = artifact_type;
-    entry.annotations = annotations.clone();
-    Some((subject.digest.clone(), entry))
 }
 
 fn same(a: &Descriptor, b: &Descriptor) -> bool {

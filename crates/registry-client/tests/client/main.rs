@@ -6,6 +6,7 @@ mod auth;
 mod names;
 mod pull;
 mod push;
+mod referrers;
 mod server;
 mod tls;
 
