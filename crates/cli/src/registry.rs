@@ -44,6 +44,7 @@ pub(crate) fn client(args: &Registry, login: Option<Login>) -> Result<Client, En
             all: environment::proxy("all_proxy"),
             no_proxy: environment::proxy("no_proxy"),
         },
+        stall_timeout: Duration::from_secs(args.stall_timeout),
         ..Config::default()
     };
     Ok(Client::new(config)?)
