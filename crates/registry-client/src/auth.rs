@@ -57,6 +57,11 @@ impl Authorization {
         Self { header, with_credentials: true, bearer: false, since: Instant::now() }
     }
 
+    /// Whether a token server gave it.
+    pub(crate) fn is_token(&self) -> bool {
+        self.bearer
+    }
+
     /// Whether a refusal may just mean that a token is too old.
     pub(crate) fn may_have_expired(&self) -> bool {
         self.bearer && self.since.elapsed() >= YOUNG

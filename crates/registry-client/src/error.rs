@@ -133,6 +133,8 @@ pub enum Cause {
     Tls(String),
     /// HTTPS was spoken, and plain HTTP came back.
     PlainHttp,
+    /// Plain HTTP was spoken, and something else came back.
+    Https,
     /// Anything else.
     Other(String),
 }
@@ -157,7 +159,7 @@ impl fmt::Display for Cause {
             Self::TimedOut => f.write_str("no answer in time"),
             Self::Closed(why) => write!(f, "the connection was closed: {why}"),
             Self::Expired(None) => f.write_str("its certificate has expired"),
-            Self::Expired(Some(when)) => write!(f, "its certificate has expired on {when}"),
+            Self::Expired(Some(when)) => write!(f, "its certificate expired on {when}"),
             Self::NotYetValid(None) => f.write_str("its certificate is not valid yet"),
             Self::NotYetValid(Some(when)) => write!(f, "its certificate is not valid before {when}"),
             Self::WrongName(names) => write!(f, "its certificate is for other names: {}", names.join(", ")),
@@ -167,6 +169,7 @@ impl fmt::Display for Cause {
             Self::UnknownIssuer => f.write_str("its certificate is signed by nobody that is trusted here"),
             Self::Tls(why) => write!(f, "TLS failed: {why}"),
             Self::PlainHttp => f.write_str("it speaks plain HTTP, not HTTPS"),
+            Self::Https => f.write_str("it does not speak plain HTTP"),
             Self::Other(why) => f.write_str(why),
         }
     }
@@ -232,13 +235,29 @@ pub struct Status {
     pub code: String,
     /// The registry's words; empty when it gave none.
     pub message: String,
+    /// Whether a web page came: something in front of the registry answered, not the registry.
+    pub page: bool,
     /// How long the server asks to wait.
     pub retry_after: Option<Duration>,
-    /// Whether credentials were sent.
-    pub with_credentials: bool,
+    /// Where the credentials that were used come from, if any were.
+    pub credentials: Option<String>,
+    /// Whether a token server had given a token for this.
+    pub with_token: bool,
+    /// Whether it is about bringing something there, be it only a look before.
+    pub pushes: bool,
     /// Whether the same request may succeed when made again, and has not been made several times already.
     pub passes: bool,
 }
+
+/// What the specification, or the registry that everybody copies, says to each code: nothing that the code does not say.
+const USUAL: [&str; 6] = [
+    "manifest unknown",
+    "blob unknown to registry",
+    "repository name not known to registry",
+    "authentication required",
+    "requested access to the resource is denied",
+    "too many requests",
+];
 
 impl Status {
     /// `host/path`, or `host` where no repository is concerned.
@@ -247,35 +266,54 @@ impl Status {
         if self.repository.is_empty() { self.host.clone() } else { format!("{}/{}", self.host, self.repository) }
     }
 
-    fn says(&self) -> &'static str {
+    fn says(&self) -> String {
+        let what = &self.what;
+        let verb = if self.pushes { "push" } else { "pull" };
         match self.status {
-            401 if self.with_credentials => "the credentials were not accepted",
-            401 => "credentials are required",
-            403 => "access denied",
-            404 if self.code == "NAME_UNKNOWN" => "there is no such repository",
-            404 => "not found",
-            405 => "not allowed",
-            408 | 504 => "timed out",
-            413 => "too large for this registry",
-            429 => "too many requests",
-            500..600 => "the registry failed",
-            _ => "refused",
+            401 if self.credentials.is_some() && !self.with_token => "the credentials were not accepted".to_owned(),
+            401 if self.with_token && self.pushes => "not allowed to push".to_owned(),
+            401 if self.with_token && self.credentials.is_some() => {
+                "there is no such repository, or this account may not pull it".to_owned()
+            }
+            401 if self.with_token => "there is no such repository, or it is not public".to_owned(),
+            401 => format!("credentials are required to {verb}"),
+            403 => format!("not allowed to {verb}"),
+            404 if self.code == "NAME_UNKNOWN" => "there is no such repository".to_owned(),
+            404 | 410 if !self.page => match what {
+                What::Manifest(name) if !name.contains(':') => format!("there is no tag `{name}`"),
+                What::Manifest(_) | What::Blob(_) => format!("there is no {what}"),
+                _ => format!("{what}: not found"),
+            },
+            404 | 410 => format!("{what}: not found"),
+            405 => format!("{what}: not allowed"),
+            408 | 504 => format!("{what}: timed out"),
+            413 => format!("{what}: too large for this registry"),
+            429 => "too many requests".to_owned(),
+            500..600 => format!("{what}: the registry failed"),
+            _ => format!("{what}: refused"),
         }
     }
 }
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {} ({} to {}", self.place(), self.what, self.says(), self.status, self.request)?;
+        write!(f, "{}: {} ({}", self.place(), self.says(), self.status)?;
+        if !self.code.is_empty() {
+            write!(f, " {}", self.code)?;
+        }
+        // what these mean is said already
+        if !matches!(self.status, 401 | 403 | 404 | 410 | 429) {
+            write!(f, " to {}", self.request)?;
+        }
         if let Some(other) = &self.answered_by {
             write!(f, " from {other}")?;
         }
         f.write_str(")")?;
-        match (self.code.as_str(), self.message.as_str()) {
-            ("", "") => Ok(()),
-            (code, "") => write!(f, ": {code}"),
-            ("", message) => write!(f, ": {message}"),
-            (code, message) => write!(f, ": {code}: {message}"),
+        match self.message.as_str() {
+            "" => Ok(()),
+            message if self.page => write!(f, ": a web page says: {message}"),
+            message if USUAL.iter().any(|usual| usual.eq_ignore_ascii_case(message)) => Ok(()),
+            message => write!(f, ": {message}"),
         }
     }
 }
@@ -289,6 +327,17 @@ impl Error {
     /// A file whose content is wrong.
     pub(crate) fn content(path: impl Into<PathBuf>, why: impl Into<String>) -> Self {
         Self::File { path: path.into(), why: why.into(), io: false }
+    }
+
+    /// The same error for somebody else, where it is about a server's answer or the lack of one.
+    pub(crate) fn again(&self) -> Option<Self> {
+        match self {
+            Self::Connect { host, address, cause } => {
+                Some(Self::Connect { host: host.clone(), address: address.clone(), cause: cause.clone() })
+            }
+            Self::Status(status) => Some(Self::Status(status.clone())),
+            _ => None,
+        }
     }
 
     /// The HTTP status, when the server answered with a refusal.

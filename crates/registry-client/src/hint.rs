@@ -44,7 +44,8 @@ fn connect(host: &str, address: &str, cause: &Cause) -> Option<String> {
                 "give the CA's (or the registry's own) certificate with `--ca-file`, or put it in /etc/docker/certs.d/{host}/ca.crt"
             )
         }
-        Cause::PlainHttp => format!("if {host} is meant to have no TLS, add `--plain-http`"),
+        Cause::PlainHttp => format!("if {host} is meant to have no TLS, add `--plain-http={host}`"),
+        Cause::Https => format!("if {host} has TLS, leave `--plain-http` out"),
         Cause::Tls(_) => return None,
     })
 }
@@ -62,36 +63,75 @@ fn bare(address: &str) -> &str {
 }
 
 fn of_status(status: &Status) -> Option<String> {
-    let host = status.host.as_str();
-    let pushing = matches!(status.what, What::Upload(_) | What::PutManifest(_));
+    if status.page && !matches!(status.status, 401 | 413 | 429) {
+        return Some(in_between(status));
+    }
     Some(match status.status {
-        401 if status.with_credentials => format!("check user name and password (or token) for {host}; log in again"),
-        401 => {
-            let absent = if pushing {
-                ""
-            } else {
-                "; if it should be public, check its name: many registries answer so when it does not exist"
-            };
-            format!("give credentials for {host}: `docker login {host}` (or podman, skopeo), or `--auth-file`{absent}")
-        }
-        403 if pushing => {
+        401 | 403 if is_missing_project(status) => missing_at_target(status),
+        401 => unauthorised(status),
+        403 if status.pushes => {
             let first = status.repository.split('/').next().unwrap_or_default();
             format!(
-                "the account must be allowed to push to `{first}` at {host}; some registries answer so when it does not exist"
+                "the account must be allowed to push to `{first}` at {}; some registries answer so when it does not exist",
+                status.host
             )
         }
         403 => format!(
             "the account must be allowed to pull `{}`; some registries answer so when it does not exist",
             status.repository
         ),
-        404 if pushing => missing_at_target(status),
-        404 => missing_at_source(status)?,
+        404 if status.pushes => missing_at_target(status),
+        404 | 410 => missing_at_source(status)?,
         405 => "this registry, or this address of it, is read-only".to_owned(),
         413 => "raise the upload limit of the proxy in front of the registry (nginx: client_max_body_size)".to_owned(),
         429 => too_many(status),
+        507 => "make room at the registry, then run the same command again".to_owned(),
         500..600 => "run the same command again later; if it stays, look at the registry's log".to_owned(),
-        _ => return None,
+        _ => "look at the registry's log".to_owned(),
     })
+}
+
+/// Who answers with a web page is no registry.
+fn in_between(status: &Status) -> String {
+    let host = &status.host;
+    match status.status {
+        403 => format!("a proxy on the way denies it: have {host} allowed there, or reach it directly with `NO_PROXY`"),
+        404 | 410 => {
+            format!("a web server answered, and no registry: check host, port and path of `{}`", status.place())
+        }
+        500..600 => format!(
+            "a proxy or gateway answered in place of {host}: run the same command again later; if it stays, look at the registry behind it"
+        ),
+        _ => format!("something in front of {host} answered: check the address, and the proxy settings"),
+    }
+}
+
+fn unauthorised(status: &Status) -> String {
+    let (host, repository) = (status.host.as_str(), status.repository.as_str());
+    let login = if host == "docker.io" { "docker login".to_owned() } else { format!("docker login {host}") };
+    match &status.credentials {
+        Some(origin) if status.with_token => {
+            format!("check the name `{repository}`; the account of {origin} must be allowed to use it at {host}")
+        }
+        // a file, and not the command line
+        Some(origin) if origin.starts_with('`') => {
+            format!("check user name and password (or token) for {host} in {origin}; log in again: `{login}`")
+        }
+        Some(origin) => format!("check user name and password (or token) for {host} from {origin}"),
+        None if status.pushes => {
+            format!("`{login}` (or podman, skopeo), `--auth-file FILE`, or `--username NAME --password-stdin`")
+        }
+        None if status.with_token => {
+            format!("check the name; if it is private: `{login}` (or podman, skopeo), or `--auth-file FILE`")
+        }
+        None => format!("`{login}` (or podman, skopeo), or `--auth-file FILE`"),
+    }
+}
+
+/// Harbor tells of a project that is not there by 401, 403 or 404, whichever the account may know.
+fn is_missing_project(status: &Status) -> bool {
+    let message = status.message.to_ascii_lowercase();
+    message.contains("project") && (message.contains("not found") || message.contains("not exist"))
 }
 
 fn missing_at_target(status: &Status) -> String {
@@ -115,8 +155,11 @@ fn missing_at_source(status: &Status) -> Option<String> {
     }
     match status.what {
         What::Manifest(_) if status.code == "NAME_UNKNOWN" => Some("check the repository's name".to_owned()),
-        What::Manifest(_) => {
-            Some("check name and tag; a private repository may answer so without credentials".to_owned())
+        What::Manifest(ref name) => {
+            let kind = if name.contains(':') { "digest" } else { "tag" };
+            let private = "; a private repository may answer so without credentials";
+            let private = if status.credentials.is_none() { private } else { "" };
+            Some(format!("check name and {kind}{private}"))
         }
         What::Registry => Some("check that the address is a registry's".to_owned()),
         What::Blob(_) => {
@@ -127,17 +170,32 @@ fn missing_at_source(status: &Status) -> Option<String> {
 }
 
 fn too_many(status: &Status) -> String {
-    let wait = status.retry_after.map(|d| format!("wait {} s, or ", d.as_secs())).unwrap_or_default();
-    if status.with_credentials {
+    let wait = status.retry_after.map(|time| format!("wait {}, or ", duration(time))).unwrap_or_default();
+    if status.credentials.is_some() {
         format!("{wait}run the same command again later with fewer `--jobs`")
     } else {
         format!("{wait}log in to {}: most registries allow more to accounts", status.host)
     }
 }
 
+/// A time that somebody shall wait.
+fn duration(time: std::time::Duration) -> String {
+    match time.as_secs() {
+        s @ 0..=120 => format!("{s} s"),
+        s @ 121..=7200 => format!("{} min", s.div_ceil(60)),
+        s => format!("{} h", s.div_ceil(3600)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_for_people() {
+        let shown = |s| duration(std::time::Duration::from_secs(s));
+        assert_eq!([shown(120), shown(121), shown(7200), shown(86_400)], ["120 s", "3 min", "120 min", "24 h"]);
+    }
 
     #[test]
     fn a_port_is_not_part_of_a_certificates_name() {

@@ -13,8 +13,9 @@ use http::Method;
 use http::header::{CONTENT_RANGE, RANGE};
 
 use crate::range::{content_range, range_header};
+use crate::repository::content_type;
 use crate::transport::{Call, Reply};
-use crate::{Error, Repository, What};
+use crate::{Error, Repository, What, reply};
 
 type Failed = ferry_content::Error;
 
@@ -73,6 +74,9 @@ impl Repository {
                 return Err(Failed::NoRanges { place: self.to_string(), digest: blob.digest.clone() });
             }
             return match length {
+                Some(found) if found != blob.size && content_type(reply) == "text/html" => {
+                    Err(broken(reply::PAGE.to_owned()))
+                }
                 Some(found) if found != blob.size => Err(self.wrong_size(blob, found)),
                 _ => Ok(()),
             };

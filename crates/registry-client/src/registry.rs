@@ -1,8 +1,8 @@
 //! One registry: where its API stands, whether it speaks TLS, and requests with the authorisation they need.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use ferry_content::Failure as _;
 use http::Method;
@@ -20,6 +20,8 @@ use crate::{Cause, Config, Error, What, reply};
 
 /// The first contact is tried less often: a wrong host name should be told soon.
 const FIRST_ATTEMPTS: u32 = 3;
+/// How long a first contact that failed stands for those who waited for it.
+const LATELY: Duration = Duration::from_secs(5);
 
 /// The state that all tasks share for one registry.
 pub(crate) struct Registry {
@@ -32,6 +34,8 @@ pub(crate) struct Registry {
     /// Requests whose answer streams in; apart from the others, so that a copy within one registry cannot wait for itself.
     pub(crate) pulls: Arc<Gate>,
     root: OnceCell<Url>,
+    /// When the first contact failed last, and why.
+    failed: Mutex<Option<(Instant, Error)>>,
     /// By path.
     learnt: Mutex<HashMap<Arc<str>, Arc<Learnt>>>,
 }
@@ -47,6 +51,7 @@ impl Registry {
             requests,
             pulls,
             root: OnceCell::new(),
+            failed: Mutex::default(),
             learnt: Mutex::default(),
         }
     }
@@ -59,7 +64,22 @@ impl Registry {
 
     /// `SCHEME://HOST/`, found out by the first request.
     pub(crate) async fn root(&self) -> Result<&Url, Error> {
-        self.root.get_or_try_init(|| self.find_root()).await
+        self.root.get_or_try_init(|| self.first_contact()).await
+    }
+
+    /// Finds the root. Many tasks may wait for it: what one found out the hard way is told to the others.
+    async fn first_contact(&self) -> Result<Url, Error> {
+        let lately = |(when, error): &(Instant, Error)| error.again().filter(|_| when.elapsed() < LATELY);
+        if let Some(error) = self.failed().as_ref().and_then(lately) {
+            return Err(error);
+        }
+        let found = self.find_root().await;
+        *self.failed() = found.as_ref().err().and_then(Error::again).map(|error| (Instant::now(), error));
+        found
+    }
+
+    fn failed(&self) -> MutexGuard<'_, Option<(Instant, Error)>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a request and authorises it: with what is known first, and as the server wants it after a 401.
@@ -166,7 +186,13 @@ impl Registry {
                 self.slow_down(reply.retry_after());
                 Err(self.refusal(&call, reply, true).await)
             }
-            400 | 500.. => Err(self.refusal(&call, reply, true).await),
+            400 | 500.. => match self.refusal(&call, reply, true).await {
+                // Go: "Client sent an HTTP request to an HTTPS server", nginx: "The plain HTTP request was sent to HTTPS port"
+                Error::Status(status) if root.scheme() == "http" && status.message.contains("HTTPS") => {
+                    Err(self.no_answer(&call.url, Cause::Https))
+                }
+                error => Err(error),
+            },
             401 => {
                 self.auth.learn(reply.response.headers());
                 self.drain(&call, reply).await;
@@ -195,9 +221,7 @@ impl Registry {
 fn speaks_otherwise(scheme: &str, error: &Error) -> bool {
     match error {
         Error::Connect { cause: Cause::PlainHttp, .. } => scheme == "https",
-        Error::Connect { cause: Cause::Closed(_) | Cause::Other(_), .. } => scheme == "http",
-        // Go: "Client sent an HTTP request to an HTTPS server", nginx: "The plain HTTP request was sent to HTTPS port"
-        Error::Status(status) => scheme == "http" && status.status == 400 && status.message.contains("HTTPS"),
+        Error::Connect { cause: Cause::Closed(_) | Cause::Other(_) | Cause::Https, .. } => scheme == "http",
         _ => false,
     }
 }

@@ -15,6 +15,8 @@ pub(crate) struct Words {
     pub(crate) code: String,
     /// For people.
     pub(crate) message: String,
+    /// Whether they are those of a web page.
+    pub(crate) page: bool,
 }
 
 #[derive(Deserialize)]
@@ -38,7 +40,7 @@ struct Item {
 pub(crate) fn words(body: &[u8]) -> Words {
     let text = String::from_utf8_lossy(body);
     let Ok(body) = serde_json::from_slice::<Body>(body) else {
-        return Words { code: String::new(), message: plain(&text) };
+        return Words { code: String::new(), message: plain(&text), page: is_page(&text) };
     };
     if let Some(first) = body.errors.first() {
         let mut message = scalar(first.message.as_ref());
@@ -48,11 +50,11 @@ pub(crate) fn words(body: &[u8]) -> Words {
         } else if !detail.is_empty() && detail != message {
             message = format!("{message}: {detail}");
         }
-        return Words { code: plain(&scalar(first.code.as_ref())), message: plain(&message) };
+        return Words { code: plain(&scalar(first.code.as_ref())), message: plain(&message), page: false };
     }
     let code = scalar(body.error.as_ref());
     let message = body.error_description.or(body.details).or(body.message).unwrap_or_default();
-    Words { code: plain(&code), message: plain(&message) }
+    Words { code: plain(&code), message: plain(&message), page: false }
 }
 
 fn scalar(value: Option<&serde_json::Value>) -> String {
@@ -63,10 +65,28 @@ fn scalar(value: Option<&serde_json::Value>) -> String {
     }
 }
 
+/// What a web page in place of an answer is called.
+pub(crate) const PAGE: &str = "a web page came instead of an answer";
+
+/// Whether a body is a web page. Object storage answers in XML, which is none.
+pub(crate) fn is_page(text: &str) -> bool {
+    let start: String = text.trim_start().chars().take(14).collect::<String>().to_ascii_lowercase();
+    start.starts_with("<html") || start.starts_with("<!doctype html")
+}
+
 /// Text without tags, control characters and runs of white space, cut to a line.
 fn plain(text: &str) -> String {
     let text = text.trim_start();
-    let stripped = if text.starts_with('<') { without_tags(text) } else { text.to_owned() };
+    let stripped = match title(text) {
+        _ if !text.starts_with('<') => text.to_owned(),
+        None => without_tags(text),
+        // pages say their title in their body again
+        Some(title) => {
+            let stripped = without_tags(text).split_whitespace().collect::<Vec<_>>().join(" ");
+            let body = stripped.strip_prefix(title).unwrap_or(&stripped).trim_start();
+            if body.starts_with(title) { body.to_owned() } else { stripped }
+        }
+    };
     let visible: String = stripped.chars().map(|c| if c.is_control() || is_direction(c) { ' ' } else { c }).collect();
     let mut line = visible.split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some((at, _)) = line.char_indices().nth(MAX_MESSAGE) {
@@ -74,6 +94,12 @@ fn plain(text: &str) -> String {
         line.push('…');
     }
     line
+}
+
+/// The title of a page that begins with it.
+fn title(html: &str) -> Option<&str> {
+    let (_, rest) = html.split_once("<title>")?;
+    Some(rest.split_once("</title>")?.0.trim()).filter(|title| !title.is_empty())
 }
 
 /// Characters that change the direction of text could make a message read as another.
@@ -136,10 +162,22 @@ mod tests {
                 "",
                 "502 Bad Gateway nginx",
             ),
+            (
+                "<html><head><title>404 Not Found</title></head><body><h1>404 Not Found</h1><p>by Apache</p></html>",
+                "",
+                "404 Not Found by Apache",
+            ),
+            (
+                "<?xml version=\"1.0\"?>\n<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>",
+                "",
+                "AccessDenied Request has expired",
+            ),
             ("a\u{1b}[31mb\r\nc", "", "a [31mb c"),
         ];
         for (body, code, message) in table {
-            assert_eq!(words(body.as_bytes()), Words { code: code.to_owned(), message: message.to_owned() }, "{body}");
+            let expected =
+                Words { code: code.to_owned(), message: message.to_owned(), page: body.starts_with("<html") };
+            assert_eq!(words(body.as_bytes()), expected, "{body}");
         }
     }
 

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::auth::Scopes;
 use crate::registry::Registry;
 use crate::transport::{Call, Reply};
-use crate::{Error, Uploads, What, host, link, location};
+use crate::{Error, Uploads, What, host, link, location, reply};
 
 /// The header in which registries state a digest (distribution-spec).
 const CONTENT_DIGEST: &str = "docker-content-digest";
@@ -112,6 +112,9 @@ impl Repository {
         let media_type = content_type(&reply);
         let stated = stated_digest(&reply);
         let bytes = self.registry.body(&call, reply, MAX_MANIFEST).await?;
+        if media_type == "text/html" && bytes.trim_ascii_start().starts_with(b"<") {
+            return Err(self.registry.broken(&call, reply::PAGE.to_owned()));
+        }
         let wanted = tag_or_digest.parse::<Digest>().ok();
         for expected in wanted.iter().chain(&stated) {
             let mut hasher = Hasher::new(expected.algorithm());

@@ -14,7 +14,7 @@ use crate::auth::{Authorization, Scopes, basic, bearer};
 use crate::credentials::Credential;
 use crate::registry::Registry;
 use crate::transport::Call;
-use crate::{Error, Secret, What, location};
+use crate::{Error, Secret, What, location, reply};
 
 /// What the specification says where a server does not.
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);
@@ -84,10 +84,10 @@ pub(crate) async fn fetch(
     let since = Instant::now();
     let reply = registry.persist(&call, authorization.as_ref()).await?;
     if !(200..300).contains(&reply.status()) {
-        let with_credentials = credential.is_some();
         return Err(match registry.refusal(&call, reply, false).await {
-            Error::Status(mut status) => {
-                status.with_credentials = with_credentials;
+            // an identity token goes in the body, and not as authorisation
+            Error::Status(mut status) if credential.is_some() => {
+                status.credentials = Some(registry.config.credentials.origin(&registry.host.name, repository));
                 Error::Status(status)
             }
             error => error,
@@ -127,7 +127,10 @@ fn refresh(url: Url, what: What, service: Option<&str>, scopes: &[&str], token: 
 fn read(body: &[u8], since: Instant) -> Result<Token, String> {
     // serde's own words could quote the token
     let answer: Answer =
-        serde_json::from_slice(body).map_err(|_| "the token server's answer is not understood".to_owned())?;
+        serde_json::from_slice(body).map_err(|_| match reply::is_page(&String::from_utf8_lossy(body)) {
+            true => reply::PAGE.to_owned(),
+            false => "the token server's answer is not understood".to_owned(),
+        })?;
     let filled = |text: Option<String>| text.filter(|t| !t.is_empty());
     let token =
         filled(answer.token).or(filled(answer.access_token)).ok_or("the token server's answer holds no token")?;

@@ -1,7 +1,7 @@
 //! One request, made until it is answered: gate, redirects, retries. What authorises it is [`crate::registry`]'s business.
 
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use url::Url;
 
@@ -51,6 +51,16 @@ impl Call {
             self.headers.insert(name, value);
         }
         self
+    }
+
+    /// Whether it is about bringing something to the repository.
+    fn pushes(&self) -> bool {
+        let push = |scope: &str| scope.ends_with(":pull,push");
+        match &self.what {
+            What::Upload(_) | What::PutManifest(_) => true,
+            What::Token(scopes) => scopes.split(' ').any(push),
+            _ => self.scopes.0.iter().any(|scope| push(scope)),
+        }
     }
 
     /// Method and path, for people: a query may hold what gives access.
@@ -131,7 +141,7 @@ impl Registry {
             let sent = tokio::time::timeout(self.config.stall_timeout, request.send()).await;
             let response = match sent {
                 Err(_) => return Err(self.no_answer(&url, Cause::TimedOut)),
-                Ok(Err(error)) => return Err(self.no_answer(&url, cause(&error))),
+                Ok(Err(error)) => return Err(self.no_answer(&url, not_http(&url, cause(&error)))),
                 Ok(Ok(response)) => response,
             };
             match self.redirect(call, &url, &response)? {
@@ -208,7 +218,8 @@ impl Registry {
             Ok(Err(error)) => innermost(&error),
             Err(_) => format!("nothing came for {} s", stall.as_secs()),
         };
-        let size = reply.response.content_length().unwrap_or(moved);
+        // what the response calls its length is what is left of it
+        let size = reply.header(CONTENT_LENGTH).and_then(|length| length.parse().ok()).unwrap_or(moved);
         Err(Error::Interrupted { place: self.place(&call.repository), what: call.what.to_string(), moved, size, why })
     }
 
@@ -223,9 +234,11 @@ impl Registry {
             }
         }
         body.truncate(reply::MAX_BODY);
-        let reply::Words { code, message } = reply::words(&body);
+        let reply::Words { code, message, page } = reply::words(&body);
         let answered_by = host::authority(reply.response.url());
         let status = reply.status();
+        let origin = || self.config.credentials.origin(&self.host.name, &call.repository);
+        let used = |credentials: bool| credentials.then(origin);
         Error::Status(Box::new(Status {
             host: self.host.name.clone(),
             repository: call.repository.clone(),
@@ -235,7 +248,10 @@ impl Registry {
             status,
             message,
             retry_after: reply.retry_after(),
-            with_credentials: reply.authorization.as_ref().is_some_and(|a| a.with_credentials),
+            page,
+            credentials: used(reply.authorization.as_ref().is_some_and(|a| a.with_credentials)),
+            pushes: call.pushes(),
+            with_token: reply.authorization.as_ref().is_some_and(Authorization::is_token),
             passes: again && (is_transient(status) || is_of_this_attempt(status, &code, reply.authorization.as_ref())),
             code,
         }))
@@ -263,6 +279,14 @@ impl Registry {
 fn is_of_this_attempt(status: u16, code: &str, authorization: Option<&Authorization>) -> bool {
     status == 401 && authorization.is_some_and(Authorization::may_have_expired)
         || matches!(code, "BLOB_UPLOAD_UNKNOWN" | "BLOB_UPLOAD_INVALID" | "DIGEST_INVALID" | "SIZE_INVALID")
+}
+
+/// A TLS server closes or sends an alert when it is spoken to without TLS.
+fn not_http(url: &Url, cause: Cause) -> Cause {
+    match cause {
+        Cause::Closed(why) if url.scheme() == "http" && why.starts_with("invalid HTTP") => Cause::Https,
+        other => other,
+    }
 }
 
 /// What kept a request from being answered: the first known error in the chain.

@@ -247,8 +247,11 @@ async fn moved_images_are_pointed_out() {
         status: 404,
         code: "MANIFEST_UNKNOWN".to_owned(),
         message: "manifest unknown".to_owned(),
+        page: false,
         retry_after: None,
-        with_credentials: false,
+        credentials: None,
+        with_token: false,
+        pushes: false,
         passes: false,
     }));
     assert!(shown(&error).ends_with("try `docker.io/bitnamilegacy/etcd`"), "{}", shown(&error));
