@@ -6,6 +6,7 @@ use ferry_content::{Failure, Kind};
 use ferry_image::{Digest, Platform, Reference};
 
 use crate::lock::LockError;
+use crate::near;
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +16,26 @@ pub enum Error {
     NoSource {
         /// Each source that was asked, with its answer, in order.
         tried: Vec<(Reference, Error)>,
+    },
+    /// The repository is there, and has no such tag.
+    #[error("{place}: there is no tag `{tag}`")]
+    NoTag {
+        /// Which repository.
+        place: String,
+        /// The tag.
+        tag: String,
+        /// Tags that it may be a slip for.
+        near: Vec<String>,
+        /// The tags that there are.
+        tags: Vec<String>,
+        /// What the registry answered.
+        source: Box<Error>,
+    },
+    /// The registry has no such repository.
+    #[error("{place}: there is no such repository")]
+    NoRepository {
+        /// Which repository.
+        place: String,
     },
     /// The image is there, but not for a platform that was asked for.
     #[error("platform {wanted} is missing at {place}; there are: {}", names(.available))]
@@ -131,7 +152,9 @@ impl Failure for Error {
                 let network = tried.iter().map(|(_, e)| e.kind()).find(|k| *k != Kind::Missing);
                 network.unwrap_or(Kind::Missing)
             }
-            Self::PlatformMissing { .. } | Self::Uncarried { .. } => Kind::Missing,
+            Self::NoTag { .. } | Self::NoRepository { .. } | Self::PlatformMissing { .. } | Self::Uncarried { .. } => {
+                Kind::Missing
+            }
             Self::NoPlatform | Self::Overwrites { .. } => Kind::Usage,
             Self::Document { .. } | Self::Algorithm { .. } | Self::Nesting { .. } => Kind::Invalid,
             Self::Content(error) => error.kind(),
@@ -147,10 +170,20 @@ impl Failure for Error {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NoSource { tried } => {
-                let first = tried.iter().find_map(|(_, e)| e.hint());
-                return first.or_else(|| Some("check the name and tag; name another place with `from:`".to_owned()));
+                // what decides the exit code is what is to be mended
+                let decides = tried.iter().filter(|(_, e)| e.kind() == self.kind()).find_map(|(_, e)| e.hint());
+                return decides.or_else(|| Some("check the name and tag; name another place with `from:`".to_owned()));
             }
-            Self::PlatformMissing { .. } => {
+            Self::NoTag { near, tags, source, .. } => return suggestion(near, tags).or_else(|| source.hint()),
+            Self::NoRepository { place } => {
+                return Some(format!("check the name `{place}`; if it is elsewhere, name that place with `from:`"));
+            }
+            Self::PlatformMissing { wanted, available, .. } => {
+                let names: Vec<String> = available.iter().map(ToString::to_string).collect();
+                let near = near::near(&wanted.to_string(), names.iter().map(String::as_str));
+                if let Some(meant) = either(&near) {
+                    return Some(format!("did you mean {meant}?"));
+                }
                 "choose one of those with `platforms:` at the image, or find a source that has it"
             }
             Self::NoPlatform => {
@@ -207,9 +240,33 @@ fn each(tried: &[(Reference, Error)]) -> String {
     match tried {
         [(_, error)] => error.to_string(),
         many => {
-            let lines: Vec<String> = many.iter().map(|(place, error)| format!("\n    {place}: {error}")).collect();
-            format!("none of its {} sources has it:{}", many.len(), lines.concat())
+            // whoever could not be asked may have it
+            let missing = many.iter().all(|(_, error)| error.kind() == Kind::Missing);
+            let says = if missing { "has it" } else { "could be used" };
+            let lines: Vec<String> = many.iter().map(|(_, error)| format!("\n    {error}")).collect();
+            format!("none of its {} sources {says}:{}", many.len(), lines.concat())
         }
+    }
+}
+
+/// What the tags that there are say about one that is not.
+fn suggestion(near: &[String], tags: &[String]) -> Option<String> {
+    let near: Vec<&str> = near.iter().map(String::as_str).collect();
+    match (either(&near), tags.len()) {
+        (Some(meant), _) => Some(format!("did you mean {meant}?")),
+        (None, 0) => Some("it has no tags at all; name the image by its digest".to_owned()),
+        (None, 1) => Some(format!("its only tag is `{}`", tags.concat())),
+        (None, 2..=5) => Some(format!("its tags are {}", tags.join(", "))),
+        _ => None,
+    }
+}
+
+/// `` `a`, `b` or `c` ``.
+fn either(names: &[&str]) -> Option<String> {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    match quoted.split_last()? {
+        (last, []) => Some(last.clone()),
+        (last, others) => Some(format!("{} or {last}", others.join(", "))),
     }
 }
 

@@ -8,7 +8,7 @@
 //!
 //! Not here: the bundle file's form (`ferry-archive`), HTTP (`ferry-registry-client`), references in YAML (`ferry-rewrite`).
 //!
-//! Reading order: [`manifest`], [`list`], [`lock`], `place`, `select`, `resolve`, `fallback`, [`carry`], `gate`,
+//! Reading order: [`manifest`], [`list`], [`lock`], `place`, `select`, `resolve`, `missing`, `near`, `fallback`, [`carry`], `gate`,
 //! [`plan`](mod@plan), [`output`], [`spool`](mod@spool), [`build`].
 
 pub mod build;
@@ -19,6 +19,8 @@ mod gate;
 pub mod list;
 pub mod lock;
 pub mod manifest;
+mod missing;
+mod near;
 pub mod output;
 mod place;
 pub mod plan;
@@ -103,18 +105,13 @@ impl Request {
         let context = Context::new(manifest, self.platforms.as_ref(), client, lock, self.spool.clone(), self.jobs);
         // all problems together: those of the files do not hide those of the images
         let (yaml, files) = self.carried().await?;
-        let outcome = resolve::resolve_all(&context).await;
+        let (outcome, unresolved) = resolve::resolve_all(&context).await;
         let mut problems = Problems::default();
         let yaml = yaml.map_err(|p| problems.append(p)).unwrap_or_default();
         let mut files = files.map_err(|p| problems.append(p)).unwrap_or_default();
-        let warnings = self.gate(&yaml, outcome.as_ref().ok()).map_err(|p| problems.append(p)).unwrap_or_default();
-        let outcome = match outcome {
-            Ok(outcome) => problems.or(outcome)?,
-            Err(more) => {
-                problems.append(more);
-                return Err(problems);
-            }
-        };
+        let warnings = self.gate(&yaml, &outcome).map_err(|p| problems.append(p)).unwrap_or_default();
+        problems.append(unresolved);
+        let outcome = problems.or(outcome)?;
         files.extend(yaml.iter().map(ferry_archive::File::from));
         if let Some(path) = &self.installer {
             files.push(carry::installer(path)?);
@@ -130,15 +127,15 @@ impl Request {
         joined.map_err(|e| Error::Content(ferry_content::Error::io("read", "files", std::io::Error::other(e))))
     }
 
-    /// Checks the carried YAML against what was resolved; where that failed, against what is listed.
-    fn gate(&self, yaml: &[carry::Yaml], outcome: Option<&resolve::Outcome>) -> Result<Vec<String>, Problems> {
+    /// Checks the carried YAML against what was resolved, and for images that could not be, against what is listed.
+    fn gate(&self, yaml: &[carry::Yaml], outcome: &resolve::Outcome) -> Result<Vec<String>, Problems> {
         let images = &self.manifest.images;
-        let absent = |image: &manifest::Image| {
-            outcome.is_some_and(|o| o.absent.iter().any(|(reference, _)| reference == &image.reference))
-        };
+        let absent =
+            |image: &manifest::Image| outcome.absent.iter().any(|(reference, _)| reference == &image.reference);
         let carried = |reference: &ferry_image::Reference| {
             images.iter().any(|i| &i.reference == reference && !absent(i))
-                || outcome.is_some_and(|o| o.images.iter().any(|r| r.answers(&images[r.index].reference, reference)))
+                || outcome.images.iter().any(|r| r.answers(&images[r.index].reference, reference))
+                || outcome.was_mistaken_for(reference)
         };
         let rules: Vec<_> = self.manifest.set.iter().filter(|rule| carried(&rule.image)).cloned().collect();
         gate::pass(yaml, &carried, &rules, &self.manifest.ignore, self.strict)

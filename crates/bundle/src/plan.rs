@@ -56,7 +56,7 @@ pub(crate) fn plan(
     files: Vec<ferry_archive::File>,
     mut warnings: Vec<String>,
 ) -> Result<Plan, Error> {
-    let Outcome { images, absent } = outcome;
+    let Outcome { images, absent, .. } = outcome;
     let named: Vec<_> = images
         .iter()
         .map(|r| {
@@ -271,7 +271,11 @@ mod tests {
             resolved(1, "a.tar.gz", &[other.clone(), shared.clone()], &[&other, &shared]).await,
         ];
         let configs = images[0].selected.configs[0].size;
-        let outcome = Outcome { images, absent: vec![("x:1".parse().expect("reference"), "gone".to_owned())] };
+        let outcome = Outcome {
+            images,
+            absent: vec![("x:1".parse().expect("reference"), "gone".to_owned())],
+            ..Outcome::default()
+        };
         let manifest = manifest(&["a:1", "c:1", "x:1"]);
         let plan = plan(&manifest, None, outcome, Vec::new(), Vec::new()).expect("plan");
         assert_eq!(plan.shared_bytes, shared.size + configs, "both have the same config");
@@ -288,7 +292,7 @@ mod tests {
     async fn two_images_at_one_name_are_refused() {
         let images =
             vec![resolved(0, "a.tar", &[layer(b"1")], &[]).await, resolved(1, "b.tar", &[layer(b"2")], &[]).await];
-        let outcome = Outcome { images, absent: Vec::new() };
+        let outcome = Outcome { images, ..Outcome::default() };
         let manifest = manifest(&["quay.io/a/b:1", "ghcr.io/a/b:1"]);
         let error = plan(&manifest, None, outcome, Vec::new(), Vec::new()).map(|_| ()).expect_err("collision");
         assert_eq!((error.kind(), error.hint().is_some()), (Kind::Conflict, true));

@@ -13,6 +13,8 @@ use tokio::sync::OnceCell;
 
 use crate::lock::{Encoded, Lock, Locked, LockedArchive, LockedPlatform, Source};
 use crate::manifest::{ArchiveSource, BundleManifest, Image, Layers, Platforms};
+use crate::missing::{explain, missing_tag};
+use crate::near::slip;
 use crate::place::{Documents, Place};
 use crate::select::{Selected, select};
 use crate::{Error, fallback};
@@ -105,14 +107,28 @@ impl Resolved {
     }
 }
 
-/// Every image of the bundle manifest, and the optional ones that are not there with the reason.
+/// Every image of the bundle manifest.
+#[derive(Default)]
 pub(crate) struct Outcome {
     pub(crate) images: Vec<Resolved>,
+    /// Optional ones that are not there, with the reason.
     pub(crate) absent: Vec<(Reference, String)>,
+    /// Those whose tag is not there: each is a problem already.
+    pub(crate) mistaken: Vec<Reference>,
+}
+
+impl Outcome {
+    /// Whether `wanted` may be what an image's mistaken tag was meant to be: the mistake is reported, and once is enough.
+    pub(crate) fn was_mistaken_for(&self, wanted: &Reference) -> bool {
+        let tag = |reference: &Reference| reference.tag().map(ToOwned::to_owned);
+        self.mistaken.iter().filter(|mistaken| mistaken.repository() == wanted.repository()).any(|mistaken| {
+            tag(mistaken).zip(tag(wanted)).is_some_and(|(mistaken, wanted)| slip(&mistaken, &wanted).is_some())
+        })
+    }
 }
 
 /// Resolves all images, several at a time. All problems are reported together.
-pub(crate) async fn resolve_all(context: &Context<'_>) -> Result<Outcome, Problems> {
+pub(crate) async fn resolve_all(context: &Context<'_>) -> (Outcome, Problems) {
     let tasks = context
         .manifest
         .images
@@ -120,7 +136,7 @@ pub(crate) async fn resolve_all(context: &Context<'_>) -> Result<Outcome, Proble
         .enumerate()
         .map(|(index, image)| async move { (image, resolve(context, index, image).await) });
     let results: Vec<_> = stream::iter(tasks).buffered(context.jobs.max(1)).collect().await;
-    let mut outcome = Outcome { images: Vec::new(), absent: Vec::new() };
+    let mut outcome = Outcome::default();
     let mut problems = Problems::default();
     for (image, result) in results {
         match result {
@@ -130,10 +146,23 @@ pub(crate) async fn resolve_all(context: &Context<'_>) -> Result<Outcome, Proble
             Err(error) if image.optional && may_be_absent(&error) => {
                 outcome.absent.push((image.reference.clone(), error.to_string()));
             }
-            Err(error) => problems.add(subject(image), error),
+            Err(error) => {
+                if is_mistaken(&error) {
+                    outcome.mistaken.push(image.reference.clone());
+                }
+                problems.add(subject(image), error);
+            }
         }
     }
-    problems.or(outcome)
+    (outcome, problems)
+}
+
+/// Whether no source has the tag.
+fn is_mistaken(error: &Error) -> bool {
+    match error {
+        Error::NoSource { tried } => tried.iter().all(|(_, error)| is_mistaken(error)),
+        other => missing_tag(other).is_some(),
+    }
 }
 
 fn may_be_absent(error: &Error) -> bool {
@@ -229,6 +258,13 @@ async fn from_registries(
         }
         let provider = fallback::over(places).unwrap_or_else(|| Arc::clone(&found.provider));
         return Ok(Resolved { provider, ..found });
+    }
+    if !image.optional && tried.iter().all(|(_, e)| e.kind() == Kind::Missing) {
+        let known = std::mem::take(&mut tried);
+        for (source, error) in known {
+            let error = explain(context.client, &source, error).await;
+            tried.push((source, error));
+        }
     }
     match locked {
         Some(locked) if tried.iter().all(|(_, e)| is_gone(e)) => {
