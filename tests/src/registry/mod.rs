@@ -1,10 +1,10 @@
-//! Real registries (Debian's `docker-registry`) on loopback, each in its own folder, and what they were asked.
+//! Registries on loopback: real ones (Debian's `docker-registry`), each in its own folder, and one that misbehaves ([`faulty`]).
 
 mod access_log;
-mod certificate;
+pub mod certificate;
+pub mod faulty;
 mod push;
 mod token;
-pub mod wrong;
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener, TcpStream};

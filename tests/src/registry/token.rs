@@ -34,7 +34,7 @@ impl TokenServer {
         let chain = base64(certificate.der());
         let issued = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&issued);
-        let server = Server::start(move |request| {
+        let server = Server::start(move |request, _| {
             let number = counter.fetch_add(1, Ordering::Relaxed);
             answer(request, &key, &chain, number)
         });
@@ -88,7 +88,7 @@ fn grant(scope: &str) -> Option<Value> {
 }
 
 /// Undoes percent-encoding.
-fn decode(text: &str) -> String {
+pub(super) fn decode(text: &str) -> String {
     let mut parts = text.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {
