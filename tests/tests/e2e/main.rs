@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod crossing;
+mod errors;
 mod faults;
 mod interruption;
 mod readers;
