@@ -64,7 +64,8 @@ impl Plan {
         pause.not_needed();
         for (digest, result) in digests.iter().zip(results) {
             if let Some(Err(error)) = result {
-                problems.add(format!("blob {}", digest.short()), error);
+                let subject = self.needed_by.get(digest).and_then(|(first, more)| subject(&self.images, *first, *more));
+                problems.add(subject.unwrap_or_else(|| format!("blob {}", digest.short())), error);
             }
         }
         let partial = problems.or(partial)?;
@@ -72,6 +73,16 @@ impl Plan {
         let sealed = blocking(move || partial.seal()).await??;
         Ok(Built { sealed, resumed_bytes, images: self.images })
     }
+}
+
+/// How the images that need a blob are named in messages.
+fn subject(images: &[PlannedImage], first: usize, more: usize) -> Option<String> {
+    let first = images.get(first)?.reference.written();
+    Some(match more {
+        0 => format!("image `{first}`"),
+        1 => format!("image `{first}` and another"),
+        more => format!("image `{first}` and {more} others"),
+    })
 }
 
 /// An interrupted build is dropped while its workers still hold the file, and the process may end before they let go of it: what

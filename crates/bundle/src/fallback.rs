@@ -40,9 +40,11 @@ impl Fallback {
                 // without ranges the copy loop asks again, for the whole blob
                 opened => return opened,
             };
-            tracing::warn!(place = place.place(), blob = blob.digest.short(), %error, "asking the next source");
-            if error.kind() == Kind::Remote && at + 1 < self.places.len() {
-                self.first.fetch_max(at + 1, Ordering::Relaxed);
+            if at + 1 < self.places.len() {
+                tracing::warn!(place = place.place(), blob = blob.digest.short(), %error, "asking the next source");
+                if error.kind() == Kind::Remote {
+                    self.first.fetch_max(at + 1, Ordering::Relaxed);
+                }
             }
             failed.get_or_insert(error);
         }

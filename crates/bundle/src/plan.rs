@@ -28,6 +28,8 @@ pub struct Plan {
     /// Bytes that wait in the spool folder until the bundle is written.
     pub spooled_bytes: u64,
     pub(crate) blobs: Vec<(Descriptor, Arc<dyn Provider>)>,
+    /// The first image that needs a blob, by its place in [`images`](Self::images), and how many more do.
+    pub(crate) needed_by: BTreeMap<Digest, (usize, usize)>,
 }
 
 /// One image of a plan.
@@ -79,12 +81,16 @@ pub(crate) fn plan(
     let blobs = blobs(&images, &memory, &documents);
 
     let mut planned = Vec::new();
+    let mut needed_by = BTreeMap::new();
     let mut wanted_bytes = 0;
     for resolved in &images {
         let selected = &resolved.selected;
         let all = || selected.documents.iter().chain(&selected.configs).chain(&selected.layers);
         let bytes = all().map(|b| b.size).sum();
         wanted_bytes += bytes;
+        for blob in all() {
+            needed_by.entry(blob.digest.clone()).and_modify(|(_, more)| *more += 1).or_insert((planned.len(), 0));
+        }
         let reference = &manifest.images[resolved.index].reference;
         for layer in &selected.foreign {
             warnings
@@ -111,7 +117,8 @@ pub(crate) fn plan(
     }
     let layout = Layout::new(Contents { head, manifests: documents, files })?;
     let spooled_bytes = spooled(&images);
-    Ok(Plan { layout, lock, images: planned, warnings, shared_bytes: wanted_bytes - unique, spooled_bytes, blobs })
+    let shared_bytes = wanted_bytes - unique;
+    Ok(Plan { layout, lock, images: planned, warnings, shared_bytes, spooled_bytes, blobs, needed_by })
 }
 
 /// Every blob once, with the places it can be had from: manifests and configs first, then layers in order of first use.

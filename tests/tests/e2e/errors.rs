@@ -1,5 +1,6 @@
 //! The errors that a user meets most, word for word: host, image, cause and what to try next.
 
+mod broken;
 mod missing;
 mod refused;
 mod unreachable;
