@@ -79,9 +79,10 @@ async fn build(plan: Plan, request: &Request, sign: Option<SecretKey>, args: &ar
     let (blobs, bytes) = plan.total();
     let started = Instant::now();
     if !args.talk.quiet {
-        let images = plan.images.len();
         print::talk(&format!(
-            "{images} images, {blobs} blobs, {} to {}",
+            "{}, {}, {} to {}",
+            print::count(plan.images.len(), "image"),
+            print::count(blobs, "blob"),
             print::bytes(bytes),
             request.output.display()
         ));
@@ -272,9 +273,10 @@ fn plan_text(plan: &Plan, signed: bool, output: &Path) -> String {
     let (blobs, bytes) = plan.total();
     let size = plan.size(signed);
     format!(
-        "{}\n\n  {} images, {blobs} blobs, {} ({} shared between images)\n  the file: {} bytes ({})\n  free space needed in {}: {}",
+        "{}\n\n  {}, {}, {} ({} shared between images)\n  the file: {} bytes ({})\n  free space needed in {}: {}",
         print::table(&rows),
-        plan.images.len(),
+        print::count(plan.images.len(), "image"),
+        print::count(blobs, "blob"),
         print::bytes(bytes),
         print::bytes(plan.shared_bytes),
         size,

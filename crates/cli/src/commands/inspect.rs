@@ -89,9 +89,9 @@ fn text(bundle: &Bundle, without_docker: &[ferry_image::Reference]) -> String {
     }
     let bytes: u64 = head.blobs.iter().map(|b| b.size).sum();
     lines.push(format!(
-        "  {} images, {} blobs, {}; the file has {}",
-        head.images.len(),
-        head.blobs.len(),
+        "  {}, {}, {}; the file has {}",
+        print::count(head.images.len(), "image"),
+        print::count(head.blobs.len(), "blob"),
         print::bytes(bytes),
         print::bytes(bundle.size())
     ));

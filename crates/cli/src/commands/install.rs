@@ -135,7 +135,10 @@ fn show(preflight: &Preflight, json: bool) -> Result<(), End> {
     }
     print::out(&print::table(&rows));
     let size = print::bytes(bytes);
-    print::out(&format!("\n  at most {blobs} blobs ({size}) to push; what the target has is not sent"));
+    print::out(&format!(
+        "\n  at most {} ({size}) to push; what the target has is not sent",
+        print::count(blobs, "blob")
+    ));
     for text in &preflight.texts {
         print::out(&format!(
             "  {} would be written to {}",
@@ -179,13 +182,14 @@ fn report(preflight: &Preflight, pushed: &Pushed, written: &Written, json: bool)
         }
     }
     print::talk(&format!(
-        "{} images pushed, {there} were there{skipped}; {blobs} blobs sent ({}), {} spared",
-        pushed.images,
+        "{} pushed, {there} were there{skipped}; {} sent ({}), {} spared",
+        print::count(pushed.images, "image"),
+        print::count(blobs, "blob"),
         print::bytes(bytes),
         pushed.spared
     ));
     for (path, changes) in &written.yaml {
-        print::talk(&format!("  {} ({changes} values changed)", path.display()));
+        print::talk(&format!("  {} ({} changed)", path.display(), print::count(*changes, "value")));
     }
     print::talk(&format!("  {}", written.relocation.display()));
     print::talk(&format!("  {}", written.receipt.display()));

@@ -18,7 +18,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
         Some(folder) => (Arc::new(Store::open(folder)?), format!("the store {}", folder.display())),
         None => {
             let (catalog, images) = catalog(&args)?;
-            (Arc::new(catalog), format!("{images} images, read-only"))
+            (Arc::new(catalog), format!("{}, read-only", print::count(images, "image")))
         }
     };
     let tls = match (&args.tls_cert, &args.tls_key) {

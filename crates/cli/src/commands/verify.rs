@@ -28,7 +28,7 @@ pub(crate) async fn run(args: args::Verify) -> Result<(), End> {
             bundle.signer().map_or_else(|| "not signed by a trusted key".to_owned(), |id| format!("signed by {id}"));
         let bytes = print::bytes(verified.bytes);
         let how = if args.cold { "read from the medium and checked" } else { "checked" };
-        print::talk(&format!("{name} is whole: {signer}, {} blobs, {bytes} {how}", verified.blobs));
+        print::talk(&format!("{name} is whole: {signer}, {}, {bytes} {how}", print::count(verified.blobs, "blob")));
     }
     Ok(())
 }
