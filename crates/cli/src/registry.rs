@@ -3,24 +3,17 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ferry_registry_client::{Client, Commands, Config, Credentials, PlainHttp, Proxies, Secret, Source, Tls};
+use ferry_registry_client::{Client, Commands, Config, Credentials, Login, PlainHttp, Proxies, Source, Tls};
 
 use crate::args::Registry;
 use crate::environment;
 use crate::failure::{End, Error};
 
-/// A user and password given for one registry.
-pub(crate) struct Login {
-    pub(crate) host: String,
-    pub(crate) username: String,
-    pub(crate) password: Secret,
-}
-
 /// The client that `args` ask for.
 pub(crate) fn client(args: &Registry, login: Option<Login>) -> Result<Client, End> {
     let mut sources = Vec::new();
-    if let Some(Login { host, username, password }) = login {
-        sources.push(Source::Explicit { host, username, password });
+    if let Some(login) = login {
+        sources.push(Source::Logins { origin: "the command line".to_owned(), logins: vec![login] });
     }
     match &args.auth_file {
         Some(path) => sources.push(read(path)?),

@@ -1,7 +1,9 @@
 //! Who we are at which registry: docker's `config.json`, containers' `auth.json`, and what the user gave on the command line.
 //!
-//! Both files have one format (`auths`, `credHelpers`, `credsStore`). An entry applies to the longest prefix of `host/path` that
-//! it names; earlier sources win over later ones. Once an entry applies it is used: there is no falling back to anonymous.
+//! Both files have one format (`auths`, `credHelpers`, `credsStore`). Of one source, the program in `credHelpers` for this very
+//! host is asked first, as docker and podman do; then the entry of `auths` with the longest prefix of `host/path` applies; then
+//! `credsStore` is asked. Earlier sources win over later ones. Once an entry applies it is used: there is no falling back to
+//! anonymous.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -30,17 +32,26 @@ pub(crate) enum Credential {
     RegistryToken(Secret),
 }
 
+/// A user at a registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// `host[:port][/path]`.
+    pub place: String,
+    /// The name.
+    pub username: String,
+    /// The password or token.
+    pub password: Secret,
+}
+
 /// Where credentials come from, most important first.
 #[derive(Debug)]
 pub enum Source {
-    /// Given by the user for one host or a prefix of its repositories.
-    Explicit {
-        /// `host[:port][/path]`.
-        host: String,
-        /// The name.
-        username: String,
-        /// The password or token.
-        password: Secret,
+    /// Given by the user.
+    Logins {
+        /// Where they were given, for errors: `the command line`.
+        origin: String,
+        /// Each for a host or a prefix of its repositories.
+        logins: Vec<Login>,
     },
     /// The content of a docker `config.json` or a containers `auth.json`.
     File {
@@ -107,10 +118,15 @@ impl Credentials {
     /// What applies to `repository` (empty for the registry as such) at `host` (normalised); `None` when nothing is configured.
     pub(crate) async fn find(&self, host: &str, repository: &str) -> Result<Option<Credential>, Error> {
         for entries in &self.0.sources {
+            if let Some(program) = entries.programs.get(host)
+                && let Some(credential) = self.ask(program, host).await?
+            {
+                return Ok(Some(credential));
+            }
             if let Some(credential) = entries.inline(host, repository) {
                 return Ok(Some(credential.clone()));
             }
-            if let Some(program) = entries.programs.get(host).or(entries.store.as_ref())
+            if let Some(program) = &entries.store
                 && let Some(credential) = self.ask(program, host).await?
             {
                 return Ok(Some(credential));
@@ -145,9 +161,11 @@ impl Entries {
         let mut entries =
             Self { origin: String::new(), inline: BTreeMap::new(), programs: BTreeMap::new(), store: None };
         let (path, bytes) = match source {
-            Source::Explicit { host, username, password } => {
-                "the command line".clone_into(&mut entries.origin);
-                entries.inline.insert(normalised(&host), Credential::Basic { username, password });
+            Source::Logins { origin, logins } => {
+                entries.origin = origin;
+                for Login { place, username, password } in logins {
+                    entries.inline.insert(normalised(&place), Credential::Basic { username, password });
+                }
                 return Ok(entries);
             }
             Source::File { path, bytes } => (path, bytes),
@@ -241,6 +259,14 @@ mod tests {
         Source::File { path: "config.json".into(), bytes: text.as_bytes().to_vec() }
     }
 
+    fn logins(logins: &[(&str, &str)]) -> Source {
+        let login = |(place, user): &(&str, &str)| {
+            let (username, password) = user.split_once(':').unwrap();
+            Login { place: (*place).to_owned(), username: username.to_owned(), password: Secret::new(password) }
+        };
+        Source::Logins { origin: "the command line".to_owned(), logins: logins.iter().map(login).collect() }
+    }
+
     fn auth(text: &str) -> String {
         base64::engine::general_purpose::STANDARD.encode(text)
     }
@@ -296,8 +322,7 @@ mod tests {
 
     #[tokio::test]
     async fn earlier_sources_win_and_empty_entries_do_not_count() {
-        let given =
-            Source::Explicit { host: "r.example".to_owned(), username: "me".to_owned(), password: Secret::new("pw") };
+        let given = logins(&[("r.example", "me:pw")]);
         let first = file(r#"{"auths":{"r.example":{},"q.example":{"identitytoken":"t"}}}"#);
         let text =
             format!(r#"{{"auths":{{"r.example":{{"auth":"{0}"}},"s.example":{{"auth":"{0}"}}}}}}"#, auth("late:1"));
@@ -306,6 +331,51 @@ mod tests {
         assert_eq!(user(&all, "q.example", "").await.as_deref(), Some("identity t"));
         assert_eq!(user(&all, "s.example", "").await.as_deref(), Some("late:1"));
         assert_eq!(user(&all, "none.example", "").await, None);
+    }
+
+    #[tokio::test]
+    async fn of_logins_too_the_longest_prefix_applies() {
+        let given = logins(&[("r.example", "a:1"), ("R.example/team", "b:2"), ("docker.io/team/app", "c:3")]);
+        let all = Credentials::from_sources([given, file("{}")], Commands::default()).unwrap();
+        for (host, repository, expected) in [
+            ("r.example", "x", Some("a:1")),
+            ("r.example", "team/app", Some("b:2")),
+            ("docker.io", "team/app", Some("c:3")),
+            ("docker.io", "team", None),
+        ] {
+            assert_eq!(user(&all, host, repository).await.as_deref(), expected, "{host}/{repository}");
+        }
+        assert_eq!(all.origin("r.example", "x"), "the command line");
+    }
+
+    #[tokio::test]
+    async fn a_hosts_own_program_goes_before_entries_and_the_store_after_them() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["own", "all", "empty"] {
+            let path = dir.path().join(format!("docker-credential-{name}"));
+            let answer = match name {
+                "empty" => "echo credentials not found in native keychain; exit 1".to_owned(),
+                _ => format!(r#"read s; echo "{{\"Username\":\"{name}\",\"Secret\":\"$s\"}}""#),
+            };
+            std::fs::write(&path, format!("#!/bin/sh\n{answer}\n")).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let text = format!(
+            r#"{{"auths":{{"r.example":{{"auth":"{0}"}},"q.example":{{"auth":"{0}"}},"s.example":{{}}}},
+                "credHelpers":{{"r.example":"own","https://q.example":"empty"}},"credsStore":"all"}}"#,
+            auth("inline:1")
+        );
+        let commands = Commands { path: dir.path().into(), ..Commands::default() };
+        let all = Credentials::from_sources([file(&text)], commands).unwrap();
+        for (host, expected) in [
+            ("r.example", "own:r.example"),
+            ("q.example", "inline:1"),
+            ("s.example", "all:s.example"),
+            ("docker.io", "all:https://index.docker.io/v1/"),
+        ] {
+            assert_eq!(user(&all, host, "a/b").await.as_deref(), Some(expected), "{host}");
+        }
     }
 
     #[tokio::test]

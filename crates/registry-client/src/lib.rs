@@ -39,7 +39,7 @@ pub mod upload;
 
 pub use client::{Authentication, Client, Ping};
 pub use config::{Commands, Config, PlainHttp, Proxies, Resolver, Tls};
-pub use credentials::{Credentials, Source};
+pub use credentials::{Credentials, Login, Source};
 pub use error::{Cause, Error, Status, What};
 pub use referrers::{ListedBy, Referrers};
 pub use repository::{Fetched, Head, Repository};

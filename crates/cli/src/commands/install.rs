@@ -8,12 +8,11 @@ use ferry_content::copy;
 use ferry_content::store::Store;
 use ferry_image::Target;
 use ferry_install::{Destination, Options, Preflight, Pushed, State, Written, preflight};
-use ferry_registry_client::Secret;
+use ferry_registry_client::{Login, Secret};
 use tempfile::TempDir;
 
 use crate::failure::{End, Error};
 use crate::progress::Meter;
-use crate::registry::Login;
 use crate::{args, keys, print, registry};
 
 /// What a store is called in YAML when nobody says.
@@ -92,7 +91,7 @@ fn parse(text: &str) -> Result<Target, Error> {
 fn login(args: &args::Install, target: &Target) -> Result<Option<Login>, End> {
     let Some(username) = &args.username else { return Ok(None) };
     let password = Secret::new(keys::password_from_stdin()?);
-    Ok(Some(Login { host: target.host().to_owned(), username: username.clone(), password }))
+    Ok(Some(Login { place: target.host().to_owned(), username: username.clone(), password }))
 }
 
 /// What would change.

@@ -4,15 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ferry_content::{Failure as _, Ingester as _, Kind};
-use ferry_registry_client::{Authentication, Client, Commands, Config, Credentials, Secret, Source};
+use ferry_registry_client::{Authentication, Client, Commands, Config, Credentials, Login, Secret, Source};
 
 use crate::server::{Answer, Seen, Server, answer};
 use crate::{blob, config, repository, shown, status};
 
 pub(crate) fn client(server: &Server, username: &str, password: &str) -> Client {
-    let given =
-        Source::Explicit { host: server.host.clone(), username: username.to_owned(), password: Secret::new(password) };
-    with(given)
+    let login = Login { place: server.host.clone(), username: username.to_owned(), password: Secret::new(password) };
+    with(Source::Logins { origin: "the test".to_owned(), logins: vec![login] })
 }
 
 fn with(source: Source) -> Client {
