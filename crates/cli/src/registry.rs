@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ferry_registry_client::{Client, Commands, Config, Credentials, Login, PlainHttp, Proxies, Source, Tls};
+use ferry_registry_client::{Client, Commands, Config, Credentials, Login, PlainHttp, Proxies, Secret, Source, Tls};
 
 use crate::args::Registry;
 use crate::environment;
@@ -27,14 +27,14 @@ pub(crate) fn client(args: &Registry, login: Option<Login>) -> Result<Client, En
     }
     let commands = Commands { path: environment::path(), timeout: Duration::from_secs(60) };
     let config = Config {
-        tls: Tls { ca_files: args.ca_file.clone(), certs_dirs: environment::certificate_folders(), system_roots: true },
+        tls: Tls { ca_files: args.ca_file.clone(), certs_dirs: environment::certificate_folders(), ..Tls::default() },
         plain_http: plain_http(&args.plain_http),
         credentials: Credentials::from_sources(sources, commands)?,
         proxy: Proxies {
             // upper case HTTP_PROXY may come from a request header in CGI programs; ferry is none
-            http: environment::proxy("http_proxy"),
-            https: environment::proxy("https_proxy"),
-            all: environment::proxy("all_proxy"),
+            http: environment::proxy("http_proxy").map(Secret::new),
+            https: environment::proxy("https_proxy").map(Secret::new),
+            all: environment::proxy("all_proxy").map(Secret::new),
             no_proxy: environment::proxy("no_proxy"),
         },
         stall_timeout: Duration::from_secs(args.stall_timeout),

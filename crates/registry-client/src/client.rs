@@ -78,10 +78,14 @@ impl Client {
 
     fn registry(&self, host: &str) -> Result<Arc<Registry>, Error> {
         let host = Host::parse(host)?;
+        let config = match self.0.config.for_host(&host.root("https")?) {
+            Some(own) => Arc::new(own),
+            None => Arc::clone(&self.0.config),
+        };
         let mut registries = self.0.registries.lock().unwrap_or_else(PoisonError::into_inner);
         let registry = registries
             .entry(host.name.clone())
-            .or_insert_with(|| Arc::new(Registry::new(host, Arc::clone(&self.0.config), Arc::clone(&self.0.pool))));
+            .or_insert_with(|| Arc::new(Registry::new(host, config, Arc::clone(&self.0.pool))));
         Ok(Arc::clone(registry))
     }
 }

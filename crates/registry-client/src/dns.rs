@@ -8,9 +8,9 @@ use std::sync::Arc;
 use hickory_resolver::config::ResolverConfig;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::{ResolverBuilder, TokioResolver};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::dns::{Addrs, Name, Resolving};
 
-use crate::Resolver;
+use crate::config::{Resolve, Resolver};
 
 /// A name without address.
 #[derive(Debug)]
@@ -30,47 +30,52 @@ impl fmt::Display for Unresolved {
 impl std::error::Error for Unresolved {}
 
 /// The resolver that is handed to the HTTP library.
+#[derive(Clone)]
 pub(crate) struct Names {
-    given: HashMap<String, Vec<IpAddr>>,
+    given: Arc<HashMap<String, Vec<IpAddr>>>,
     kind: Kind,
 }
 
+#[derive(Clone)]
 enum Kind {
     System,
     Own(Arc<tokio::sync::OnceCell<TokioResolver>>),
 }
 
 impl Names {
-    pub(crate) fn new(given: &[(String, IpAddr)], resolver: Resolver) -> Self {
+    /// `given` are addresses of names, whatever the port.
+    pub(crate) fn new(given: &[Resolve], resolver: Resolver) -> Self {
         let mut map: HashMap<String, Vec<IpAddr>> = HashMap::new();
-        for (name, address) in given {
-            map.entry(name.to_ascii_lowercase()).or_default().push(*address);
+        for Resolve { host, addresses, .. } in given {
+            map.entry(host.to_ascii_lowercase()).or_default().extend(addresses);
         }
         let kind = match resolver {
             Resolver::System => Kind::System,
             Resolver::Own => Kind::Own(Arc::default()),
         };
-        Self { given: map, kind }
+        Self { given: Arc::new(map), kind }
+    }
+
+    /// The addresses of a name; an address is its own.
+    pub(crate) async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, Unresolved> {
+        let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
+        if let Ok(address) = bare.parse() {
+            return Ok(vec![address]);
+        }
+        if let Some(addresses) = self.given.get(&name.to_ascii_lowercase()) {
+            return Ok(addresses.clone());
+        }
+        match &self.kind {
+            Kind::System => system(name).await,
+            Kind::Own(cell) => ask(cell.get_or_try_init(|| async { own() }).await?, name).await,
+        }
     }
 }
 
-impl Resolve for Names {
+impl reqwest::dns::Resolve for Names {
     fn resolve(&self, name: Name) -> Resolving {
-        let name = name.as_str().to_owned();
-        if let Some(addresses) = self.given.get(&name.to_ascii_lowercase()) {
-            let addresses = addresses.clone();
-            return Box::pin(async move { Ok(with_any_port(addresses)) });
-        }
-        match &self.kind {
-            Kind::System => Box::pin(async move { Ok(with_any_port(system(&name).await?)) }),
-            Kind::Own(cell) => {
-                let cell = Arc::clone(cell);
-                Box::pin(async move {
-                    let resolver = cell.get_or_try_init(|| async { own() }).await?;
-                    Ok(with_any_port(ask(resolver, &name).await?))
-                })
-            }
-        }
+        let names = self.clone();
+        Box::pin(async move { Ok(with_any_port(names.lookup(name.as_str()).await?)) })
     }
 }
 

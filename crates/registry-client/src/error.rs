@@ -8,6 +8,7 @@ use ferry_content::{Failure, Kind};
 use ferry_image::Digest;
 
 use crate::hint;
+use crate::proxy::ProxyFault;
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -129,12 +130,28 @@ pub enum Cause {
     NoNames,
     /// Nobody here knows who signed the certificate.
     UnknownIssuer,
+    /// There is no CA here that could vouch for any certificate.
+    NobodyTrusted,
+    /// The server does not let us in with the certificate that we show, or without one.
+    ClientCertificate {
+        /// Whether we show one.
+        shown: bool,
+        /// The server's words.
+        why: String,
+    },
     /// Another fault in TLS.
     Tls(String),
     /// HTTPS was spoken, and plain HTTP came back.
     PlainHttp,
     /// Plain HTTP was spoken, and something else came back.
     Https,
+    /// The proxy on the way is in the way.
+    Proxy {
+        /// Its address, without user and password.
+        address: String,
+        /// What it did.
+        fault: ProxyFault,
+    },
     /// Anything else.
     Other(String),
 }
@@ -145,6 +162,7 @@ impl Cause {
     pub fn passes(&self) -> bool {
         match self {
             Self::Name { passes, .. } => *passes,
+            Self::Proxy { fault, .. } => fault.passes(),
             Self::Refused | Self::TimedOut | Self::Closed(_) | Self::Other(_) => true,
             _ => false,
         }
@@ -167,6 +185,22 @@ impl fmt::Display for Cause {
                 f.write_str("its certificate has no subject alternative name (a common name is not enough)")
             }
             Self::UnknownIssuer => f.write_str("its certificate is signed by nobody that is trusted here"),
+            Self::NobodyTrusted => {
+                f.write_str("its certificate cannot be checked: there is not one CA on this machine")
+            }
+            Self::ClientCertificate { shown: false, .. } => {
+                f.write_str("it wants a client certificate, and none is configured for it")
+            }
+            Self::ClientCertificate { why, .. } => write!(f, "it does not accept our client certificate: {why}"),
+            Self::Proxy { address, fault } => match fault {
+                ProxyFault::Unreachable(cause) => write!(f, "the proxy {address} cannot be reached: {cause}"),
+                ProxyFault::Login => {
+                    write!(f, "the proxy {address} does not accept our login, or the lack of one")
+                }
+                ProxyFault::Refuses(why) => write!(f, "the proxy {address} refuses to connect: {why}"),
+                ProxyFault::Fails(why) => write!(f, "the proxy {address} does not get through: {why}"),
+                ProxyFault::TimedOut => write!(f, "no answer in time by way of the proxy {address}"),
+            },
             Self::Tls(why) => write!(f, "TLS failed: {why}"),
             Self::PlainHttp => f.write_str("it speaks plain HTTP, not HTTPS"),
             Self::Https => f.write_str("it does not speak plain HTTP"),

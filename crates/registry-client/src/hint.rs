@@ -1,5 +1,6 @@
 //! What to try next, for the errors a user meets most. Pure; knows the habits of the registries in the field.
 
+use crate::proxy::ProxyFault;
 use crate::{Cause, Error, Status, What};
 
 pub(crate) fn of(error: &Error) -> Option<String> {
@@ -44,10 +45,31 @@ fn connect(host: &str, address: &str, cause: &Cause) -> Option<String> {
                 "give the CA's (or the registry's own) certificate with `--ca-file`, or put it in /etc/docker/certs.d/{host}/ca.crt"
             )
         }
+        Cause::NobodyTrusted => {
+            "install the system's CA certificates (package ca-certificates), or give the CA's certificate with `--ca-file`"
+                .to_owned()
+        }
+        Cause::ClientCertificate { shown: false, .. } => format!(
+            "put client.cert and client.key into /etc/docker/certs.d/{host}/, or name them under `hosts:` in ferry's config file"
+        ),
+        Cause::ClientCertificate { .. } => "check that it was made for this registry, and its dates".to_owned(),
+        Cause::Proxy { fault, .. } => proxy(bare(address), fault),
         Cause::PlainHttp => format!("if {host} is meant to have no TLS, add `--plain-http={host}`"),
         Cause::Https => format!("if {host} has TLS, leave `--plain-http` out"),
         Cause::Tls(_) => return None,
     })
+}
+
+fn proxy(host: &str, fault: &ProxyFault) -> String {
+    match fault {
+        ProxyFault::Login => {
+            "give user and password in the proxy's address: `HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT`".to_owned()
+        }
+        ProxyFault::Refuses(_) => {
+            format!("have the proxy allow {host}, or add it to `NO_PROXY` if it can be reached directly")
+        }
+        _ => format!("check `HTTPS_PROXY` (or `ALL_PROXY`); add {host} to `NO_PROXY` if it can be reached directly"),
+    }
 }
 
 fn bare(address: &str) -> &str {

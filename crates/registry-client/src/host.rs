@@ -1,7 +1,5 @@
 //! What a registry is called, and where its API stands. Pure.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
 use url::Url;
 
 use crate::Error;
@@ -26,16 +24,16 @@ impl Host {
         let url = Url::parse(&format!("https://{name}/")).map_err(|e| fail(&e.to_string()))?;
         let plain =
             url.path() == "/" && url.query().is_none() && url.fragment().is_none() && !name.contains(['/', '@', '\\']);
-        if !plain || url.host_str().is_none_or(str::is_empty) {
-            return Err(fail("it must be HOST or HOST:PORT"));
-        }
-        Ok(match name.as_str() {
+        let host = url.host_str().filter(|host| !host.is_empty() && plain);
+        let host = host.ok_or_else(|| fail("it must be HOST or HOST:PORT"))?;
+        if matches!(name.as_str(), DOCKER | "index.docker.io" | "registry-1.docker.io") {
             // references say docker.io, its API answers elsewhere
-            DOCKER | "index.docker.io" | "registry-1.docker.io" => {
-                Self { name: DOCKER.to_owned(), api: "registry-1.docker.io".to_owned() }
-            }
-            _ => Self { api: name.clone(), name },
-        })
+            return Ok(Self { name: DOCKER.to_owned(), api: "registry-1.docker.io".to_owned() });
+        }
+        // an IPv6 address may be written in many ways; a port that is written stays, whatever the scheme will be
+        let port = if name.ends_with(']') { None } else { name.rsplit_once(':').map(|(_, port)| port) };
+        let api = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        Ok(Self { name, api })
     }
 
     /// The address of the API's root, `SCHEME://HOST/`.
@@ -49,13 +47,17 @@ impl Host {
 
     /// Whether it is this machine: the only place where plain HTTP needs no asking.
     pub(crate) fn is_loopback(&self) -> bool {
-        let Ok(url) = self.root("https") else { return false };
-        match url.host() {
-            Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-            Some(url::Host::Ipv4(ip)) => ip.is_loopback() && ip != Ipv4Addr::UNSPECIFIED,
-            Some(url::Host::Ipv6(ip)) => ip == Ipv6Addr::LOCALHOST,
-            None => false,
-        }
+        self.root("https").is_ok_and(|url| is_loopback(&url))
+    }
+}
+
+/// Whether an address is one of this machine.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
     }
 }
 
@@ -86,6 +88,19 @@ mod tests {
         for name in ["docker.io", "index.docker.io", "registry-1.docker.io"] {
             let host = Host::parse(name).unwrap();
             assert_eq!((host.name.as_str(), host.api.as_str()), ("docker.io", "registry-1.docker.io"));
+        }
+    }
+
+    #[test]
+    fn an_api_has_one_spelling() {
+        for (text, api) in [
+            ("R.Example:5000", "r.example:5000"),
+            ("r.example", "r.example"),
+            ("r.example:443", "r.example:443"),
+            ("[0:0:0:0:0:0:0:1]:5000", "[::1]:5000"),
+            ("[2001:DB8::1]", "[2001:db8::1]"),
+        ] {
+            assert_eq!(Host::parse(text).unwrap().api, api, "{text}");
         }
     }
 

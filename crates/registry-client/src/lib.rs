@@ -7,7 +7,7 @@
 //!
 //! Reading order: [`config`] and [`credentials`]; [`client`] and [`repository`], then [`pull`] and [`upload`]; underneath
 //! `registry` (where the API stands, what authorises), `transport` (one request until it is answered), `auth` and `token`,
-//! `gate`, `retry`, `pool`, `tls`, `dns`; and the pure readers `challenge`, `location`, `link`, `range`, `reply`, `host`.
+//! `gate`, `retry`, `pool`, `tls`, `dns`, `proxy`, `tunnel`; and the pure readers `challenge`, `location`, `link`, `range`, `reply`, `host`.
 
 mod auth;
 mod certificates;
@@ -24,6 +24,7 @@ mod host;
 mod link;
 mod location;
 mod pool;
+mod proxy;
 pub mod pull;
 mod range;
 pub mod referrers;
@@ -35,12 +36,14 @@ pub mod secret;
 mod tls;
 mod token;
 mod transport;
+mod tunnel;
 pub mod upload;
 
 pub use client::{Authentication, Client, Ping};
-pub use config::{Commands, Config, PlainHttp, Proxies, Resolver, Tls};
+pub use config::{ClientCertificate, Commands, Config, HostConfig, Hosts, PlainHttp, Proxies, Resolve, Resolver, Tls};
 pub use credentials::{Credentials, Login, Source};
 pub use error::{Cause, Error, Status, What};
+pub use proxy::ProxyFault;
 pub use referrers::{ListedBy, Referrers};
 pub use repository::{Fetched, Head, Repository};
 pub use retry::Retry;

@@ -143,14 +143,12 @@ impl Registry {
     /// HTTPS, unless the user says otherwise. On this machine itself both are tried, in the likelier order, but a certificate
     /// that is not trusted is never a reason to go on without TLS.
     async fn try_schemes(&self) -> Result<Url, Error> {
-        let schemes: &[&str] = if self.config.plain_http.has(&self.host.name) {
-            &["http"]
-        } else if !self.host.is_loopback() {
-            &["https"]
-        } else if self.pool.has_certificates(&self.host.api) {
-            &["https", "http"]
-        } else {
-            &["http", "https"]
+        let schemes: &[&str] = match self.config.plain_http(&self.host) {
+            Some(true) => &["http"],
+            Some(false) => &["https"],
+            None if !self.host.is_loopback() => &["https"],
+            None if self.pool.has_certificates(&self.host) => &["https", "http"],
+            None => &["http", "https"],
         };
         let mut first: Option<Error> = None;
         for scheme in schemes {

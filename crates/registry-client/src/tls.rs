@@ -10,40 +10,47 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, InvalidMessage, RootCertStore, SignatureScheme};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, InvalidMessage, OtherError, RootCertStore,
+    SignatureScheme,
+};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::certificates::HostFiles;
+use crate::certificates::Shown;
 use crate::{Cause, Error};
 
-/// The TLS configuration for one host (or for all that have no files of their own).
+/// The TLS configuration for one host (or for all that have nothing of their own).
 ///
-/// `system` are the CAs of this machine, `named` what the user named.
+/// `system` are the CAs of this machine, `named` what the user named, `shown` what we show when we are asked who we are.
 pub(crate) fn client_config(
     system: &[CertificateDer<'static>],
-    named: &[CertificateDer<'static>],
-    host: HostFiles,
+    named: Vec<CertificateDer<'static>>,
+    shown: Option<Shown>,
 ) -> Result<ClientConfig, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut named = named.to_vec();
-    named.extend(host.trusted);
     let verifier = Verifier::new(&provider, system, named);
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|e| unusable(&e))?
+        .map_err(|e| Error::Config { what: "TLS", value: "ring".to_owned(), why: e.to_string() })?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
-    let mut config = match host.client {
-        Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(|e| unusable(&e))?,
+    let mut config = match shown {
+        Some(Shown { chain, key, path }) => builder.with_client_auth_cert(chain, key).map_err(|e| match e {
+            rustls::Error::InconsistentKeys(_) => {
+                Error::content(path, "it is not the key of the certificate beside it")
+            }
+            other => Error::content(path, other.to_string()),
+        })?,
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
 
-fn unusable(error: &rustls::Error) -> Error {
-    Error::Config { what: "certificate", value: "TLS".to_owned(), why: error.to_string() }
-}
+/// There is no CA that could vouch for anybody.
+#[derive(Debug, thiserror::Error)]
+#[error("no CA is trusted")]
+struct NoCa;
 
 #[derive(Debug)]
 struct Verifier {
@@ -75,7 +82,7 @@ impl Verifier {
     ) -> Result<ServerCertVerified, rustls::Error> {
         match &self.chains {
             Some(chains) => chains.verify_server_cert(leaf, others, name, &[], now),
-            None => Err(CertificateError::UnknownIssuer.into()),
+            None => Err(CertificateError::Other(OtherError(Arc::new(NoCa))).into()),
         }
     }
 }
@@ -140,6 +147,9 @@ pub(crate) fn cause(error: &rustls::Error) -> Cause {
     let certificate = match error {
         rustls::Error::InvalidCertificate(certificate) => certificate,
         rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => return Cause::PlainHttp,
+        rustls::Error::AlertReceived(alert) if is_about_our_certificate(*alert) => {
+            return Cause::ClientCertificate { shown: false, why: format!("{alert:?}") };
+        }
         other => return Cause::Tls(other.to_string()),
     };
     match certificate {
@@ -154,8 +164,27 @@ pub(crate) fn cause(error: &rustls::Error) -> Cause {
         // a bad signature is that of another CA of the same name: one that was made anew
         C::UnknownIssuer | C::BadSignature => Cause::UnknownIssuer,
         C::Other(other) if other.0.to_string() == "CaUsedAsEndEntity" => Cause::UnknownIssuer,
+        C::Other(other) if other.0.is::<NoCa>() => Cause::NobodyTrusted,
         other => Cause::Tls(format!("its certificate is not valid: {other}")),
     }
+}
+
+/// What servers answer to a client's certificate, and to the lack of one: Go before 1.21 and TLS 1.2 say `BadCertificate` there.
+fn is_about_our_certificate(alert: AlertDescription) -> bool {
+    use AlertDescription as A;
+    matches!(
+        alert,
+        A::CertificateRequired
+            | A::BadCertificate
+            | A::UnsupportedCertificate
+            | A::CertificateRevoked
+            | A::CertificateExpired
+            | A::CertificateUnknown
+            | A::UnknownCA
+            | A::DecryptError
+            | A::AccessDenied
+            | A::NoCertificate
+    )
 }
 
 /// `DnsName("r.example")` as people write it.

@@ -8,6 +8,7 @@ use url::Url;
 use crate::auth::{Authorization, Scopes};
 use crate::dns::Unresolved;
 use crate::gate::Place;
+use crate::proxy::ProxyFault;
 use crate::registry::Registry;
 use crate::retry::{Decision, Outcome, decide, is_transient, jitter, retry_after};
 use crate::{Cause, Error, Status, What, host, location, reply, tls};
@@ -141,9 +142,12 @@ impl Registry {
             let sent = tokio::time::timeout(self.config.stall_timeout, request.send()).await;
             let response = match sent {
                 Err(_) => return Err(self.no_answer(&url, Cause::TimedOut)),
-                Ok(Err(error)) => return Err(self.no_answer(&url, not_http(&url, cause(&error)))),
+                Ok(Err(error)) => return Err(self.unanswered(&url, &error).await),
                 Ok(Ok(response)) => response,
             };
+            if let Some(error) = self.stopped_by_proxy(&url, &response) {
+                return Err(error);
+            }
             match self.redirect(call, &url, &response)? {
                 Some(next) => url = next,
                 None => return Ok(Reply { response, authorization: authorization.cloned(), _place: None }),
@@ -186,7 +190,10 @@ impl Registry {
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization.header.clone());
         }
-        let response = request.body(body).send().await.map_err(|e| self.no_answer(&call.url, cause(&e)))?;
+        let response = match request.body(body).send().await {
+            Ok(response) => response,
+            Err(error) => return Err(self.unanswered(&call.url, &error).await),
+        };
         let reply = Reply { response, authorization: authorization.cloned(), _place: None };
         if reply.status() == 429 {
             self.slow_down(reply.retry_after());
@@ -235,7 +242,13 @@ impl Registry {
         }
         body.truncate(reply::MAX_BODY);
         let reply::Words { code, message, page } = reply::words(&body);
-        let answered_by = host::authority(reply.response.url());
+        let url = reply.response.url();
+        let address = host::authority(url);
+        let answered_by = match self.pool.proxy(url).filter(|_| url.scheme() == "http") {
+            // it may be the proxy's own answer
+            Some(proxy) => Some(format!("{address} by way of the proxy {proxy}")),
+            None => (address != self.host.api).then_some(address),
+        };
         let status = reply.status();
         let origin = || self.config.credentials.origin(&self.host.name, &call.repository);
         let used = |credentials: bool| credentials.then(origin);
@@ -244,7 +257,7 @@ impl Registry {
             repository: call.repository.clone(),
             what: call.what.clone(),
             request: call.request(),
-            answered_by: (answered_by != self.host.api).then_some(answered_by),
+            answered_by,
             status,
             message,
             retry_after: reply.retry_after(),
@@ -262,9 +275,22 @@ impl Registry {
         Error::Protocol { place: self.place(&call.repository), what: call.what.to_string(), why }
     }
 
+    /// Why a request was not answered.
+    async fn unanswered(&self, url: &Url, error: &reqwest::Error) -> Error {
+        let cause = self.pool.explain(url, not_http(url, cause(error)), &chain(error)).await;
+        self.no_answer(url, cause)
+    }
+
+    /// A proxy that forwards plain HTTP answers in the server's place; one status is certainly its own.
+    fn stopped_by_proxy(&self, url: &Url, response: &reqwest::Response) -> Option<Error> {
+        let proxy = self.pool.proxy(url).filter(|_| response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED)?;
+        Some(self.no_answer(url, Cause::Proxy { address: proxy.to_string(), fault: ProxyFault::Login }))
+    }
+
     pub(crate) fn no_answer(&self, url: &Url, cause: Cause) -> Error {
         let address = host::authority(url);
-        let address = if address == self.host.api { self.host.name.clone() } else { address };
+        let own = self.host.root(url.scheme()).is_ok_and(|root| location::same_origin(&root, url));
+        let address = if own { self.host.name.clone() } else { address };
         Error::Connect { host: self.host.name.clone(), address, cause }
     }
 
@@ -322,6 +348,17 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<Cause> {
         }
         _ => None,
     }
+}
+
+/// The words of all errors, outermost first.
+fn chain(error: &reqwest::Error) -> Vec<String> {
+    let mut words = vec![error.to_string()];
+    let mut inner: &dyn std::error::Error = error;
+    while let Some(next) = inner.source() {
+        words.push(next.to_string());
+        inner = next;
+    }
+    words
 }
 
 /// The words of the innermost error: the outer ones repeat the address.

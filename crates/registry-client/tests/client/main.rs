@@ -4,6 +4,8 @@
 
 mod auth;
 mod names;
+mod proxies;
+mod proxy;
 mod pull;
 mod push;
 mod referrers;

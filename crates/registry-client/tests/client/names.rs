@@ -1,9 +1,7 @@
 //! Names, addresses and the lack of them.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use ferry_content::{Failure as _, Kind};
-use ferry_registry_client::{Client, Config, PlainHttp, Proxies, Resolver};
+use ferry_registry_client::{Client, Config, PlainHttp, Proxies, Resolver, Secret};
 
 use crate::server::{Server, answer};
 use crate::{config, shown};
@@ -34,7 +32,7 @@ async fn an_address_can_be_given_for_a_name() {
     let host = server.host.replace("127.0.0.1", "registry.example");
     for resolver in [Resolver::System, Resolver::Own] {
         let config = Config {
-            resolve: vec![("registry.example".to_owned(), IpAddr::V4(Ipv4Addr::LOCALHOST))],
+            resolve: vec!["registry.example:127.0.0.1".parse().unwrap()],
             resolver,
             plain_http: PlainHttp::Hosts(vec![host.clone()]),
             ..config()
@@ -49,7 +47,7 @@ async fn an_address_can_be_given_for_a_name() {
 async fn another_host_is_not_spoken_to_without_tls_unasked() {
     let server = Server::start(|_| answer(200)).await;
     let host = server.host.replace("127.0.0.1", "registry.example");
-    let resolve = vec![("registry.example".to_owned(), IpAddr::V4(Ipv4Addr::LOCALHOST))];
+    let resolve = vec!["registry.example:127.0.0.1".parse().unwrap()];
     let error = Client::new(Config { resolve, ..config() }).unwrap().ping(&host).await.unwrap_err();
     assert!(shown(&error).contains("speaks plain HTTP") && shown(&error).contains("--plain-http"), "{}", shown(&error));
     assert!(server.lines().is_empty());
@@ -62,11 +60,11 @@ async fn a_proxy_is_used_but_for_this_machine_and_exceptions() {
     let config = Config {
         plain_http: PlainHttp::All,
         proxy: Proxies {
-            http: Some(format!("http://{}", proxy.host)),
+            http: Some(Secret::new(format!("http://{}", proxy.host))),
             no_proxy: Some(".direct.example".to_owned()),
             ..Proxies::default()
         },
-        resolve: vec![("r.direct.example".to_owned(), IpAddr::V4(Ipv4Addr::LOCALHOST))],
+        resolve: vec!["r.direct.example:127.0.0.1".parse().unwrap()],
         ..config()
     };
     let client = Client::new(config).unwrap();

@@ -97,7 +97,16 @@ impl Server {
         tls: Option<TlsAcceptor>,
         script: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::at("127.0.0.1:0", tls, script).await
+    }
+
+    /// At an address of this machine.
+    pub(crate) async fn at(
+        address: &str,
+        tls: Option<TlsAcceptor>,
+        script: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (script, log): (Script, _) = (Arc::new(script), Arc::clone(&seen));
