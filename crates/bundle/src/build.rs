@@ -1,11 +1,13 @@
 //! From a plan to a sealed bundle: one queue of blobs, straight into their final place.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ferry_archive::{Partial, Sealed, SecretKey};
 use ferry_content::copy::{Job, Options, Progress, copy_all};
 use ferry_content::{Ingester, Problems};
+use ferry_image::Digest;
 
 use crate::{Error, Plan, PlannedImage, lock};
 
@@ -16,8 +18,8 @@ pub struct Built {
     pub sealed: Sealed,
     /// Bytes that an interrupted build had fetched already.
     pub resumed_bytes: u64,
-    /// Where each image came from in the end.
-    pub images: Vec<PlannedImage>,
+    /// Each image, and all places that something of it came from.
+    pub images: Vec<(PlannedImage, BTreeSet<String>)>,
 }
 
 impl Plan {
@@ -71,7 +73,14 @@ impl Plan {
         let partial = problems.or(partial)?;
         let partial = Arc::into_inner(partial).ok_or_else(|| in_use(output))?;
         let sealed = blocking(move || partial.seal()).await??;
-        Ok(Built { sealed, resumed_bytes, images: self.images })
+        let places = |(image, blobs): (PlannedImage, Vec<Digest>)| {
+            let mut places = self.served.places(&blobs);
+            // manifests and configs came from there when it was resolved
+            places.insert(image.source.clone());
+            (image, places)
+        };
+        let images = self.images.into_iter().zip(self.contents).map(places).collect();
+        Ok(Built { sealed, resumed_bytes, images })
     }
 }
 

@@ -37,6 +37,18 @@ pub enum Error {
         /// Which repository.
         place: String,
     },
+    /// A mirror has another image under a tag than the registry that it is a mirror of.
+    #[error("the mirror {mirror} has {found}, and {origin} is {expected}")]
+    MirrorDiffers {
+        /// Which repository.
+        mirror: String,
+        /// Its digest there.
+        found: Digest,
+        /// The name itself.
+        origin: Reference,
+        /// Its digest there.
+        expected: Digest,
+    },
     /// The image is there, but not for a platform that was asked for.
     #[error("platform {wanted} is missing at {place}; there are: {}", names(.available))]
     PlatformMissing {
@@ -161,9 +173,11 @@ impl Failure for Error {
             Self::Archive(error) => error.kind(),
             Self::Client(error) => error.kind(),
             Self::Lock { .. } | Self::Unreadable { .. } | Self::File { .. } => Kind::Invalid,
-            Self::NotLocked | Self::LockedChanged { .. } | Self::LockedPlatforms { .. } | Self::Collision(_) => {
-                Kind::Conflict
-            }
+            Self::MirrorDiffers { .. }
+            | Self::NotLocked
+            | Self::LockedChanged { .. }
+            | Self::LockedPlatforms { .. }
+            | Self::Collision(_) => Kind::Conflict,
         }
     }
 
@@ -185,6 +199,12 @@ impl Failure for Error {
                     return Some(format!("did you mean {meant}?"));
                 }
                 "choose one of those with `platforms:` at the image, or find a source that has it"
+            }
+            Self::MirrorDiffers { origin, expected, .. } => {
+                let name = origin.repository();
+                return Some(format!(
+                    "wait until the mirror has caught up or take it out of `mirrors:`; or say which is meant: `{name}@{expected}`"
+                ));
             }
             Self::NoPlatform => {
                 "add `platforms: [linux/amd64]` to the bundle manifest, or give `--platform linux/amd64`"

@@ -1,11 +1,57 @@
-//! One blob from several places: mirrors may lack a layer, and images may share one.
+//! One blob from several places: mirrors may lack a layer, and images may share one. Which place gave it is remembered.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ferry_content::{BoxFuture, ByteStream, Error, Failure as _, Kind, Provider};
-use ferry_image::Descriptor;
+use ferry_image::{Descriptor, Digest};
+
+/// The places that blobs came from.
+#[derive(Clone, Default)]
+pub(crate) struct Served(Arc<Mutex<BTreeMap<Digest, BTreeSet<String>>>>);
+
+impl Served {
+    /// The same place; what it gives is written down.
+    pub(crate) fn watch(&self, place: Arc<dyn Provider>) -> Arc<dyn Provider> {
+        Arc::new(Watched { place, served: self.clone() })
+    }
+
+    /// The places that gave these blobs.
+    pub(crate) fn places<'a>(&self, blobs: impl IntoIterator<Item = &'a Digest>) -> BTreeSet<String> {
+        let served = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        blobs.into_iter().filter_map(|blob| served.get(blob)).flatten().cloned().collect()
+    }
+
+    fn note(&self, blob: &Digest, place: String) {
+        let mut served = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        served.entry(blob.clone()).or_default().insert(place);
+    }
+}
+
+struct Watched {
+    place: Arc<dyn Provider>,
+    served: Served,
+}
+
+impl Provider for Watched {
+    fn open<'a>(&'a self, blob: &'a Descriptor, range: Range<u64>) -> BoxFuture<'a, Result<ByteStream, Error>> {
+        Box::pin(async move {
+            let opened = self.place.open(blob, range).await?;
+            self.served.note(&blob.digest, self.place());
+            Ok(opened)
+        })
+    }
+
+    fn is_remote(&self) -> bool {
+        self.place.is_remote()
+    }
+
+    fn place(&self) -> String {
+        self.place.place()
+    }
+}
 
 /// Asks its places in turn until one opens the blob.
 struct Fallback {
@@ -70,7 +116,6 @@ impl Provider for Fallback {
 mod tests {
     use ferry_content::memory::Memory;
     use ferry_content::{Failure, read_all};
-    use ferry_image::Digest;
 
     use super::*;
 
@@ -120,6 +165,17 @@ mod tests {
         assert_eq!(dead.0.load(Ordering::Relaxed), 1);
         let error = read_all(&fallback, &Descriptor::of("x", b"c"), 10).await.expect_err("nowhere");
         assert_eq!(error.kind(), Kind::Missing);
+    }
+
+    #[tokio::test]
+    async fn the_place_that_gave_a_blob_is_written_down() {
+        let served = Served::default();
+        let (file, a) = memory(b"a");
+        let chain = over(vec![served.watch(Arc::new(Dead::default())), served.watch(file)]).expect("places");
+        read_all(chain.as_ref(), &a, 10).await.expect("bytes");
+        let b = Digest::of(b"b");
+        assert_eq!(served.places([&a.digest, &b]), ["memory".to_owned()].into());
+        assert!(served.places([&b]).is_empty());
     }
 
     #[test]

@@ -8,8 +8,8 @@
 //!
 //! Not here: the bundle file's form (`ferry-archive`), HTTP (`ferry-registry-client`), references in YAML (`ferry-rewrite`).
 //!
-//! Reading order: [`manifest`], [`list`], [`lock`], `place`, `select`, `resolve`, `missing`, `near`, `fallback`, [`carry`], `gate`,
-//! [`plan`](mod@plan), [`output`], [`spool`](mod@spool), [`build`].
+//! Reading order: [`manifest`], [`list`], [`lock`], `place`, `select`, `resolve`, `origin`, `missing`, `near`, `fallback`, [`carry`],
+//! `gate`, [`plan`](mod@plan), [`output`], [`spool`](mod@spool), [`build`].
 
 pub mod build;
 pub mod carry;
@@ -21,6 +21,7 @@ pub mod lock;
 pub mod manifest;
 mod missing;
 mod near;
+mod origin;
 pub mod output;
 mod place;
 pub mod plan;

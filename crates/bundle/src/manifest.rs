@@ -86,6 +86,15 @@ pub struct ArchiveSource {
     pub image: Option<String>,
 }
 
+/// A place to ask for an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The image's name there.
+    pub at: Reference,
+    /// The name that this place is a mirror of.
+    pub mirror_of: Option<Reference>,
+}
+
 /// A file or folder that travels with the images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Carried {
@@ -199,26 +208,33 @@ impl BundleManifest {
         self.set.iter().filter(|rule| carried(&rule.image)).cloned().collect()
     }
 
+    /// Adds mirrors of a host, to be asked after those that the bundle manifest itself lists.
+    pub fn add_mirrors(&mut self, host: &str, mirrors: &[Target]) {
+        let all = self.mirrors.entry(host.to_owned()).or_default();
+        for mirror in mirrors {
+            if !all.contains(mirror) {
+                all.push(mirror.clone());
+            }
+        }
+    }
+
     /// Where to ask registries for `image`, in order: its own name, then `from:` (which may list its own name to move it);
     /// for each of them the mirrors of its host first. No place twice; empty for an image from an archive.
     #[must_use]
-    pub fn sources(&self, image: &Image) -> Vec<Reference> {
+    pub fn sources(&self, image: &Image) -> Vec<Candidate> {
         if image.archive.is_some() {
             return Vec::new();
         }
         let own = (!image.from.contains(&image.reference)).then_some(&image.reference);
-        let mut sources: Vec<Reference> = Vec::new();
+        let mut sources: Vec<Candidate> = Vec::new();
         for name in own.into_iter().chain(&image.from) {
-            for mirror in self.mirrors.get(name.host()).into_iter().flatten() {
-                // a mirror whose names would be too long cannot hold the image
-                if let Ok(place) = at_mirror(mirror, name)
-                    && !sources.contains(&place)
-                {
-                    sources.push(place);
+            // a mirror whose names would be too long cannot hold the image
+            let mirrors = self.mirrors.get(name.host()).into_iter().flatten().filter_map(|m| at_mirror(m, name).ok());
+            let mirrors = mirrors.map(|at| Candidate { at, mirror_of: Some(name.clone()) });
+            for candidate in mirrors.chain([Candidate { at: name.clone(), mirror_of: None }]) {
+                if !sources.iter().any(|known| known.at == candidate.at) {
+                    sources.push(candidate);
                 }
-            }
-            if !sources.contains(name) {
-                sources.push(name.clone());
             }
         }
         sources

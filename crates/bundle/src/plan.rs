@@ -8,6 +8,7 @@ use ferry_archive::{Absent, Contents, Head, HeadBlob, HeadImage, HeadPlatform, L
 use ferry_content::{Provider, memory::Memory};
 use ferry_image::{Descriptor, Digest, Reference, relocation};
 
+use crate::fallback::Served;
 use crate::lock::{Lock, Source};
 use crate::manifest::{BundleManifest, Platforms};
 use crate::resolve::{Outcome, Resolved};
@@ -30,6 +31,10 @@ pub struct Plan {
     pub(crate) blobs: Vec<(Descriptor, Arc<dyn Provider>)>,
     /// The first image that needs a blob, by its place in [`images`](Self::images), and how many more do.
     pub(crate) needed_by: BTreeMap<Digest, (usize, usize)>,
+    /// The blobs of each of [`images`](Self::images).
+    pub(crate) contents: Vec<Vec<Digest>>,
+    /// Which place gave which blob, as they come.
+    pub(crate) served: Served,
 }
 
 /// One image of a plan.
@@ -58,7 +63,8 @@ pub(crate) fn plan(
     files: Vec<ferry_archive::File>,
     mut warnings: Vec<String>,
 ) -> Result<Plan, Error> {
-    let Outcome { images, absent, .. } = outcome;
+    let Outcome { images, absent, served, notes, .. } = outcome;
+    warnings.extend(notes);
     let named: Vec<_> = images
         .iter()
         .map(|r| {
@@ -82,6 +88,7 @@ pub(crate) fn plan(
 
     let mut planned = Vec::new();
     let mut needed_by = BTreeMap::new();
+    let mut contents = Vec::new();
     let mut wanted_bytes = 0;
     for resolved in &images {
         let selected = &resolved.selected;
@@ -91,6 +98,7 @@ pub(crate) fn plan(
         for blob in all() {
             needed_by.entry(blob.digest.clone()).and_modify(|(_, more)| *more += 1).or_insert((planned.len(), 0));
         }
+        contents.push(all().map(|blob| blob.digest.clone()).collect());
         let reference = &manifest.images[resolved.index].reference;
         for layer in &selected.foreign {
             warnings
@@ -118,7 +126,18 @@ pub(crate) fn plan(
     let layout = Layout::new(Contents { head, manifests: documents, files })?;
     let spooled_bytes = spooled(&images);
     let shared_bytes = wanted_bytes - unique;
-    Ok(Plan { layout, lock, images: planned, warnings, shared_bytes, spooled_bytes, blobs, needed_by })
+    Ok(Plan {
+        layout,
+        lock,
+        images: planned,
+        warnings,
+        shared_bytes,
+        spooled_bytes,
+        blobs,
+        needed_by,
+        contents,
+        served,
+    })
 }
 
 /// Every blob once, with the places it can be had from: manifests and configs first, then layers in order of first use.

@@ -11,13 +11,15 @@ use ferry_registry_client::Client;
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::OnceCell;
 
+use crate::Error;
+use crate::fallback::{self, Served};
 use crate::lock::{Encoded, Lock, Locked, LockedArchive, LockedPlatform, Source};
 use crate::manifest::{ArchiveSource, BundleManifest, Image, Layers, Platforms};
 use crate::missing::{explain, missing_tag};
 use crate::near::slip;
+use crate::origin::Origins;
 use crate::place::{Documents, Place};
 use crate::select::{Selected, select};
-use crate::{Error, fallback};
 
 /// What the resolving needs to know beside the bundle manifest.
 pub(crate) struct Context<'a> {
@@ -33,6 +35,9 @@ pub(crate) struct Context<'a> {
     opened: Mutex<HashMap<PathBuf, Arc<OnceCell<LocalSource>>>>,
     /// Archives may share layers, and so files in the spool: one image is compressed at a time, its layers on all cores.
     compressing: tokio::sync::Mutex<()>,
+    /// Which place gave which blob.
+    served: Served,
+    origins: Origins,
 }
 
 impl<'a> Context<'a> {
@@ -53,6 +58,8 @@ impl<'a> Context<'a> {
             jobs,
             opened: Mutex::default(),
             compressing: tokio::sync::Mutex::default(),
+            served: Served::default(),
+            origins: Origins::default(),
         }
     }
 
@@ -115,6 +122,10 @@ pub(crate) struct Outcome {
     pub(crate) absent: Vec<(Reference, String)>,
     /// Those whose tag is not there: each is a problem already.
     pub(crate) mistaken: Vec<Reference>,
+    /// Which place gives which blob, as they come.
+    pub(crate) served: Served,
+    /// Things that are no errors but that somebody should know.
+    pub(crate) notes: Vec<String>,
 }
 
 impl Outcome {
@@ -136,7 +147,8 @@ pub(crate) async fn resolve_all(context: &Context<'_>) -> (Outcome, Problems) {
         .enumerate()
         .map(|(index, image)| async move { (image, resolve(context, index, image).await) });
     let results: Vec<_> = stream::iter(tasks).buffered(context.jobs.max(1)).collect().await;
-    let mut outcome = Outcome::default();
+    let (served, notes) = (context.served.clone(), context.origins.notes());
+    let mut outcome = Outcome { served, notes, ..Outcome::default() };
     let mut problems = Problems::default();
     for (image, result) in results {
         match result {
@@ -237,24 +249,28 @@ async fn from_registries(
     let mut sources = context.manifest.sources(image);
     // the source that answered when the lock was made is asked first
     if let Some(Locked { source: Source::Registry { reference }, .. }) = locked
-        && let Some(at) = sources.iter().position(|s| s.repository() == reference.repository())
+        && let Some(at) = sources.iter().position(|s| s.at.repository() == reference.repository())
     {
         sources[..=at].rotate_right(1);
     }
     let mut tried: Vec<(Reference, Error)> = Vec::new();
     let mut rest = sources.into_iter();
     while let Some(source) = rest.next() {
-        let found = match from_registry(context, index, &source, locked, platforms).await {
+        let found = match from_registry(context, index, &source.at, locked, platforms).await {
             Ok(found) => found,
             // a mirror may have the name and lack a platform or a manifest below it
             Err(error) => {
-                tried.push((source, error));
+                tried.push((source.at, error));
                 continue;
             }
         };
-        let mut places = vec![Arc::clone(&found.provider)];
+        if let Some(origin) = source.mirror_of.filter(|origin| locked.is_none() && origin.digest().is_none()) {
+            context.origins.agree(context.client, &source.at, &origin, &found.root.digest).await?;
+        }
+        let mut places = vec![context.served.watch(Arc::clone(&found.provider))];
         for other in rest {
-            places.push(Arc::new(context.client.repository(other.host(), other.path())?));
+            let repository = context.client.repository(other.at.host(), other.at.path())?;
+            places.push(context.served.watch(Arc::new(repository)));
         }
         let provider = fallback::over(places).unwrap_or_else(|| Arc::clone(&found.provider));
         return Ok(Resolved { provider, ..found });

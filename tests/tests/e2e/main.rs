@@ -6,6 +6,7 @@ mod crossing;
 mod errors;
 mod faults;
 mod interruption;
+mod mirrors;
 mod readers;
 mod seed;
 mod serve;

@@ -229,8 +229,7 @@ fn sources_are_tried_in_the_documented_order() {
         let text =
             format!("name: n\nmirrors: {{docker.io: [m1.example.com/hub, m2.example.com]}}\nimages:\n  - {entry}\n");
         let manifest = read(&text).expect("manifest");
-        let sources: Vec<String> = manifest.sources(&manifest.images[0]).iter().map(ToString::to_string).collect();
-        sources
+        manifest.sources(&manifest.images[0]).iter().map(|candidate| candidate.at.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(
         sources("{image: 'bitnami/etcd:3.5', from: [bitnamilegacy/etcd, 'quay.io/x/etcd:other']}"),
@@ -249,6 +248,18 @@ fn sources_are_tried_in_the_documented_order() {
         ["ghcr.io/a/b:1", "quay.io/a/b:1"]
     );
     assert_eq!(sources("{image: 'a:1', archive: a.tar}"), Vec::<String>::new());
+}
+
+#[test]
+fn a_mirror_knows_its_origin_and_more_of_them_come_after_the_manifests_own() {
+    let mut manifest = read("name: n\nmirrors: {docker.io: m1.example.com/hub}\nimages: [a/b:1]\n").expect("manifest");
+    let target = |text: &str| text.parse::<Target>().expect("target");
+    manifest.add_mirrors("docker.io", &[target("m2.example.com"), target("m1.example.com/hub")]);
+    manifest.add_mirrors("quay.io", &[target("m3.example.com")]);
+    let sources: Vec<(String, bool)> =
+        manifest.sources(&manifest.images[0]).iter().map(|c| (c.at.to_string(), c.mirror_of.is_some())).collect();
+    let expected = [("m1.example.com/hub/a/b:1", true), ("m2.example.com/a/b:1", true), ("docker.io/a/b:1", false)];
+    assert_eq!(sources, expected.map(|(at, mirror)| (at.to_owned(), mirror)));
 }
 
 #[test]
@@ -331,7 +342,7 @@ fn the_first_customers_manifest_is_complete() {
     ];
     assert_eq!(at, expected.map(|(name, archive, optional)| (name.to_owned(), archive, optional)));
     let etcd = manifest.sources(&manifest.images[6]);
-    assert_eq!(etcd[1].to_string(), "docker.io/bitnamilegacy/etcd:3.5.9-debian-11-r24");
+    assert_eq!(etcd[1].at.to_string(), "docker.io/bitnamilegacy/etcd:3.5.9-debian-11-r24");
     assert_eq!(manifest.set.len(), 8);
     assert_eq!(manifest.set[6].paths, ["spec.alluxio-monitor.prometheus", "spec.prometheus"]);
     assert!(manifest.yaml.is_empty());

@@ -117,7 +117,11 @@ fn report(built: &Built, request: &Request) -> Result<(), End> {
     let images: Vec<_> = built
         .images
         .iter()
-        .map(|i| serde_json::json!({"reference": i.reference, "fetchedFrom": i.source, "bytes": i.bytes}))
+        .map(|(image, places)| {
+            serde_json::json!({
+                "reference": image.reference, "source": image.source, "fetchedFrom": places, "bytes": image.bytes,
+            })
+        })
         .collect();
     let value = serde_json::json!({
         "bundle": built.sealed.path.file_name().map(|n| n.to_string_lossy()), "size": built.sealed.size,
