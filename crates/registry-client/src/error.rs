@@ -145,6 +145,8 @@ pub enum Cause {
     PlainHttp,
     /// Plain HTTP was spoken, and something else came back.
     Https,
+    /// Both were spoken, and neither was understood.
+    NotHttp,
     /// The proxy on the way is in the way.
     Proxy {
         /// Its address, without user and password.
@@ -204,6 +206,7 @@ impl fmt::Display for Cause {
             Self::Tls(why) => write!(f, "TLS failed: {why}"),
             Self::PlainHttp => f.write_str("it speaks plain HTTP, not HTTPS"),
             Self::Https => f.write_str("it does not speak plain HTTP"),
+            Self::NotHttp => f.write_str("it speaks neither HTTPS nor plain HTTP"),
             Self::Other(why) => f.write_str(why),
         }
     }

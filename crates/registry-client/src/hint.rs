@@ -55,6 +55,7 @@ fn connect(host: &str, address: &str, cause: &Cause) -> Option<String> {
         Cause::ClientCertificate { .. } => "check that it was made for this registry, and its dates".to_owned(),
         Cause::Proxy { fault, .. } => proxy(bare(address), fault),
         Cause::PlainHttp => format!("if {host} is meant to have no TLS, add `--plain-http={host}`"),
+        Cause::NotHttp => "something else than a registry listens there: check host and port".to_owned(),
         Cause::Https => format!("if {host} has TLS, leave `--plain-http` out"),
         Cause::Tls(_) => return None,
     })

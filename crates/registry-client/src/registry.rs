@@ -162,6 +162,9 @@ impl Registry {
             }
             first = first.or(Some(error));
         }
+        if let Some(Error::Connect { cause: cause @ Cause::Https, .. }) = &mut first {
+            *cause = Cause::NotHttp;
+        }
         Err(first.unwrap_or_else(|| Error::Config {
             what: "registry",
             value: self.host.name.clone(),

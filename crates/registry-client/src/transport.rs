@@ -307,10 +307,14 @@ fn is_of_this_attempt(status: u16, code: &str, authorization: Option<&Authorizat
         || matches!(code, "BLOB_UPLOAD_UNKNOWN" | "BLOB_UPLOAD_INVALID" | "DIGEST_INVALID" | "SIZE_INVALID")
 }
 
-/// A TLS server closes or sends an alert when it is spoken to without TLS.
+/// A TLS server sends an alert when it is spoken to without TLS, and others something else that is no HTTP: these are hyper's words.
 fn not_http(url: &Url, cause: Cause) -> Cause {
     match cause {
-        Cause::Closed(why) if url.scheme() == "http" && why.starts_with("invalid HTTP") => Cause::Https,
+        Cause::Closed(why)
+            if url.scheme() == "http" && (why.starts_with("invalid HTTP") || why.contains("unexpected message")) =>
+        {
+            Cause::Https
+        }
         other => other,
     }
 }

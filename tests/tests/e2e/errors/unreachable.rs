@@ -121,6 +121,24 @@ fn a_certificate_that_nobody_vouches_for_at_the_target() {
 }
 
 #[test]
+fn something_else_listens() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = std::io::Write::write_all(&mut stream, b"SSH-2.0-OpenSSH_9.2\r\n");
+            let _ = std::io::Read::read(&mut stream, &mut [0; 1000]);
+        }
+    });
+    let site = Site::new();
+    let told = site.ferry(&bundle(&format!("{host}/app/one:1"))).run();
+    assert_snapshot!(said(told, 5, &site, &[("HOST", &host)]), @r#"
+    error: image `HOST/app/one:1`: HOST: it speaks neither HTTPS nor plain HTTP
+      hint: something else than a registry listens there: check host and port
+    "#);
+}
+
+#[test]
 fn http_where_https_is_spoken() {
     let site = Site::new();
     let (tls, _) = flawed(site.path(), Flaw::None);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ferry_tests::images::{Format, Image, Layer};
+use ferry_tests::registry::certificate::{Flaw, flawed};
 use ferry_tests::registry::faulty::Fault::{self, *};
 use ferry_tests::registry::faulty::What::{self, *};
 use ferry_tests::registry::faulty::{FaultyRegistry, Rule};
@@ -100,6 +101,18 @@ fn who_is_told_to_wait_waits() {
         // a date has whole seconds only
         assert!(waited >= Duration::from_millis(1950) && waited < Duration::from_secs(5), "{waited:?}");
     }
+}
+
+/// A line that is cut under TLS ends without the farewell that TLS wants.
+#[test]
+fn dropped_under_tls() {
+    let (image, site) = (image(), Site::new());
+    let (tls, ca) = flawed(site.path(), Flaw::None);
+    let plan = vec![once(Layer, Drop(1)), once(Layer, Drop(150_000)).from(2), once(Ping, Unanswered)];
+    let registry = FaultyRegistry::holding(&[("app/one:1", &image)]).tls(tls).start(plan);
+    let command = format!("bundle {}/app/one:1 {FOR} -o b.tar {SIGN} --ca-file {}", registry.host(), ca.display());
+    let _ = run(&site, &registry, &command).expect_code(0);
+    carries(&site, &image);
 }
 
 /// Four ranges of 8 MiB and more at a time, or one stream where the registry serves none.
