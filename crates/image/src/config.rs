@@ -39,9 +39,10 @@ impl ImageConfig {
         let given =
             |field: Option<String>, usual: &str| field.filter(|f| !f.is_empty()).unwrap_or_else(|| usual.to_owned());
         let (os, architecture) = (given(raw.os, "linux"), given(raw.architecture, "amd64"));
-        Ok(Self {
-            platform: Platform::new(&os, &architecture, raw.variant.as_deref()),
-            diff_ids: raw.rootfs.map(|r| r.diff_ids).unwrap_or_default(),
-        })
+        let platform = Platform::stated(&os, &architecture, raw.variant.as_deref()).ok_or_else(|| {
+            let why = format!("os `{os}`, architecture `{architecture}` and its variant name no platform");
+            Error::Document { what: "config", why }
+        })?;
+        Ok(Self { platform, diff_ids: raw.rootfs.map(|r| r.diff_ids).unwrap_or_default() })
     }
 }

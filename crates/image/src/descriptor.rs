@@ -80,6 +80,6 @@ mod platform_fields {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Platform>, D::Error> {
         let fields = Option::<Fields>::deserialize(d)?;
-        Ok(fields.map(|f| Platform::new(&f.os, &f.architecture, f.variant.as_deref())))
+        Ok(fields.and_then(|f| Platform::stated(&f.os, &f.architecture, f.variant.as_deref())))
     }
 }

@@ -188,6 +188,8 @@ fn hex(bytes: &[u8]) -> Box<str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -208,5 +210,28 @@ mod tests {
     fn a_digest_prints_as_it_was_read() {
         assert_eq!(EMPTY.parse::<Digest>().map(|d| d.to_string()), Ok(EMPTY.to_owned()));
         assert_eq!(EMPTY.parse::<Digest>().map(|d| d.blob_path()), Ok(EMPTY.replace("sha256:", "blobs/sha256/")));
+    }
+
+    proptest! {
+        #[test]
+        fn hashing_in_pieces_is_hashing(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..6)) {
+            let mut hasher = Hasher::new(Algorithm::Sha256);
+            pieces.iter().for_each(|piece| hasher.update(piece));
+            let digest = hasher.finish();
+            prop_assert_eq!(&digest, &Digest::of(&pieces.concat()));
+            prop_assert_eq!(digest.to_string().parse(), Ok(digest.clone()));
+            prop_assert_eq!(Digest::sha256(digest.hex()), Ok(digest));
+        }
+
+        #[test]
+        fn only_lower_case_hex_of_the_right_length_is_a_digest(
+            name in "sha256|sha512|SHA256|sha384|", colon in ":?", hex in "[0-9a-fA-Fg]{62,66}|[0-9a-f]{64}|[0-9a-f]{128}",
+        ) {
+            let text = format!("{name}{colon}{hex}");
+            let length = [("sha256", 64), ("sha512", 128)].iter().find(|(known, _)| *known == name).map(|(_, n)| *n);
+            let lower = hex.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c));
+            let expected = colon == ":" && length == Some(hex.len()) && lower;
+            prop_assert_eq!(text.parse::<Digest>().map(|d| d.to_string()).ok(), expected.then_some(text));
+        }
     }
 }

@@ -184,6 +184,26 @@ mod tests {
     }
 
     #[test]
+    fn a_platform_that_cannot_be_written_is_none() {
+        for (fields, expected) in [
+            (r#"{"os":"","architecture":""}"#, None),
+            (r#"{"os":"linux","architecture":"a/b"}"#, None),
+            (r#"{"os":"linux","architecture":"arm","variant":"v 6"}"#, None),
+            (r#"{"os":"linux","architecture":"arm","variant":""}"#, Some("linux/arm/v7")),
+        ] {
+            let text = format!(
+                r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"x","digest":"{D}","size":7,"platform":{fields}}}]}}"#
+            );
+            let Ok(Manifest::Index(index)) = Manifest::parse(text.as_bytes(), None) else { panic!("an index: {text}") };
+            let found = index.manifests[0].platform.as_ref().map(ToString::to_string);
+            assert_eq!(found.as_deref(), expected, "{fields}");
+        }
+        assert!(crate::ImageConfig::parse(br#"{"os":"linux","architecture":"a/b"}"#).is_err());
+        let old = crate::ImageConfig::parse(br#"{"os":"","architecture":""}"#).expect("config");
+        assert_eq!(old.platform.to_string(), "linux/amd64");
+    }
+
+    #[test]
     fn ambiguous_and_foreign_documents_are_refused() {
         for text in [
             "{}".to_owned(),

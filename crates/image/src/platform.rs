@@ -47,6 +47,14 @@ impl Platform {
         Self { os, architecture, variant }
     }
 
+    /// The same from fields that may hold anything: `None` where they cannot be written as `os/architecture[/variant]`. Some tools
+    /// write an empty platform where they mean none.
+    #[must_use]
+    pub fn stated(os: &str, architecture: &str, variant: Option<&str>) -> Option<Self> {
+        let platform = Self::new(os, architecture, variant);
+        (platform.to_string().parse().as_ref() == Ok(&platform)).then_some(platform)
+    }
+
     /// BuildKit lists attestations under `unknown/unknown`: they are no platform of the image.
     #[must_use]
     pub fn is_unknown(&self) -> bool {
@@ -137,6 +145,8 @@ impl<'de> Deserialize<'de> for Platform {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn p(text: &str) -> Platform {
@@ -187,5 +197,40 @@ mod tests {
         let error = p("linux/s390x").best(&have).expect_err("missing").to_string();
         assert_eq!(error, "platform linux/s390x is missing; there are: linux/amd64, linux/arm64");
         assert!(p("linux/amd64").best(&[p("linux/386")]).is_err());
+    }
+
+    fn platforms() -> impl Strategy<Value = Platform> {
+        let architecture =
+            "amd64|x86_64|x86-64|arm64|aarch64|arm|armhf|armel|386|i686|s390x|riscv64|[A-Za-z0-9._-]{1,5}";
+        let variant = prop::option::of("v[5-9]|[5-9]|V8|v1|v2|[A-Za-z0-9._-]{1,4}");
+        ("linux|Linux|windows|macos|[A-Za-z0-9._-]{1,5}", architecture, variant)
+            .prop_map(|(os, architecture, variant)| Platform::new(&os, &architecture, variant.as_deref()))
+    }
+
+    proptest! {
+        #[test]
+        fn a_normal_platform_stays_as_it_is(platform in platforms()) {
+            prop_assert_eq!(platform.to_string().parse(), Ok(platform.clone()));
+            let variant = Some(platform.variant.as_str()).filter(|v| !v.is_empty());
+            prop_assert_eq!(&Platform::new(&platform.os, &platform.architecture, variant), &platform);
+            prop_assert_eq!(platform.rank(&platform), Some(u32::MAX));
+        }
+
+        #[test]
+        fn the_first_of_the_best_is_taken(wanted in platforms(), have in prop::collection::vec(platforms(), 0..8)) {
+            let ranks: Vec<Option<u32>> = have.iter().map(|p| wanted.rank(p)).collect();
+            let best = ranks.iter().max().copied().flatten();
+            let first = best.and_then(|best| ranks.iter().position(|rank| *rank == Some(best)));
+            prop_assert_eq!(wanted.best(&have).ok(), first);
+            for (platform, rank) in have.iter().zip(ranks) {
+                let same = platform.os == wanted.os && platform.architecture == wanted.architecture;
+                prop_assert!(rank.is_none() || same, "{} for {}", platform, wanted);
+            }
+        }
+
+        #[test]
+        fn no_text_panics(text in "\\PC{0,30}") {
+            let _ = text.parse::<Platform>();
+        }
     }
 }

@@ -7,6 +7,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -181,8 +182,15 @@ pub fn is_host(text: &str) -> bool {
         })
 }
 
+/// Whether `host` is a name of Docker Hub: its logical one, or one of the places where it answers.
+#[must_use]
+pub fn is_docker_hub(host: &str) -> bool {
+    matches!(host, DOCKER_HUB | "index.docker.io" | "registry-1.docker.io")
+}
+
+/// The grammar has no dots there: an IPv4 address inside an IPv6 one must be written in hex.
 fn is_ipv6(text: &str) -> bool {
-    text.contains(':') && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b':' || b == b'.')
+    !text.contains('.') && text.parse::<Ipv6Addr>().is_ok()
 }
 
 fn is_port(text: &str) -> bool {
@@ -203,6 +211,9 @@ impl FromStr for Reference {
         }
         if let Some((scheme, _)) = text.split_once("://") {
             return Err(fail(format!("leave `{scheme}://` out")));
+        }
+        if text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+            return Err(fail("it is the id of an image, which only one machine knows".to_owned()));
         }
         let (name_and_tag, digest) = match text.split_once('@') {
             Some((name, digest)) => (name, Some(digest.parse::<Digest>().map_err(|e| fail(e.to_string()))?)),
@@ -225,10 +236,7 @@ impl FromStr for Reference {
         if !is_host(host) {
             return Err(fail(format!("`{host}` is not a host")));
         }
-        let host = match host {
-            "index.docker.io" | "registry-1.docker.io" => DOCKER_HUB,
-            other => other,
-        };
+        let host = if is_docker_hub(host) { DOCKER_HUB } else { host };
         let path = if host == DOCKER_HUB && !path.contains('/') { format!("library/{path}") } else { path };
         if path.bytes().any(|b| b.is_ascii_uppercase()) {
             return Err(fail("a repository path has no upper-case letters".to_owned()));
@@ -355,6 +363,9 @@ mod tests {
             "a_-b",
             "-a",
             "x:y/z:t u",
+            "[:]/a",
+            "[::ffff:10.0.0.1]/a",
+            &D[7..],
         ] {
             assert!(text.parse::<Reference>().is_err(), "{text}");
         }
@@ -366,7 +377,49 @@ mod tests {
         assert_ne!("nginx:1".parse::<Reference>(), "nginx:2".parse());
     }
 
+    /// A repository path, by the grammar's own words.
+    fn path() -> impl Strategy<Value = String> {
+        let segment = "[a-z0-9]{1,6}((\\.|_|__|-{1,3})[a-z0-9]{1,4}){0,2}";
+        prop::collection::vec(segment, 1..4).prop_map(|segments| segments.join("/"))
+    }
+
     proptest! {
+        #[test]
+        fn what_is_put_together_comes_apart(
+            host in "[a-z0-9]([a-z0-9-]{0,6}[a-z0-9])?\\.[a-z]{2,5}(:[0-9]{1,4})?|localhost|REG(:5000)?|\\[fd00::[0-9a-f]{1,4}\\](:[0-9]{1,4})?",
+            path in path(),
+            tag in prop::option::of("[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}"),
+            pinned in any::<bool>(),
+        ) {
+            prop_assume!(!host.ends_with("docker.io"));
+            let digest = pinned.then(|| D.parse().expect("digest"));
+            let reference = Reference::new(&host, &path, tag.as_deref(), digest.as_ref()).expect("reference");
+            prop_assert_eq!((reference.host(), reference.path()), (host.as_str(), path.as_str()));
+            prop_assert_eq!(reference.digest(), digest.as_ref());
+            let latest = (!pinned).then_some("latest");
+            prop_assert_eq!(reference.tag(), tag.as_deref().or(latest));
+        }
+
+        #[test]
+        fn without_a_host_it_is_of_docker_hub(path in path()) {
+            // a first segment with a dot is a host
+            let first = path.split_once('/').map_or("", |(first, _)| first);
+            let hosted = first.contains('.') || first == "localhost";
+            prop_assume!(!hosted || is_host(first));
+            let reference: Reference = path.parse().expect("reference");
+            prop_assert_eq!(reference.host() == DOCKER_HUB, !hosted);
+            prop_assert!(reference.path().contains('/') || hosted);
+        }
+
+        #[test]
+        fn what_the_grammar_forbids_is_refused(
+            path in path(), bad in "[A-Z]|[^a-z0-9A-Z:@/._-]|\\.\\.|___|\\._|-_|//|/\\.|-/", at in 0_usize..40,
+        ) {
+            let at = at % (path.len() + 1);
+            let text = format!("r.example/{}{bad}{}", &path[..at], &path[at..]);
+            prop_assert!(text.parse::<Reference>().is_err(), "{}", text);
+        }
+
         #[test]
         fn the_normal_form_parses_to_itself(text in "([a-z]{1,8}(\\.[a-z]{2,3})(:[0-9]{2,4})?/)?[a-z0-9]{1,6}(/[a-z0-9._-]{1,6}){0,2}(:[A-Za-z0-9._-]{1,9})?") {
             if let Ok(reference) = text.parse::<Reference>() {

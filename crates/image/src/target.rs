@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::reference::{is_host, is_path, is_tag};
+use crate::reference::{DOCKER_HUB, is_docker_hub, is_host, is_path, is_tag};
 use crate::{Error, Reference};
 
 /// `HOST[:PORT][/PREFIX]`.
@@ -65,6 +65,8 @@ impl FromStr for Target {
         if !prefix.is_empty() && !is_path(prefix) {
             return Err(fail(format!("`{prefix}` is not a repository path (lower case, digits, `.`, `_`, `-`)")));
         }
+        // as references name it, or what stands there would not be known as such
+        let host = if is_docker_hub(host) { DOCKER_HUB } else { host };
         Ok(Self { host: host.to_owned(), prefix: prefix.to_owned() })
     }
 }
@@ -119,7 +121,10 @@ impl TargetName {
                     .filter(|c| !matches!(c, '[' | ']'))
                     .map(|c| if c == ':' { '-' } else { c })
                     .collect();
-                format!("{}/{}", host.replace("--", "-").trim_matches('-'), reference.path())
+                let host = host.replace("--", "-");
+                // of `[::]` no character is left
+                let host = Some(host.trim_matches('-')).filter(|host| !host.is_empty()).unwrap_or("0");
+                format!("{host}/{}", reference.path())
             }
         };
         Self { repository, tag }
@@ -174,6 +179,8 @@ impl fmt::Display for TargetName {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn r(text: &str) -> Reference {
@@ -205,11 +212,29 @@ mod tests {
         assert_eq!((target.host(), target.prefix()), ("reg.local:5000", "team/x"));
         assert!(target.holds(&r("reg.local:5000/team/x/etcd:1")));
         assert!(!target.holds(&r("reg.local:5000/team/xy/etcd:1")));
+        let hub: Target = "index.docker.io/team".parse().expect("target");
+        assert!(hub.holds(&r("index.docker.io/team/etcd:1")) && hub.holds(&r("team/etcd:1")), "{hub}");
         for good in ["localhost/x", "r:80", "[::1]:5000", "r.local"] {
             assert!(good.parse::<Target>().is_ok(), "{good}");
         }
         for bad in ["", "registry", "registry/team", "http://x", "x/UP", "x/a b", "a b", "/x"] {
             assert!(bad.parse::<Target>().is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_placed_is_a_reference_there(
+            host in "[a-z]{1,5}\\.[a-z]{2,3}(:[0-9]{2,4})?|REG-1|\\[[0-9a-f]{0,2}::[0-9a-f]{0,2}\\](:5000)?",
+            path in "[a-z0-9]{1,4}(/[a-z0-9]{1,4}){0,2}",
+            target in "r\\.example(/p(/q)?)?|localhost:5000",
+        ) {
+            let (reference, target) = (r(&format!("{host}/{path}:1")), target.parse::<Target>().expect("target"));
+            for layout in [Layout::Path, Layout::Host, Layout::Flat] {
+                let name = TargetName::place(&reference, None, layout);
+                let there = reference.at(target.host(), &target.path_of(&name)).expect("a reference at the target");
+                prop_assert!(target.holds(&there), "{} in {}", there, target);
+            }
         }
     }
 }

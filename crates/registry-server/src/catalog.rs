@@ -102,10 +102,7 @@ impl Catalog {
     fn repository(&self, name: &Name) -> Option<&Repository> {
         let Some(ns) = &name.ns else { return self.repositories.get(&name.repository) };
         // As Reference normalises hosts, so must we.
-        let host = match ns.as_str() {
-            "index.docker.io" | "registry-1.docker.io" => reference::DOCKER_HUB,
-            other => other,
-        };
+        let host = if reference::is_docker_hub(ns) { reference::DOCKER_HUB } else { ns };
         let original = format!("{host}/{}", name.repository);
         self.origins
             .get(&original)

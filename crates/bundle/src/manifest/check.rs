@@ -6,7 +6,7 @@ mod rules;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use ferry_image::reference::{DOCKER_HUB, is_host};
+use ferry_image::reference::{DOCKER_HUB, is_docker_hub, is_host};
 use ferry_image::{Layout, Platform, Target};
 use serde_saphyr::Spanned;
 
@@ -196,10 +196,7 @@ impl Check<'_> {
         let mut seen: HashMap<String, usize> = HashMap::new();
         for (host, places) in value(field).map(|entries| entries.0).unwrap_or_default() {
             let at = line(&host);
-            let host = match host.value.as_str() {
-                "index.docker.io" | "registry-1.docker.io" => DOCKER_HUB.to_owned(),
-                _ => host.value,
-            };
+            let host = if is_docker_hub(&host.value) { DOCKER_HUB.to_owned() } else { host.value };
             if !is_host(&host) {
                 self.bad(
                     at,
