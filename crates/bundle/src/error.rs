@@ -88,6 +88,14 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
+    /// An index with more entries than any real image, those of the indexes in it included.
+    #[error("{place}: more than {limit} manifests are listed")]
+    Manifests {
+        /// Which source.
+        place: String,
+        /// The limit.
+        limit: usize,
+    },
     /// A blob or file could not be read.
     #[error("{0}")]
     Content(ferry_content::Error),
@@ -168,7 +176,9 @@ impl Failure for Error {
                 Kind::Missing
             }
             Self::NoPlatform | Self::Overwrites { .. } => Kind::Usage,
-            Self::Document { .. } | Self::Algorithm { .. } | Self::Nesting { .. } => Kind::Invalid,
+            Self::Document { .. } | Self::Algorithm { .. } | Self::Nesting { .. } | Self::Manifests { .. } => {
+                Kind::Invalid
+            }
             Self::Content(error) => error.kind(),
             Self::Archive(error) => error.kind(),
             Self::Client(error) => error.kind(),
@@ -209,7 +219,9 @@ impl Failure for Error {
             Self::NoPlatform => {
                 "add `platforms: [linux/amd64]` to the bundle manifest, or give `--platform linux/amd64`"
             }
-            Self::Document { .. } | Self::Nesting { .. } => "the image is broken at its source; push it there anew",
+            Self::Document { .. } | Self::Nesting { .. } | Self::Manifests { .. } => {
+                "the image is broken at its source; push it there anew"
+            }
             Self::Algorithm { .. } => "rebuild the image with sha256 digests",
             // an archive or a layout may list what was not saved with it
             Self::Content(ferry_content::Error::NotFound { .. }) => {

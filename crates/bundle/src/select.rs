@@ -12,6 +12,8 @@ use crate::place::Place;
 
 /// Indexes within indexes that are followed.
 const MAX_NESTING: usize = 4;
+/// Entries of all indexes of one image that are looked at, each as often as it is listed. Large images have some fifty.
+const MAX_MANIFESTS: usize = 1000;
 
 /// What is carried of one image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,10 +38,20 @@ struct Leaf {
     through: Vec<Descriptor>,
 }
 
+/// What was found below the root so far.
+#[derive(Default)]
+struct Below {
+    leaves: Vec<Leaf>,
+    /// Indexes, each followed once.
+    seen: BTreeSet<Digest>,
+    entries: usize,
+}
+
 /// Selects from `root` what `platforms` need. Reads every manifest that is carried.
 pub(crate) async fn select(place: &Place, root: &Descriptor, platforms: &Platforms) -> Result<Selected, Error> {
-    let mut leaves = Vec::new();
-    collect(place, root.clone(), Vec::new(), &mut BTreeSet::new(), &mut leaves).await?;
+    let mut below = Below::default();
+    collect(place, root.clone(), Vec::new(), &mut below).await?;
+    let leaves = below.leaves;
     let chosen = match platforms {
         Platforms::All => leaves.iter().collect(),
         Platforms::These(wanted) => choose(place, &leaves, wanted)?,
@@ -107,19 +119,22 @@ fn choose<'a>(place: &Place, leaves: &'a [Leaf], wanted: &[Platform]) -> Result<
     Ok(chosen)
 }
 
-/// Lists the manifests at and below `descriptor`; what is below an index that was `seen` already is listed once.
+/// Lists the manifests at and below `descriptor`; what is below an index that was seen already is listed once.
 fn collect<'a>(
     place: &'a Place,
     descriptor: Descriptor,
     through: Vec<Descriptor>,
-    seen: &'a mut BTreeSet<Digest>,
-    leaves: &'a mut Vec<Leaf>,
+    found: &'a mut Below,
 ) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>> {
     Box::pin(async move {
+        found.entries += 1;
+        if found.entries > MAX_MANIFESTS {
+            return Err(Error::Manifests { place: place.name(), limit: MAX_MANIFESTS });
+        }
         // what an index says of an entry saves asking for it
         let stated = descriptor.platform.clone();
         if stated.is_some() && !media_type::is_index(&descriptor.media_type) {
-            leaves.push(Leaf { platform: stated, descriptor, through });
+            found.leaves.push(Leaf { platform: stated, descriptor, through });
             return Ok(());
         }
         match place.manifest(&descriptor).await? {
@@ -128,19 +143,19 @@ fn collect<'a>(
                     true => Some(place.config(&image.config).await?.platform),
                     false => None,
                 };
-                leaves.push(Leaf { descriptor, platform, through });
+                found.leaves.push(Leaf { descriptor, platform, through });
             }
             Manifest::Index(index) => {
                 if through.len() >= MAX_NESTING {
                     return Err(Error::Nesting { place: place.name(), limit: MAX_NESTING });
                 }
-                if !seen.insert(descriptor.digest.clone()) {
+                if !found.seen.insert(descriptor.digest.clone()) {
                     return Ok(());
                 }
                 let mut below = through;
                 below.push(descriptor);
                 for entry in index.manifests {
-                    collect(place, entry, below.clone(), seen, leaves).await?;
+                    collect(place, entry, below.clone(), found).await?;
                 }
             }
         }
@@ -231,11 +246,14 @@ mod tests {
             root = sample.index(&vec![json!(root); 30]);
         }
         let deeper = sample.index(&[json!(root)]);
+        let wide = sample.index(&vec![json!(image); MAX_MANIFESTS]);
         let place = sample.place();
         let selected = select(&place, &root, &Platforms::All).await.expect("selected");
         assert_eq!((selected.manifests.len(), selected.documents.len()), (1, 5));
         let error = select(&place, &deeper, &Platforms::All).await.expect_err("too deep");
         assert!(matches!(error, Error::Nesting { limit: MAX_NESTING, .. }), "{error}");
+        let error = select(&place, &wide, &Platforms::All).await.expect_err("too many");
+        assert!(matches!(error, Error::Manifests { limit: MAX_MANIFESTS, .. }), "{error}");
     }
 
     #[tokio::test]

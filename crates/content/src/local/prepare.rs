@@ -23,8 +23,8 @@ use crate::Error;
 
 /// How deep indexes may name indexes.
 const MAX_DEPTH: usize = 4;
-/// The most manifests under one root that are looked at for raw layers.
-const MAX_LEAVES: usize = 256;
+/// The most manifests and indexes under one root that are read, each as often as it is listed.
+const MAX_MANIFESTS: usize = 512;
 
 /// What is to be done for an image; nothing large was read yet.
 pub(super) enum Draft {
@@ -125,7 +125,7 @@ pub(super) fn draft_listed(
         return Ok(Draft::Verbatim(Box::new((verbatim, bytes))));
     }
     let mut leaves = Vec::new();
-    gather(files, root, parsed, 0, &mut leaves)?;
+    gather(files, root, parsed, 0, &mut 0, &mut leaves)?;
     let leaves = select(files, leaves, platforms)?;
     let mut images = Vec::new();
     let mut any_raw = false;
@@ -143,8 +143,13 @@ fn gather(
     descriptor: &Descriptor,
     parsed: Manifest,
     depth: usize,
+    read: &mut usize,
     leaves: &mut Vec<Leaf>,
 ) -> Result<(), Error> {
+    *read += 1;
+    if *read > MAX_MANIFESTS {
+        return Err(fault::damaged(files.path(), format!("one image has more than {MAX_MANIFESTS} manifests")));
+    }
     match parsed {
         Manifest::Image(manifest) => {
             let is_image = manifest.is_container_image() && manifest.subject.is_none();
@@ -161,13 +166,10 @@ fn gather(
                     continue; // an attestation of the manifest that would be replaced
                 }
                 if let Some((_, parsed)) = oci_layout::parsed(files, child)? {
-                    gather(files, child, parsed, depth + 1, leaves)?;
+                    gather(files, child, parsed, depth + 1, read, leaves)?;
                 }
             }
         }
-    }
-    if leaves.len() > MAX_LEAVES {
-        return Err(fault::damaged(files.path(), format!("one image has more than {MAX_LEAVES} manifests")));
     }
     Ok(())
 }

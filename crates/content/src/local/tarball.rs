@@ -211,6 +211,10 @@ fn step(
         _ => {}
     }
     let extra = std::mem::take(extra);
+    if extra.is_named_twice() {
+        let why = "is given two names by extended headers, and which one counts is anybody's guess";
+        return Err(damaged(format!("the member at byte {at} {why}")));
+    }
     let size = extra.pax.as_ref().and_then(|p| p.size).unwrap_or(stated);
     let start = input.position();
     let padded = size.checked_next_multiple_of(BLOCK).filter(|p| start.checked_add(*p).is_some());
@@ -252,6 +256,13 @@ fn has_no_content(kind: EntryType) -> bool {
 }
 
 impl Extra {
+    /// By GNU's headers and by POSIX's: programs differ in which they prefer.
+    fn is_named_twice(&self) -> bool {
+        self.pax.as_ref().is_some_and(|pax| {
+            (self.name.is_some() && pax.path.is_some()) || (self.link.is_some() && pax.link.is_some())
+        })
+    }
+
     fn name(&self, header: &Header) -> Vec<u8> {
         let long = self.pax.as_ref().and_then(|p| p.path.as_ref()).or(self.name.as_ref());
         long.cloned().unwrap_or_else(|| header.path_bytes().into_owned())

@@ -25,6 +25,14 @@ fn pax(record: &str) -> Vec<u8> {
     bytes
 }
 
+/// GNU tar and the `tar` crate would call the member `one`, others `two`.
+fn two_names() -> Vec<u8> {
+    let mut nodes = vec![("@LongLink".to_owned(), Node::Odd(EntryType::GNULongName, 4, b"one\0".into()))];
+    nodes.push(("pax".to_owned(), Node::Odd(EntryType::XHeader, 12, b"12 path=two\n".into())));
+    nodes.extend(old_save());
+    tarball(&nodes)
+}
+
 #[test]
 fn structure_that_no_tool_writes_is_refused() {
     let place = Place::new();
@@ -71,6 +79,7 @@ fn structure_that_no_tool_writes_is_refused() {
         ("PAX size", pax("12 size=zzz\n"), "size that is no number"),
         ("PAX huge size", pax("29 size=18446744073709551615\n"), "more than any file can have"),
         ("PAX dots", pax("14 path=../xy\n"), "leads out of the tar"),
+        ("two names", two_names(), "two names"),
         ("PAX sparse", pax("22 GNU.sparse.major=1\n"), "sparse"),
         ("flipped header", flip(600), "checksum is wrong"),
         ("no end", plain[..plain.len() - 1024].to_vec(), "without the end mark"),
@@ -235,6 +244,23 @@ fn indexes_without_end_are_refused() {
     let source = place.open_nodes(&nodes).expect("open");
     let result = source.need(&source.images()[0], &Options::new(place.spool()));
     assert_fails(result, Kind::Untrusted, "indexes name indexes", "");
+}
+
+/// Each index names the next one many times: 10^9 ways lead down.
+#[test]
+fn indexes_that_multiply_are_refused() {
+    let mut layout = Layout::default();
+    let mut entry = layout.index(&[]);
+    for _ in 0..3 {
+        entry = layout.index(&vec![entry; 1000]);
+    }
+    layout.list(entry, json!({}));
+    let mut nodes = layout.finish();
+    nodes.push(file("manifest.json", "[]"));
+    let place = Place::new();
+    let source = place.open_nodes(&nodes).expect("open");
+    let result = source.need(&source.images()[0], &Options::new(place.spool()));
+    assert_fails(result, Kind::Untrusted, "more than 512 manifests", "");
 }
 
 /// A save without its large layer.
