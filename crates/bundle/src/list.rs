@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use ferry_image::Reference;
+use ferry_rewrite::list::without_comment;
 
 use crate::manifest::{BundleManifest, Image, MAX_BYTES, MAX_IMAGES, ManifestError, Problem, What};
 
@@ -76,13 +77,6 @@ fn read(text: &str) -> Result<List, Vec<Problem>> {
         problems.push(Problem { line: 0, what: What::Empty });
     }
     if problems.is_empty() { Ok(List { images }) } else { Err(problems) }
-}
-
-/// The line up to a `#` that begins it or follows white space.
-fn without_comment(line: &str) -> &str {
-    let comment =
-        line.match_indices('#').find(|(at, _)| line[..*at].chars().next_back().is_none_or(char::is_whitespace));
-    comment.map_or(line, |(at, _)| &line[..at])
 }
 
 #[cfg(test)]

@@ -27,9 +27,8 @@ pub fn find_list(text: &str) -> Found {
         let start = at;
         at += line.len();
         let content = line.strip_prefix('\u{feff}').unwrap_or(line);
-        let content = content.find(" #").or_else(|| content.find("\t#")).map_or(content, |end| &content[..end]);
-        let value = content.trim();
-        if value.is_empty() || value.starts_with('#') {
+        let value = without_comment(content).trim();
+        if value.is_empty() {
             continue;
         }
         let value = value.strip_prefix("- ").unwrap_or(value).trim();
@@ -63,4 +62,26 @@ pub fn find_list(text: &str) -> Found {
         }
     }
     found
+}
+
+/// The line up to a `#` that begins it or follows white space.
+#[must_use]
+pub fn without_comment(line: &str) -> &str {
+    let comment =
+        line.match_indices('#').find(|(at, _)| line[..*at].chars().next_back().is_none_or(char::is_whitespace));
+    comment.map_or(line, |(at, _)| &line[..at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comment_follows_white_space() {
+        for (line, rest) in
+            [("a\t# b # c", "a\t"), ("a #b\t#c", "a "), ("a\u{3000}#", "a\u{3000}"), ("a#b", "a#b"), ("#", "")]
+        {
+            assert_eq!(without_comment(line), rest, "{line:?}");
+        }
+    }
 }
