@@ -1,4 +1,5 @@
 //! Words for people. stdout carries data, stderr carries talk.
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -12,7 +13,29 @@ pub(crate) fn out(text: &str) {
 
 /// A line of talk on standard error. A reader that went away must not end a long build.
 pub(crate) fn talk(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", harmless(text));
+}
+
+/// Talk quotes what archives and registries say of themselves: whatever could move the cursor, colour or turn text around is
+/// escaped here, whoever wrote it.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let moves = |c: char| {
+        (c.is_control() && !matches!(c, '\n' | '\t'))
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(moves) {
+        return Cow::Borrowed(text);
+    }
+    text.chars()
+        .fold(String::with_capacity(text.len()), |mut out, c| {
+            if moves(c) {
+                out.extend(c.escape_default())
+            } else {
+                out.push(c)
+            }
+            out
+        })
+        .into()
 }
 
 /// Warnings, each on a line of its own.
@@ -77,12 +100,18 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         lines.push(format!("  {}", cells.join("  ").trim_end()));
     }
-    lines.join("\n")
+    harmless(&lines.join("\n")).into_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn talk_cannot_move_the_cursor() {
+        assert_eq!(harmless("a\n\tb é"), "a\n\tb é");
+        assert_eq!(harmless("\u{1b}[31mred\r\u{202e}x\u{9b}"), "\\u{1b}[31mred\\r\\u{202e}x\\u{9b}");
+    }
 
     #[test]
     fn bytes_for_people() {
