@@ -174,5 +174,38 @@ mod tests {
             prop_assert_eq!(all[1].parameter("realm"), Some(realm.as_str()));
             prop_assert_eq!(all[1].parameter("service"), Some(service.as_str()));
         }
+
+        #[test]
+        fn any_list_of_challenges_comes_back(
+            list in prop::collection::vec(
+                ("[A-Za-z][A-Za-z0-9-]{0,8}", prop_oneof![
+                    2 => prop::collection::vec(("[A-Za-z_][a-z_]{0,8}", "[ -~]{0,20}", any::<bool>(), " {0,2}"), 1..4).prop_map(Ok),
+                    1 => "[A-Za-z0-9._~+/-]{1,12}={0,2}".prop_map(Err),
+                ]),
+                0..4,
+            ),
+        ) {
+            let (mut header, mut expected) = (Vec::new(), Vec::new());
+            for (scheme, rest) in list {
+                let mut parameters = Vec::new();
+                match rest {
+                    Err(token) => header.push(format!("{scheme} {token}")),
+                    Ok(all) => {
+                        let mut words = Vec::new();
+                        for (name, value, bare, space) in all {
+                            let bare = bare && !value.is_empty() && value.chars().all(|c| is_token(c));
+                            let written = if bare { value.clone() } else {
+                                format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
+                            };
+                            words.push(format!("{name}{space}={space}{written}"));
+                            parameters.push((name.to_ascii_lowercase(), value));
+                        }
+                        header.push(format!("{scheme} {}", words.join(" , ")));
+                    }
+                }
+                expected.push(Challenge { scheme: scheme.to_ascii_lowercase(), parameters });
+            }
+            prop_assert_eq!(parse(&header.join(",")), expected);
+        }
     }
 }

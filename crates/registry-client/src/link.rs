@@ -70,5 +70,19 @@ mod tests {
             let header = format!(r#"<{target}>; rel="next""#);
             prop_assert_eq!(next(&header), Some(target.as_str()));
         }
+
+        #[test]
+        fn the_first_next_of_any_list_is_found(
+            links in prop::collection::vec(("/[a-z0-9?=&,;\"]{0,12}", "prev|next|NEXT|last next|nextish", "(; title=\"[a-z,;<>= ]{0,12}\")?", any::<bool>()), 0..5),
+        ) {
+            let written = links.iter().map(|(target, relation, title, after)| match after {
+                true => format!("<{target}>; rel=\"{relation}\"{title}"),
+                false => format!("< {target}>{title} ;rel = \"{relation}\""),
+            });
+            let header = written.collect::<Vec<_>>().join(" ,");
+            let is_next = |relation: &str| relation.to_ascii_lowercase().split(' ').any(|word| word == "next");
+            let expected = links.iter().find(|(_, relation, ..)| is_next(relation)).map(|(target, ..)| target.as_str());
+            prop_assert_eq!(next(&header), expected, "{}", header);
+        }
     }
 }

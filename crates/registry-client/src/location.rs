@@ -91,5 +91,28 @@ mod tests {
                 prop_assert_eq!(url.scheme(), "https");
             }
         }
+
+        #[test]
+        fn an_address_resolves_to_itself_and_a_path_stays_at_home(
+            base in "https?://[a-z]{1,5}\\.example(:[0-9]{2,4})?/v2/", path in "/[a-z0-9/._-]{0,20}(\\?[a-z0-9=&%]{0,10})?",
+            other in "https?://[a-z]{1,5}\\.example(:[0-9]{2,4})?",
+        ) {
+            let base = Url::parse(&base).unwrap();
+            for location in [path.clone(), format!("{other}{path}")] {
+                let Ok(url) = resolve(&base, &location) else { continue };
+                prop_assert_eq!(resolve(&base, url.as_str()), Ok(url.clone()));
+                prop_assert_eq!(same_origin(&base, &url), base.origin() == url.origin());
+            }
+            let at_home = path.starts_with("//") || resolve(&base, &path).is_ok_and(|url| same_origin(&base, &url));
+            prop_assert!(at_home, "{} from {}", path, base);
+        }
+
+        #[test]
+        fn the_session_s_query_is_not_touched(query in "[a-zA-Z0-9=&%._~+/-]{0,30}") {
+            let session = Url::parse(&format!("https://r.example/u?{query}")).unwrap();
+            let gap = if query.is_empty() { "" } else { "&" };
+            let expected = format!("https://r.example/u?{query}{gap}digest=sha256%3A0");
+            prop_assert_eq!(String::from(with_digest(&session, "sha256:0")), expected);
+        }
     }
 }

@@ -80,5 +80,21 @@ mod tests {
         fn any_text_is_survived(text in ".{0,60}") {
             content_range(&text);
         }
+
+        #[test]
+        fn only_what_the_grammar_allows_is_a_content_range(
+            unit in "bytes|Bytes|items", first in "[0-9]{1,3}|\\+1||-1", dash in "-|--| ", last in "[0-9]{1,3}|\\*|", total in "[0-9]{1,3}|\\*|",
+        ) {
+            let text = format!("{unit} {first}{dash}{last}/{total}");
+            let number = |text: &str| text.parse::<u64>().ok().filter(|_| !text.starts_with('+'));
+            let whole = if total == "*" { Some(None) } else { number(&total).map(Some) };
+            let expected = match (number(&first), number(&last), whole) {
+                (Some(a), Some(b), Some(total)) if a <= b && total.is_none_or(|t| b < t) && dash == "-" && unit != "items" => {
+                    Some(ContentRange { bytes: a..b + 1, total })
+                }
+                _ => None,
+            };
+            prop_assert_eq!(content_range(&text), expected, "{}", text);
+        }
     }
 }

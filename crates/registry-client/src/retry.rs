@@ -146,5 +146,21 @@ mod tests {
         fn any_retry_after_is_survived(text in ".{0,60}") {
             retry_after(&text, SystemTime::UNIX_EPOCH);
         }
+
+        #[test]
+        fn a_wait_comes_back_in_both_forms(seconds in 0u64..100_000_000, now in 0u64..4_000_000_000, space in " {0,2}") {
+            let now = SystemTime::UNIX_EPOCH + S(now);
+            prop_assert_eq!(retry_after(&format!("{space}{seconds}{space}"), now), Some(S(seconds)));
+            prop_assert_eq!(retry_after(&httpdate::fmt_http_date(now + S(seconds)), now), Some(S(seconds)));
+            prop_assert_eq!(retry_after(&httpdate::fmt_http_date(now), now + S(seconds)), Some(S(0)));
+        }
+
+        #[test]
+        fn the_server_s_wait_is_kept_or_given_up(asked in 0u64..200, status in 100u16..600, attempt in 1u32..10, jitter in 0.0..1.0f64) {
+            match decide(&policy(), Outcome::Status(status, Some(S(asked))), attempt, jitter) {
+                Decision::Retry(wait) => prop_assert!(wait >= S(asked) && wait <= S(60) && is_transient(status)),
+                Decision::Stop => prop_assert!(asked > 60 || attempt >= 4 || !is_transient(status)),
+            }
+        }
     }
 }

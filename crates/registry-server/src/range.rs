@@ -45,6 +45,8 @@ fn number(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -85,6 +87,42 @@ mod tests {
             ("0-18446744073709551615", None),
         ] {
             assert_eq!(chunk(header), expected, "{header}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_range_is_the_bytes_that_it_names(size in 0u64..12, first in prop::option::of(0u64..14), last in prop::option::of(0u64..14)) {
+            let text = |number: Option<u64>| number.map(|n| n.to_string()).unwrap_or_default();
+            let header = format!("bytes={}-{}", text(first), text(last));
+            let named = |at: u64| match (first, last) {
+                (Some(first), last) => at >= first && last.is_none_or(|last| at <= last),
+                (None, suffix) => suffix.is_some_and(|n| at + n >= size),
+            };
+            let bytes: Vec<u64> = (0..size).filter(|at| named(*at)).collect();
+            let ignored = matches!((first, last), (None, None)) || matches!((first, last), (Some(a), Some(b)) if a > b);
+            match wanted(Some(&header), size) {
+                Wanted::Whole => prop_assert!(ignored, "{}", header),
+                Wanted::Part(part) => prop_assert_eq!(part.collect::<Vec<_>>(), bytes, "{}", header),
+                Wanted::Unsatisfiable => prop_assert!(bytes.is_empty() && !ignored, "{}", header),
+            }
+        }
+
+        #[test]
+        fn a_chunk_comes_back(start in 0..u64::MAX / 2, length in 1..u64::MAX / 2, form in 0..3) {
+            let last = start + length - 1;
+            let header = match form {
+                0 => format!("{start}-{last}"),
+                1 => format!("bytes {start}-{last}/*"),
+                _ => format!("bytes={start}-{last}"),
+            };
+            prop_assert_eq!(chunk(&header), Some(start..start + length));
+        }
+
+        #[test]
+        fn any_text_is_survived(text in ".{0,60}", size: u64) {
+            wanted(Some(&text), size);
+            chunk(&text);
         }
     }
 }
