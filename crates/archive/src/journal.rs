@@ -133,7 +133,7 @@ fn header(line: &[u8]) -> Option<Header> {
 }
 
 /// One line: the record after the beginning of its digest.
-fn seal(record: &str) -> String {
+pub(crate) fn seal(record: &str) -> String {
     format!("{} {record}\n", &Digest::of(record.as_bytes()).hex()[..CHECK])
 }
 

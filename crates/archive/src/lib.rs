@@ -13,6 +13,8 @@ pub mod bundle;
 mod disk;
 mod durable;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod head;
 mod journal;
 pub mod keys;

@@ -17,6 +17,8 @@ mod docker_save;
 mod extent;
 mod fault;
 mod files;
+#[doc(hidden)]
+pub mod fuzz;
 mod oci_layout;
 mod prepare;
 mod spool;

@@ -193,7 +193,7 @@ mod tests {
                     Ok(all) => {
                         let mut words = Vec::new();
                         for (name, value, bare, space) in all {
-                            let bare = bare && !value.is_empty() && value.chars().all(|c| is_token(c));
+                            let bare = bare && !value.is_empty() && value.chars().all(is_token);
                             let written = if bare { value.clone() } else {
                                 format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
                             };

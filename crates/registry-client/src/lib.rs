@@ -18,6 +18,8 @@ mod credential_program;
 pub mod credentials;
 mod dns;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 mod hint;
 mod host;

@@ -181,9 +181,9 @@ impl Repository {
             let reply = self.registry.expect(&call, &[200]).await?;
             let next = reply.header(LINK).and_then(link::next).map(str::to_owned);
             let body = self.registry.body(&call, reply, MAX_PAGE).await?;
-            let page: TagPage = serde_json::from_slice(&body)
+            let page = tag_page(&body)
                 .map_err(|e| self.registry.broken(&call, format!("its answer is not understood: {e}")))?;
-            tags.extend(page.tags.unwrap_or_default());
+            tags.extend(page);
             if tags.len() >= limit {
                 tags.truncate(limit);
                 return Ok(tags);
@@ -285,6 +285,11 @@ impl Repository {
         let ours = hasher.finish();
         if ours == stated { Ok(()) } else { Err(self.wrong_digest(call, ours, stated)) }
     }
+}
+
+/// The tags of one page; a repository without any may say `null`.
+pub(crate) fn tag_page(body: &[u8]) -> Result<Vec<String>, serde_json::Error> {
+    serde_json::from_slice::<TagPage>(body).map(|page| page.tags.unwrap_or_default())
 }
 
 /// The digest in an answer's header; what is none there is passed over.

@@ -124,7 +124,8 @@ fn refresh(url: Url, what: What, service: Option<&str>, scopes: &[&str], token: 
     Call { body: Some(Bytes::from(form.finish())), ..call }
 }
 
-fn read(body: &[u8], since: Instant) -> Result<Token, String> {
+/// Reads a token server's answer.
+pub(crate) fn read(body: &[u8], since: Instant) -> Result<Token, String> {
     // serde's own words could quote the token
     let answer: Answer =
         serde_json::from_slice(body).map_err(|_| match reply::is_page(&String::from_utf8_lossy(body)) {

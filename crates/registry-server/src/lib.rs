@@ -19,6 +19,8 @@ mod body;
 pub mod catalog;
 mod check;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod lists;
 mod manifests;
 mod query;

@@ -1,0 +1,190 @@
+//! Bundles, their signatures, and the journal of an unfinished one.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::Path;
+
+use ferry_archive::fuzz as archive;
+use ferry_archive::{Bundle, Error, Head, PublicKey, SecretKey, Trust, member};
+use ferry_content::{Failure as _, Kind};
+use ferry_image::Digest;
+
+use crate::pieces::{Piece, pieces};
+use crate::sources::Folder;
+
+/// A key pair that is used nowhere else.
+const SECRET: &str = "untrusted comment: minisign encrypted secret key\nRWQAAEIyAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAmboFMlHeBxjII8XKDc7ParQVGr0Gz0km2PkqP9Ny8tAPa8KtrH5v4OYIfhuKfowFkFlfay4ZzF1C1HcVwqJZrdfyCjPyVTKrAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n";
+const PUBLIC: &str = "RWSZugUyUd4HGOYIfhuKfowFkFlfay4ZzF1C1HcVwqJZrdfyCjPyVTKr";
+
+thread_local! {
+    static FOLDER: RefCell<Folder> = RefCell::new(Folder::new());
+    static KEY: SecretKey = SecretKey::from_text(SECRET, None).expect("key");
+    static TRUST: Trust = Trust { keys: vec![PublicKey::from_text(PUBLIC).expect("key")], ..Trust::default() };
+}
+
+/// A bundle as it comes, believed without a signature.
+pub fn bundle(data: &[u8]) {
+    open(data);
+}
+
+/// The documents of a bundle, see [`pieces`]: sums, headers and places are made right around them.
+pub fn documents(data: &[u8]) {
+    let (mut front, mut files, mut blobs) = (BTreeMap::new(), Vec::new(), Vec::new());
+    front.insert(member::OCI_LAYOUT.to_owned(), b"{\"imageLayoutVersion\":\"1.0.0\"}".to_vec());
+    for Piece { name, bytes } in pieces(data) {
+        match name.as_str() {
+            member::HEAD | member::OCI_LAYOUT | member::INDEX | member::MANIFEST => _ = front.insert(name, bytes),
+            name if name.starts_with("blobs/") => blobs.push((name.to_owned(), bytes)),
+            _ => files.push((name, bytes)),
+        }
+    }
+    let order = [member::HEAD, member::OCI_LAYOUT, member::INDEX, member::MANIFEST];
+    let front = order.map(|name| (name.to_owned(), front.remove(name).unwrap_or_default()));
+    let members: Vec<(String, Vec<u8>)> = front.into_iter().chain(files).chain(blobs).collect();
+    let sums: String = members.iter().map(|(name, bytes)| format!("{}  {name}\n", Digest::of(bytes).hex())).collect();
+    let mut out = Vec::new();
+    for (name, bytes) in [(member::SUMS.to_owned(), sums.into_bytes())].iter().chain(&members) {
+        let Some(header) = member::header(name, bytes.len() as u64) else { return };
+        out.extend_from_slice(&header);
+        out.extend_from_slice(bytes);
+        out.resize(out.len().next_multiple_of(512), 0);
+    }
+    out.resize(out.len() + 1024, 0);
+    if let Some(bundle) = open(&out) {
+        for (name, bytes) in &members {
+            let found = match name.strip_prefix("blobs/sha256/") {
+                Some(hex) => bundle.read_small(&Digest::sha256(hex).expect("digest"), 1 << 20),
+                None if order.contains(&name.as_str()) => continue,
+                None => bundle.file(name),
+            };
+            assert_eq!(found.expect("what is listed can be read"), bytes);
+        }
+    }
+}
+
+/// What opens is what another reader finds, member by member; whatever else comes is not believed.
+fn open(bytes: &[u8]) -> Option<Bundle> {
+    let path = FOLDER.with_borrow(|folder| folder.write("b.tar", bytes));
+    let trust = Trust { allow_unsigned: true, ..Trust::default() };
+    let strict = TRUST.with(|trust| Bundle::open(&path, trust));
+    let bundle = match Bundle::open(&path, &trust) {
+        Ok(bundle) => bundle,
+        Err(error) => {
+            is_not_believed(&error);
+            assert!(strict.is_err(), "trusted, but {error}");
+            return None;
+        }
+    };
+    assert_eq!(strict.is_ok(), bundle.claimed_signer() == Some(KEY.with(SecretKey::key_id)) && strict.is_ok());
+    let verified = match bundle.verify(1, false, &|_| {}) {
+        Ok(verified) => verified,
+        Err(error) => {
+            is_not_believed(&error);
+            return None;
+        }
+    };
+    let head = bundle.head();
+    assert_eq!((head.check(), verified.blobs), (Ok(()), head.blobs.len()));
+    let json = head.to_json().expect("json");
+    assert_eq!(&serde_json::from_slice::<Head>(&json).expect("json"), head);
+    audit(bytes);
+    for blob in &head.blobs {
+        assert_eq!(bundle.blob(&blob.digest).map(|d| d.size), Some(blob.size));
+    }
+    if let Err(error) = bundle.without_docker() {
+        is_not_believed(&error);
+    }
+    Some(bundle)
+}
+
+fn is_not_believed(error: &Error) {
+    assert_eq!(error.kind(), Kind::Untrusted, "{error}");
+    assert!(error.hint().is_some(), "{error}");
+}
+
+/// The five steps of the format's document, with the `tar` crate for tar.
+fn audit(bytes: &[u8]) {
+    let mut found: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    for entry in tar::Archive::new(bytes).entries().expect("entries") {
+        let mut entry = entry.expect("entry");
+        assert!(entry.header().entry_type().is_file());
+        let name = String::from_utf8(entry.path_bytes().into_owned()).expect("name");
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).expect("content");
+        assert!(found.insert(name, content).is_none(), "twice");
+    }
+    let sums = String::from_utf8(found.remove(member::SUMS).expect("sums")).expect("text");
+    found.remove(member::SIGNATURE);
+    for line in sums.lines() {
+        let (hex, name) = line.split_once("  ").expect("a line of sha256sum");
+        let content = found.remove(name).expect("what is listed is there");
+        assert_eq!(Digest::of(&content).hex(), hex, "{name}");
+    }
+    assert!(found.is_empty(), "not listed: {:?}", found.keys());
+}
+
+/// Keys read back as they are written, and nothing but a key's own signature is taken for one.
+pub fn signature(data: &[u8]) {
+    const SUMS: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855  ferry.json\n";
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(key) = PublicKey::from_text(text) {
+        assert_eq!(PublicKey::from_text(&key.to_base64()).as_ref().ok(), Some(&key));
+    }
+    // never one with a password: unlocking takes a gibibyte
+    match SecretKey::from_text(text, None) {
+        Ok(key) => {
+            let trust = Trust { keys: vec![key.public_key()], ..Trust::default() };
+            let signed = key.sign(SUMS, "demo", None);
+            assert_eq!(trust.check(Path::new("b"), SUMS.as_bytes(), Some(&signed)).ok(), Some(Some(key.key_id())));
+        }
+        Err(error) => assert!(matches!(error, Error::Key { .. } | Error::PasswordNeeded), "{error}"),
+    }
+    let checked = TRUST.with(|trust| trust.check(Path::new("b"), SUMS.as_bytes(), Some(text)));
+    match checked {
+        Ok(signer) => {
+            let own = KEY.with(|key| (Some(key.key_id()), key.sign(SUMS, "demo", Some("1.2"))));
+            assert_eq!((signer, text), (own.0, own.1.as_str()));
+        }
+        Err(error) => is_not_believed(&error),
+    }
+}
+
+/// Lines of a journal, each sealed: what is kept is a set of bytes within each blob.
+pub fn journal(data: &[u8]) {
+    const SIZES: [u64; 4] = [0, 3, 17, 40];
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let sealed: String = text.lines().map(archive::journal_line).collect();
+    let read = |bytes: &[u8]| {
+        let path = FOLDER.with_borrow(|folder| folder.write("b.tar.partial.journal", bytes));
+        archive::journal(&path, &SIZES).expect("a journal is never an error")
+    };
+    read(data);
+    let Some(kept) = read(sealed.as_bytes()) else { return };
+    let mut expected = SIZES.map(|size| vec![false; usize::try_from(size).unwrap_or_default()]);
+    for line in text.lines().skip(1) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let number = |i: usize| words.get(i).and_then(|w| w.parse::<usize>().ok());
+        match (words.first(), words.len(), number(1), number(2), number(3)) {
+            (Some(&"kept"), 4, Some(blob), Some(start), Some(end)) => {
+                if let Some(bytes) = expected.get_mut(blob).and_then(|all| all.get_mut(start..end)) {
+                    bytes.fill(true);
+                }
+            }
+            (Some(&"forgotten"), 2, Some(blob), ..) => {
+                if let Some(all) = expected.get_mut(blob) {
+                    all.fill(false);
+                }
+            }
+            _ => {}
+        }
+    }
+    for (ranges, bytes) in kept.iter().zip(&expected) {
+        let mut found = vec![false; bytes.len()];
+        for range in ranges {
+            let (start, end) = (usize::try_from(range.start), usize::try_from(range.end));
+            found[start.expect("small")..end.expect("small")].fill(true);
+        }
+        assert_eq!(&found, bytes);
+    }
+}
