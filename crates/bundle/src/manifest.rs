@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use ferry_image::{Ignore, Layout, Platform, Reference, SetRule, Target, TargetName};
 use serde::{Deserialize, Serialize};
 
+pub use check::yaml_words;
 pub use problem::{ManifestError, Problem, What};
 
 /// The largest bundle manifest or plain text list, in bytes.

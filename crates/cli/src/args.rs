@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
+use ferry_registry_client::Resolve;
+
+use crate::secrets::Account;
 
 /// Carry container images across an air gap
 ///
@@ -104,6 +107,12 @@ pub(crate) struct Bundle {
     /// References in carried YAML that are not carried are warnings, not errors
     #[arg(long)]
     pub(crate) no_strict: bool,
+    /// Log in to HOST (or to what is below PATH there) as USER; repeatable
+    #[arg(long, value_name = "HOST[/PATH]=USER", requires = "password_stdin", help_heading = "Registries")]
+    pub(crate) login: Vec<Account>,
+    /// Read the password from standard input; for several --login, one a line
+    #[arg(long, requires = "login", help_heading = "Registries")]
+    pub(crate) password_stdin: bool,
     #[command(flatten)]
     pub(crate) registry: Registry,
     #[command(flatten)]
@@ -199,10 +208,10 @@ pub(crate) struct Install {
     #[arg(long, value_name = "NAME[@VERSION]")]
     pub(crate) expect: Option<String>,
     /// The user at the target
-    #[arg(long, requires = "password_stdin")]
+    #[arg(long, requires = "password_stdin", help_heading = "Registries")]
     pub(crate) username: Option<String>,
     /// Read that user's password from standard input
-    #[arg(long, requires = "username")]
+    #[arg(long, requires = "username", help_heading = "Registries")]
     pub(crate) password_stdin: bool,
     #[command(flatten)]
     pub(crate) trust: Trust,
@@ -266,18 +275,24 @@ pub(crate) struct Registry {
     /// Speak HTTP without TLS: to HOST, or to all registries when no host is given; repeatable
     #[arg(long, value_name = "HOST", num_args = 0..=1, require_equals = true, default_missing_value = "*")]
     pub(crate) plain_http: Vec<String>,
-    /// A CA, or a registry's own self-signed certificate, to trust (PEM); repeatable
-    #[arg(long, value_name = "FILE")]
+    /// A CA, or a registry's own self-signed certificate, to trust (PEM), or a folder of them; repeatable
+    #[arg(long, value_name = "FILE|DIR")]
     pub(crate) ca_file: Vec<PathBuf>,
     /// Registry credentials in docker's or podman's form [default: where those keep them]
     #[arg(long, value_name = "FILE")]
     pub(crate) auth_file: Option<PathBuf>,
+    /// Connect to HOST (or to this PORT of it) at ADDRESS, whatever name servers say; IPv6 in brackets; repeatable
+    #[arg(long, value_name = "HOST[:PORT]:ADDRESS")]
+    pub(crate) resolve: Vec<Resolve>,
+    /// What is known of hosts, and logins [default: ferry/config.yaml in $XDG_CONFIG_HOME or ~/.config]
+    #[arg(long, value_name = "FILE", env = "FERRY_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
     /// Transfers at a time
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) jobs: u16,
-    /// How long a registry may say nothing before the request is made again
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub(crate) stall_timeout: u64,
+    /// How long a registry may say nothing before the request is made again [default: 60]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) stall_timeout: Option<u64>,
 }
 
 /// How much is said.

@@ -26,21 +26,38 @@ pub(crate) fn proxy(name: &str) -> Option<String> {
     var(&name.to_ascii_lowercase()).or_else(|| var(&name.to_ascii_uppercase()))
 }
 
-/// Files that may hold registry credentials, the most important first: docker's, then podman's.
-pub(crate) fn credential_files() -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    files.extend(var("REGISTRY_AUTH_FILE").map(PathBuf::from));
-    let docker = var("DOCKER_CONFIG").map(PathBuf::from).or_else(|| Some(home()?.join(".docker")));
-    files.extend(docker.map(|d| d.join("config.json")));
-    files.extend(var("XDG_RUNTIME_DIR").map(|d| PathBuf::from(d).join("containers/auth.json")));
-    let config = var("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(home()?.join(".config")));
-    files.extend(config.map(|d| d.join("containers/auth.json")));
-    files
+/// Files of registry credentials that the environment names, the most important first.
+pub(crate) fn named_credential_files() -> Vec<PathBuf> {
+    let docker = var("DOCKER_CONFIG").map(|d| PathBuf::from(d).join("config.json"));
+    var("REGISTRY_AUTH_FILE").map(PathBuf::from).into_iter().chain(docker).collect()
+}
+
+/// Where docker and then podman keep registry credentials, unless the environment names another place.
+pub(crate) fn usual_credential_files() -> Vec<PathBuf> {
+    let docker = match var("DOCKER_CONFIG") {
+        Some(_) => None,
+        None => home().map(|h| h.join(".docker/config.json")),
+    };
+    let runtime = var("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let podman = [runtime, config_home()].into_iter().flatten().map(|d| d.join("containers/auth.json"));
+    docker.into_iter().chain(podman).collect()
+}
+
+/// Where the user's own config file of ferry stands.
+pub(crate) fn config_file() -> Option<PathBuf> {
+    Some(config_home()?.join("ferry/config.yaml"))
+}
+
+fn config_home() -> Option<PathBuf> {
+    var("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(home()?.join(".config")))
 }
 
 /// Folders laid out as `/etc/docker/certs.d`.
 pub(crate) fn certificate_folders() -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = home().into_iter().map(|h| h.join(".config/containers/certs.d")).collect();
+    let mut folders: Vec<PathBuf> = config_home()
+        .into_iter()
+        .flat_map(|config| ["containers/certs.d", "docker/certs.d"].map(|name| config.join(name)))
+        .collect();
     folders.extend(["/etc/docker/certs.d", "/etc/containers/certs.d"].map(PathBuf::from));
     folders
 }

@@ -20,10 +20,17 @@ pub(crate) enum Error {
     Usage { why: String, hint: String },
     #[error("cannot {action} `{}`: {source}", .path.display())]
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("{}:{} {why}", .path.display(), line_of(*.line))]
+    Config { path: PathBuf, line: usize, why: String },
     #[error("this is bundle `{found}`, not `{expected}`")]
     Unexpected { found: String, expected: String },
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
+}
+
+/// `3:`, or nothing where it is about the whole file.
+fn line_of(line: usize) -> String {
+    if line == 0 { String::new() } else { format!("{line}:") }
 }
 
 impl Error {
@@ -36,6 +43,7 @@ impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Usage { .. } => Kind::Usage,
+            Self::Config { .. } => Kind::Invalid,
             Self::Io { .. } | Self::Runtime(_) => Kind::Local,
             Self::Unexpected { .. } => Kind::Untrusted,
         }
@@ -45,6 +53,7 @@ impl Failure for Error {
         match self {
             Self::Usage { hint, .. } => Some(hint.clone()),
             Self::Io { source, .. } => ferry_content::error::io_hint(source),
+            Self::Config { .. } => Some("docs/config.md has all keys of ferry's config file".to_owned()),
             Self::Unexpected { .. } => {
                 Some("an older or another bundle was carried over: look for the right one".to_owned())
             }

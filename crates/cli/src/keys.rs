@@ -121,17 +121,6 @@ fn ask(prompt: &str) -> Result<String, Error> {
     })
 }
 
-/// A password on standard input: its first line.
-pub(crate) fn password_from_stdin() -> Result<String, Error> {
-    let mut text = String::new();
-    std::io::stdin().take(MAX_KEY).read_to_string(&mut text).map_err(|source| Error::Io {
-        action: "read",
-        path: PathBuf::from("standard input"),
-        source,
-    })?;
-    Ok(text.lines().next().unwrap_or_default().to_owned())
-}
-
 fn read(path: &Path) -> Result<String, Error> {
     let io = |source| Error::Io { action: "read", path: path.to_owned(), source };
     let mut text = String::new();

@@ -1,15 +1,18 @@
 //! The `ferry` binary: arguments, configuration, progress, printing, exit codes. What it does is done by the libraries.
 //!
-//! Reading order: [`args`], [`commands`], then [`environment`], [`registry`], [`keys`], [`progress`], [`print`], [`failure`].
+//! Reading order: [`args`], [`commands`], then [`environment`], [`config`], [`secrets`], [`registry`], [`keys`], [`progress`],
+//! [`print`], [`failure`].
 
 mod args;
 mod commands;
+mod config;
 mod environment;
 mod failure;
 mod keys;
 mod print;
 mod progress;
 mod registry;
+mod secrets;
 mod signals;
 
 use std::io::IsTerminal as _;

@@ -33,12 +33,14 @@ fn document(text: &str) -> Result<Document, Problem> {
     let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let line = error.location().map_or(0, |l| usize::try_from(l.line()).unwrap_or(0));
-        Problem { line, what: What::Yaml(words(&error)) }
+        Problem { line, what: What::Yaml(yaml_words(&error)) }
     })
 }
 
-/// What is wrong in a user's words; the parser's own where there are no better ones. The position is said once, in front.
-fn words(error: &serde_saphyr::Error) -> String {
+/// What is wrong in a user's words; the parser's own where there are no better ones. The position is left out: it is said once,
+/// in front.
+#[must_use]
+pub fn yaml_words(error: &serde_saphyr::Error) -> String {
     use serde_saphyr::Error as E;
     match error.without_snippet() {
         E::Unexpected { expected: "sequence start", .. } => "a list is expected here".to_owned(),
@@ -46,8 +48,13 @@ fn words(error: &serde_saphyr::Error) -> String {
         E::Unexpected { expected: "string scalar", .. } => "a text is expected here".to_owned(),
         E::InvalidBooleanStrict { .. } => "`true` or `false` is expected here".to_owned(),
         E::InvalidScalar { ty: "boolean", .. } => "`true` or `false` is expected here".to_owned(),
+        E::InvalidScalar { ty: "u64", .. } => "a whole number is expected here".to_owned(),
         E::NullIntoString { .. } => "a text is expected here, and there is nothing".to_owned(),
         E::DuplicateMappingKey { key: Some(key), .. } => format!("the key `{key}` is there twice"),
+        E::SerdeUnknownField { field, expected, .. } => {
+            format!("unknown key `{field}`; known here: {}", expected.join(", "))
+        }
+        E::SerdeMissingField { field, .. } => format!("`{field}:` is missing"),
         E::MultipleDocuments { .. } => "a second document begins here; there may be only one".to_owned(),
         E::SerdeInvalidType { unexpected, expected, .. } => format!("{expected} is expected here, not {unexpected}"),
         other => {

@@ -10,11 +10,12 @@ use ferry_bundle::spool::Spool;
 use ferry_bundle::{Built, Plan, Request, list, output};
 use ferry_content::{copy, texts};
 use ferry_image::Reference;
+use ferry_registry_client::Client;
 
 use crate::args;
 use crate::failure::{End, Error};
 use crate::progress::Meter;
-use crate::{keys, print, registry};
+use crate::{config, keys, print, registry, secrets};
 
 /// What is known before anything is fetched.
 pub(crate) struct Bundle {
@@ -22,22 +23,31 @@ pub(crate) struct Bundle {
     manifest: BundleManifest,
     output: PathBuf,
     sign: Option<SecretKey>,
+    client: Client,
 }
 
 /// Reads the list and checks what can be checked at once; asks for the key's password where one is needed.
 pub(crate) fn prepare(args: args::Bundle) -> Result<Bundle, End> {
-    let manifest = manifest(&args)?;
+    let mut manifest = manifest(&args)?;
+    let settings = config::load(args.registry.config.as_deref())?;
+    for (host, mirrors) in &settings.mirrors {
+        manifest.add_mirrors(host, mirrors);
+    }
     let output = output(&args)?;
-    output::check(&output, &manifest, &inputs(&args))?;
+    let mut read = inputs(&args);
+    read.push(settings.path.clone());
+    output::check(&output, &manifest, &read)?;
     if !args.dry_run {
         may_write(&output)?;
     }
+    let logins = if args.login.is_empty() { Vec::new() } else { secrets::from_stdin(&args.login)? };
+    let client = registry::client(&args.registry, &settings, logins)?;
     let sign = signing_key(&args)?;
-    Ok(Bundle { args, manifest, output, sign })
+    Ok(Bundle { args, manifest, output, sign, client })
 }
 
 pub(crate) async fn run(bundle: Bundle) -> Result<(), End> {
-    let Bundle { args, manifest, output, sign } = bundle;
+    let Bundle { args, manifest, output, sign, client } = bundle;
     let spool = match args.dry_run {
         true => Spool::for_dry_run(&output),
         false => Spool::beside(&output, manifest.images.iter().any(|image| image.archive.is_some()))?,
@@ -52,7 +62,6 @@ pub(crate) async fn run(bundle: Bundle) -> Result<(), End> {
         installer: installer(&args)?,
         manifest,
     };
-    let client = registry::client(&args.registry, None)?;
     let plan = request.plan(&client).await.inspect_err(|_| kept(&spool))?;
     print::warnings(&plan.warnings);
     if args.json {

@@ -8,12 +8,13 @@ use ferry_content::copy;
 use ferry_content::store::Store;
 use ferry_image::Target;
 use ferry_install::{Destination, Options, Preflight, Pushed, State, Written, preflight};
-use ferry_registry_client::{Login, Secret};
+use ferry_registry_client::Login;
 use tempfile::TempDir;
 
 use crate::failure::{End, Error};
 use crate::progress::Meter;
-use crate::{args, keys, print, registry};
+use crate::secrets::{self, Account};
+use crate::{args, config, keys, print, registry};
 
 /// What a store is called in YAML when nobody says.
 const STORE_NAME: &str = "localhost:5000";
@@ -65,7 +66,8 @@ fn destination(args: &args::Install, bundle: &Bundle) -> Result<(Destination, Op
             Ok((Destination::Store { store, target }, empty))
         }
         (None, Some(target)) => {
-            let client = registry::client(&args.registry, login(args, &target)?)?;
+            let settings = config::load(args.registry.config.as_deref())?;
+            let client = registry::client(&args.registry, &settings, logins(args, &target)?)?;
             Ok((Destination::Registry { client, target }, None))
         }
         (None, None) => Err(Error::usage("no target is named", "give `--registry HOST[:PORT][/PREFIX]`").into()),
@@ -88,10 +90,13 @@ fn parse(text: &str) -> Result<Target, Error> {
     })
 }
 
-fn login(args: &args::Install, target: &Target) -> Result<Option<Login>, End> {
-    let Some(username) = &args.username else { return Ok(None) };
-    let password = Secret::new(keys::password_from_stdin()?);
-    Ok(Some(Login { place: target.host().to_owned(), username: username.clone(), password }))
+fn logins(args: &args::Install, target: &Target) -> Result<Vec<Login>, End> {
+    match &args.username {
+        Some(username) => {
+            secrets::from_stdin(&[Account { place: target.host().to_owned(), username: username.clone() }])
+        }
+        None => Ok(Vec::new()),
+    }
 }
 
 /// What would change.
