@@ -1,7 +1,7 @@
 //! A server that streams its answers and breaks them as asked: late, slow, short, never ending.
 
 use std::fmt;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -163,6 +163,10 @@ impl Drop for Server {
 fn serve<S: Read + Write>(stream: S, answer: &Answer, over: &AtomicBool) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     while !over.load(Ordering::Relaxed) {
+        if stream.fill_buf()?.first().is_some_and(|first| !first.is_ascii_uppercase()) {
+            // TLS, for one: as nginx answers it
+            return stream.get_mut().write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+        }
         let request = head(&mut stream)?;
         let mut body = Body::of(&request, &mut stream);
         let delivery = answer(&request, &mut body);

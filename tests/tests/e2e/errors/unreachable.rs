@@ -138,6 +138,20 @@ fn something_else_listens() {
     "#);
 }
 
+/// Only this machine itself may be spoken to without TLS unasked: here it has another name.
+#[test]
+fn https_where_http_is_spoken() {
+    let (registry, site) = registry(Guard::Open, vec![]);
+    let host = registry.host().replace("127.0.0.1", "registry.example");
+    let command = format!("{} --resolve registry.example:127.0.0.1", bundle(&format!("{host}/app/one:1")));
+    let told = site.ferry(&command).run();
+    assert_snapshot!(said(told, 5, &site, &[("REGISTRY", &host)]), @r#"
+    error: image `REGISTRY/app/one:1`: REGISTRY: it speaks plain HTTP, not HTTPS
+      hint: if REGISTRY is meant to have no TLS, add `--plain-http=REGISTRY`
+    "#);
+    let _ = site.ferry(&format!("{command} --plain-http={host}")).ok();
+}
+
 #[test]
 fn http_where_https_is_spoken() {
     let site = Site::new();
