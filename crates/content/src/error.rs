@@ -59,6 +59,14 @@ pub enum Error {
         /// The blob.
         digest: Digest,
     },
+    /// What is there is not what was there when the transfer began: the parts do not belong together.
+    #[error("{place}: blob {digest} changed while it was fetched")]
+    Changed {
+        /// Which server.
+        place: String,
+        /// The blob.
+        digest: Digest,
+    },
     /// The blob, image or member is not there.
     #[error("{place}: there is no {what}")]
     NotFound {
@@ -114,6 +122,19 @@ impl Error {
         Self::Other(Box::new(failure))
     }
 
+    /// Whether what came before it is no use: it was damaged, or is a part of something else.
+    pub(crate) fn spoils(&self) -> bool {
+        matches!(self, Self::DigestMismatch { .. }) || self.is_changed()
+    }
+
+    pub(crate) fn is_changed(&self) -> bool {
+        match self {
+            Self::Changed { .. } => true,
+            Self::At { error, .. } => error.is_changed(),
+            _ => false,
+        }
+    }
+
     /// The same error, said to be of `side`.
     #[must_use]
     pub fn at(self, side: Side) -> Self {
@@ -129,7 +150,7 @@ impl Failure for Error {
         match self {
             Self::Io { .. } => Kind::Local,
             Self::DigestMismatch { .. } | Self::SizeMismatch { .. } => Kind::Untrusted,
-            Self::NoRanges { .. } => Kind::Remote,
+            Self::NoRanges { .. } | Self::Changed { .. } => Kind::Remote,
             Self::NotFound { .. } => Kind::Missing,
             Self::Source { kind, .. } => *kind,
             Self::Text { .. } => Kind::Invalid,
@@ -156,7 +177,7 @@ impl Failure for Error {
             Self::DigestMismatch { .. } | Self::SizeMismatch { .. } => {
                 Some("the copy at that place is damaged or was replaced; fetch it anew, or from elsewhere".to_owned())
             }
-            Self::NoRanges { .. } | Self::NotFound { .. } => None,
+            Self::NoRanges { .. } | Self::Changed { .. } | Self::NotFound { .. } => None,
         }
     }
 }

@@ -7,7 +7,9 @@ use bytes::{Bytes, BytesMut};
 use ferry_image::{Descriptor, Digest};
 use futures_util::{Stream, StreamExt as _};
 
-use crate::{BoxFuture, Error};
+use crate::copy::Patience;
+use crate::copy::patience::Count;
+use crate::{BoxFuture, Error, Failure as _};
 
 /// Bytes in order, in chunks of the place's own choosing (a few KiB to 1 MiB).
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>>;
@@ -19,7 +21,8 @@ pub trait Provider: Send + Sync {
     /// Streams `range` of the blob; `0..blob.size` for all of it.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::NoRanges`] when only a whole blob can be had; whatever the place itself reports.
+    /// [`Error::NotFound`]; [`Error::NoRanges`] when only a whole blob can be had; [`Error::Changed`] when this would be a part of
+    /// other bytes than those given before; whatever the place itself reports.
     fn open<'a>(&'a self, blob: &'a Descriptor, range: Range<u64>) -> BoxFuture<'a, Result<ByteStream, Error>>;
 
     /// Whether several ranges of one blob, read at the same time, arrive sooner than one after the other (true of registries).
@@ -31,7 +34,7 @@ pub trait Provider: Send + Sync {
     fn place(&self) -> String;
 }
 
-/// Reads a small blob whole and checks it.
+/// Reads a small blob whole and checks it. One that breaks off is asked for again, from where it broke off.
 ///
 /// # Errors
 /// When it is larger than `limit` bytes, has another size or digest than `blob` says, or cannot be read.
@@ -45,12 +48,29 @@ pub async fn read_all(provider: &dyn Provider, blob: &Descriptor, limit: u64) ->
     if blob.size > limit {
         return Err(too_large(blob.size));
     }
-    let mut stream = provider.open(blob, 0..blob.size).await?;
+    let patience = Patience::default();
+    let mut count = Count::new(&patience);
     let mut bytes = BytesMut::new();
-    while let Some(chunk) = stream.next().await {
-        bytes.extend_from_slice(&chunk?);
+    loop {
+        let before = bytes.len();
+        let error = match read_on(provider, blob, &mut bytes).await {
+            Ok(()) => break,
+            Err(error) => error,
+        };
         if bytes.len() as u64 > blob.size {
             return Err(too_large(bytes.len() as u64));
+        }
+        match &error {
+            // from its beginning, then
+            Error::NoRanges { .. } | Error::Changed { .. } if before > 0 => bytes.clear(),
+            _ if !error.is_transient() => return Err(error),
+            _ => {}
+        }
+        if bytes.len() > before {
+            count.moved();
+        }
+        if !count.again().await {
+            return Err(error);
         }
     }
     if bytes.len() as u64 != blob.size {
@@ -61,4 +81,16 @@ pub async fn read_all(provider: &dyn Provider, blob: &Descriptor, limit: u64) ->
         return Err(Error::DigestMismatch { place: provider.place(), expected: blob.digest.clone(), found });
     }
     Ok(bytes.freeze())
+}
+
+/// Reads what is missing at the end of `bytes`, and no more than one chunk beyond the blob.
+async fn read_on(provider: &dyn Provider, blob: &Descriptor, bytes: &mut BytesMut) -> Result<(), Error> {
+    let mut stream = provider.open(blob, bytes.len() as u64..blob.size).await?;
+    while let Some(chunk) = stream.next().await {
+        bytes.extend_from_slice(&chunk?);
+        if bytes.len() as u64 > blob.size {
+            break;
+        }
+    }
+    Ok(())
 }

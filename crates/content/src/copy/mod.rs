@@ -12,7 +12,7 @@
 //! hash follows the contiguous prefix. What an earlier run left is read back and hashed, not fetched. A transfer that makes
 //! progress may be interrupted any number of times ([`patience`]).
 
-mod patience;
+pub(crate) mod patience;
 mod queue;
 mod ranges;
 mod stream;

@@ -1,5 +1,6 @@
 //! When to try a broken transfer again, and when to give up.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 /// Failures are counted only while nothing moves: any byte that arrives starts the count anew.
@@ -20,7 +21,7 @@ impl Default for Patience {
 }
 
 impl Patience {
-    /// The wait before the next try after `failures` in a row, or `None` to give up.
+    /// The longest wait before the next try after `failures` in a row, or `None` to give up.
     #[must_use]
     pub fn wait_after(&self, failures: u32) -> Option<Duration> {
         (failures < self.attempts)
@@ -30,26 +31,33 @@ impl Patience {
 
 /// Counts failures of one transfer.
 #[derive(Debug)]
-pub(super) struct Count<'a> {
+pub(crate) struct Count<'a> {
     patience: &'a Patience,
     failures: u32,
+    ever_failed: bool,
 }
 
 impl<'a> Count<'a> {
-    pub(super) fn new(patience: &'a Patience) -> Self {
-        Self { patience, failures: 0 }
+    pub(crate) fn new(patience: &'a Patience) -> Self {
+        Self { patience, failures: 0, ever_failed: false }
     }
 
-    pub(super) fn moved(&mut self) {
+    /// Whether more than one request was needed.
+    pub(crate) fn ever_failed(&self) -> bool {
+        self.ever_failed
+    }
+
+    pub(crate) fn moved(&mut self) {
         self.failures = 0;
     }
 
     /// Waits before the next try; false when it is time to give up.
-    pub(super) async fn again(&mut self) -> bool {
+    pub(crate) async fn again(&mut self) -> bool {
         self.failures += 1;
+        self.ever_failed = true;
         match self.patience.wait_after(self.failures) {
             Some(wait) => {
-                tokio::time::sleep(wait).await;
+                tokio::time::sleep(spread(wait)).await;
                 true
             }
             None => false,
@@ -57,9 +65,22 @@ impl<'a> Count<'a> {
     }
 }
 
+/// Between half of `wait` and all of it: tasks that failed together do not come back together.
+pub(crate) fn spread(wait: Duration) -> Duration {
+    let bits = RandomState::new().hash_one(0_u8) >> 32;
+    let share = f64::from(u32::try_from(bits).unwrap_or_default()) / f64::from(u32::MAX);
+    wait.mul_f64(0.5 + share / 2.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn waits_are_spread() {
+        let waits: std::collections::BTreeSet<Duration> = (0..50).map(|_| spread(Duration::from_secs(2))).collect();
+        assert!(waits.len() > 10 && waits.iter().all(|w| (1.0..=2.0).contains(&w.as_secs_f64())), "{waits:?}");
+    }
 
     #[test]
     fn waits_double_and_end() {

@@ -25,8 +25,10 @@ pub(super) struct Ranged {
     pub(super) index: usize,
     ingest: Mutex<Option<Arc<Box<dyn Ingest>>>>,
     left: AtomicUsize,
-    /// Some of it is from an earlier run.
-    kept: bool,
+    /// Some of it is from an earlier run, or from a request that broke off.
+    mixed: AtomicBool,
+    /// What came does not belong together.
+    changed: AtomicBool,
     /// The provider turned out to serve whole blobs only.
     pub(super) degraded: AtomicBool,
     error: Mutex<Option<Error>>,
@@ -62,14 +64,15 @@ impl Ranged {
         for range in &present {
             progress.advanced(&job.blob.digest, range.end - range.start);
         }
-        let kept = !present.is_empty();
+        let mixed = AtomicBool::new(!present.is_empty());
         let hashing = tokio::spawn(follow(job.clone(), Arc::clone(&ingest), present, receiver));
         Self {
             job,
             index,
             ingest: Mutex::new(Some(ingest)),
             left: AtomicUsize::new(ranges),
-            kept,
+            mixed,
+            changed: AtomicBool::new(false),
             degraded: AtomicBool::new(false),
             error: Mutex::new(None),
             arrived: Mutex::new(Some(sender)),
@@ -82,7 +85,10 @@ impl Ranged {
     pub(super) async fn fetch(&self, range: Range<u64>, options: &Options, progress: &dyn Progress) -> bool {
         let useless = self.degraded.load(Ordering::Acquire) || self.error.lock().await.is_some();
         if !useless && let Err(error) = self.fetch_range(range, options, progress).await {
-            if matches!(error, Error::NoRanges { .. }) {
+            if error.is_changed() {
+                self.changed.store(true, Ordering::Release);
+                self.degraded.store(true, Ordering::Release);
+            } else if matches!(error, Error::NoRanges { .. }) {
                 self.degraded.store(true, Ordering::Release);
             } else {
                 self.error.lock().await.get_or_insert(error);
@@ -120,6 +126,7 @@ impl Ranged {
                 }
                 Err(error) if error.is_transient() => {
                     progress.retrying(&self.job.blob.digest, &error);
+                    self.mixed.store(true, Ordering::Release);
                     if !count.again().await {
                         return Err(error.at(Side::Source));
                     }
@@ -140,14 +147,17 @@ impl Ranged {
         if error.is_some() || self.degraded.load(Ordering::Acquire) {
             hashing.abort();
             let _ = hashing.await;
+            if self.changed.load(Ordering::Acquire) {
+                ingest.reset().await.map_err(|e| e.at(Side::Target))?;
+            }
             return error.map_or(Ok(false), Err);
         }
         let hasher = hashing.await.map_err(|e| Error::io("hash", "blob", std::io::Error::other(e)))??;
         let hashed = agree(&self.job, hasher.finish());
         if hashed.is_err() {
             ingest.reset().await.map_err(|e| e.at(Side::Target))?;
-            // what an earlier run left may be what is wrong: once more without it
-            return if self.kept { Ok(false) } else { hashed.map(|()| true) };
+            // what an earlier run or an earlier request left may be what is wrong: once more without it
+            return if self.mixed.load(Ordering::Acquire) { Ok(false) } else { hashed.map(|()| true) };
         }
         // the follower and every worker have let go of it
         let Some(ingest) = Arc::into_inner(ingest) else {

@@ -47,10 +47,10 @@ pub(super) async fn copy(
         let kept = ingest.missing() != [0..job.blob.size] && job.blob.size > 0;
         let result = match pass(job, ingest.as_ref(), &mut reading, progress).await {
             Ok(()) => ingest.commit().await.map_err(|e| e.at(Side::Target)),
-            Err(error @ Error::DigestMismatch { .. }) => {
+            Err(error) if error.spoils() => {
                 ingest.reset().await?;
-                // what an earlier run left may be what is wrong: one more try without it
-                if kept && !reset {
+                // what an earlier run or an earlier request left may be what is wrong: one more try without it
+                if (kept || reading.ever_failed() || error.is_changed()) && !reset {
                     reset = true;
                     next = Some(ingest);
                     continue;

@@ -31,6 +31,8 @@ struct Shaky {
     bytes: Bytes,
     drop_every: Option<u64>,
     ranges: bool,
+    /// Other bytes that the first request gets, and whether the next one is told.
+    before: Option<(Bytes, bool)>,
     requests: AtomicUsize,
     served: AtomicUsize,
 }
@@ -41,6 +43,7 @@ impl Shaky {
             bytes: Bytes::copy_from_slice(bytes),
             drop_every: None,
             ranges: true,
+            before: None,
             requests: AtomicUsize::new(0),
             served: AtomicUsize::new(0),
         }
@@ -53,9 +56,16 @@ impl Provider for Shaky {
             if !self.ranges && range != (0..blob.size) {
                 return Err(Error::NoRanges { place: self.place(), digest: blob.digest.clone() });
             }
-            self.requests.fetch_add(1, Ordering::Relaxed);
+            let number = self.requests.fetch_add(1, Ordering::Relaxed);
+            let bytes = match &self.before {
+                Some((_, true)) if number == 1 => {
+                    return Err(Error::Changed { place: self.place(), digest: blob.digest.clone() });
+                }
+                Some((before, _)) if number == 0 => before,
+                _ => &self.bytes,
+            };
             let stop = self.drop_every.map_or(range.end, |n| range.end.min(range.start + n));
-            let slice = self.bytes.slice(usize::try_from(range.start).unwrap()..usize::try_from(stop).unwrap());
+            let slice = bytes.slice(usize::try_from(range.start).unwrap()..usize::try_from(stop).unwrap());
             self.served.fetch_add(slice.len(), Ordering::Relaxed);
             let mut items: Vec<Result<Bytes, Error>> =
                 slice.chunks(1000).map(|c| Ok(Bytes::copy_from_slice(c))).collect();
@@ -233,6 +243,22 @@ async fn wrong_leftovers_are_fetched_anew() {
         let (result, _, shelf) = copy(Shaky::new(&bytes), shelf, &bytes).await;
         result.expect("copied");
         assert_eq!(shelf.done.lock().unwrap().get(&Digest::of(&bytes)), Some(&bytes));
+    }
+}
+
+#[tokio::test]
+async fn a_blob_that_changed_meanwhile_is_begun_anew() {
+    // as one stream, and as ranges; told by the server, and found out by the digest
+    for (size, random) in [(5_000, false), (5_000, true), (50_000, true)] {
+        for told in [true, false] {
+            let bytes = sample(size);
+            let before = Some((Bytes::from(vec![9; size]), told));
+            let shaky = Shaky { before, drop_every: Some(1000), ..Shaky::new(&bytes) };
+            let (result, shaky, shelf) = copy(shaky, Shelf { random, ..Shelf::default() }, &bytes).await;
+            result.unwrap_or_else(|e| panic!("{size} {random} {told}: {e}"));
+            assert_eq!(shelf.done.lock().unwrap().get(&Digest::of(&bytes)), Some(&bytes));
+            assert!(shaky.served.load(Ordering::Relaxed) <= 2 * size);
+        }
     }
 }
 
