@@ -1,7 +1,7 @@
 //! What authorises a request at one registry: basic credentials, or a bearer token for the scopes it needs.
 //!
-//! Tokens are kept for each set of scopes and shared by all tasks: while one fetches a token, the others wait for it. Whatever
-//! is configured is used; a refusal never turns into an anonymous attempt.
+//! Tokens are kept for each set of scopes and shared by all tasks: while one fetches a token, the others wait for it, and hear of
+//! it when it cannot be had. Whatever is configured is used; a refusal never turns into an anonymous attempt.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,24 +47,35 @@ impl Scopes {
 pub(crate) struct Authorization {
     pub(crate) header: HeaderValue,
     pub(crate) with_credentials: bool,
-    bearer: bool,
     since: Instant,
+    /// Of a token.
+    fresh_until: Option<Instant>,
 }
 
 impl Authorization {
-    /// Made of a name and a password.
-    pub(crate) fn basic(header: HeaderValue) -> Self {
-        Self { header, with_credentials: true, bearer: false, since: Instant::now() }
+    /// Made of what is configured.
+    pub(crate) fn configured(header: HeaderValue) -> Self {
+        Self { header, with_credentials: true, since: Instant::now(), fresh_until: None }
+    }
+
+    fn token(token: &Token, with_credentials: bool) -> Self {
+        let (header, since) = (token.header.clone(), token.since);
+        Self { header, with_credentials, since, fresh_until: Some(token.fresh_until) }
+    }
+
+    /// Whether it has grown too old to begin another request with.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.fresh_until.is_some_and(|until| Instant::now() >= until)
     }
 
     /// Whether a token server gave it.
     pub(crate) fn is_token(&self) -> bool {
-        self.bearer
+        self.fresh_until.is_some()
     }
 
     /// Whether a refusal may just mean that a token is too old.
     pub(crate) fn may_have_expired(&self) -> bool {
-        self.bearer && self.since.elapsed() >= YOUNG
+        self.fresh_until.is_some() && self.since.elapsed() >= YOUNG
     }
 }
 
@@ -92,6 +103,8 @@ struct Slot {
     /// Scopes that the server named beyond those we ask for.
     more: BTreeSet<String>,
     token: Option<Token>,
+    /// Why the last one could not be had, and since when that is known.
+    failed: Option<(Instant, Error)>,
 }
 
 impl Auth {
@@ -103,7 +116,8 @@ impl Auth {
     pub(crate) fn learn(&self, headers: &http::HeaderMap) -> Option<Challenge> {
         let all = headers.get_all(http::header::WWW_AUTHENTICATE);
         let challenges: Vec<Challenge> =
-            all.iter().filter_map(|v| v.to_str().ok()).flat_map(challenge::parse).collect();
+            // a realm is for people, too, and not always in ASCII
+            all.iter().flat_map(|value| challenge::parse(&String::from_utf8_lossy(value.as_bytes()))).collect();
         let bearer = challenges.iter().find(|c| c.scheme == "bearer" && c.parameter("realm").is_some());
         let chosen = bearer.or_else(|| challenges.iter().find(|c| c.scheme == "basic"))?.clone();
         let wanted = match chosen.parameter("realm") {
@@ -126,35 +140,56 @@ impl Registry {
     /// The header for a request; `None` when nothing is wanted or nothing is configured.
     pub(crate) async fn authorize(&self, repository: &str, scopes: &Scopes) -> Result<Option<Authorization>, Error> {
         let credential = self.config.credentials.find(&self.host.name, repository).await?;
-        let made = |header: HeaderValue, bearer, since, with_credentials| {
-            Ok(Some(Authorization { header, with_credentials, bearer, since }))
-        };
+        let configured = |header| Ok(Some(Authorization::configured(header)));
         match (self.auth.wanted(), credential) {
             (_, Some(Credential::RegistryToken(token))) => {
-                made(bearer(&token).map_err(|why| self.unusable(repository, why))?, false, Instant::now(), true)
+                configured(bearer(&token).map_err(|why| self.unusable(repository, why))?)
             }
             // unasked, too: a registry that lets anybody in shows more to those it knows
             (Wanted::Basic | Wanted::Nothing, Some(Credential::Basic { username, password })) => {
-                let header = basic(&username, &password).map_err(|why| self.unusable(repository, why))?;
-                made(header, false, Instant::now(), true)
+                configured(basic(&username, &password).map_err(|why| self.unusable(repository, why))?)
             }
             (Wanted::Basic, Some(Credential::IdentityToken(_))) => {
                 Err(self.unusable(repository, "the registry wants a user name and a password, not an identity token"))
             }
             (Wanted::Nothing | Wanted::Basic, _) => Ok(None),
             (Wanted::Bearer(realm), credential) => {
-                let slot = self.auth.slot(scopes);
-                let mut slot = slot.lock().await;
-                let with_credentials = credential.is_some();
-                if let Some(token) = slot.token.as_ref().filter(|t| t.is_fresh()) {
-                    return made(token.header.clone(), true, token.since, with_credentials);
-                }
-                let mut all = scopes.clone();
-                all.0.extend(slot.more.iter().cloned());
-                let token = token::fetch(self, &realm, repository, &all, credential.as_ref()).await?;
-                let (header, since) = (token.header.clone(), token.since);
-                slot.token = Some(token);
-                made(header, true, since, with_credentials)
+                self.token(&realm, repository, scopes, credential.as_ref()).await.map(Some)
+            }
+        }
+    }
+
+    /// The token for `scopes`: the one that is there, or a new one.
+    async fn token(
+        &self,
+        realm: &Realm,
+        repository: &str,
+        scopes: &Scopes,
+        credential: Option<&Credential>,
+    ) -> Result<Authorization, Error> {
+        let asked = Instant::now();
+        let slot = self.auth.slot(scopes);
+        let mut slot = slot.lock().await;
+        if let Some(token) = slot.token.as_ref().filter(|token| Instant::now() < token.fresh_until) {
+            return Ok(Authorization::token(token, credential.is_some()));
+        }
+        // it failed while we waited: asking once more for each who waits would take as many times as long
+        if let Some((at, error)) = &slot.failed
+            && *at >= asked
+        {
+            return Err(error.clone());
+        }
+        let mut all = scopes.clone();
+        all.0.extend(slot.more.iter().cloned());
+        match token::fetch(self, realm, repository, &all, credential).await {
+            Ok(token) => {
+                let made = Authorization::token(&token, credential.is_some());
+                (slot.token, slot.failed) = (Some(token), None);
+                Ok(made)
+            }
+            Err(error) => {
+                slot.failed = Some((Instant::now(), error.clone()));
+                Err(error)
             }
         }
     }

@@ -6,6 +6,7 @@
 //! anonymous.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -43,8 +44,7 @@ pub struct Login {
     pub password: Secret,
 }
 
-/// Where credentials come from, most important first.
-#[derive(Debug)]
+/// Where credentials come from, most important first. `Debug` shows where, and not what.
 pub enum Source {
     /// Given by the user.
     Logins {
@@ -60,6 +60,15 @@ pub enum Source {
         /// Its bytes.
         bytes: Vec<u8>,
     },
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Logins { origin, logins } => write!(f, "Logins({origin}: {logins:?})"),
+            Self::File { path, .. } => write!(f, "File({})", path.display()),
+        }
+    }
 }
 
 /// All credentials there are.

@@ -7,11 +7,11 @@ use std::time::Duration;
 use ferry_content::{Failure, Kind};
 use ferry_image::Digest;
 
-use crate::hint;
 use crate::proxy::ProxyFault;
+use crate::{Quota, hint};
 
 /// An error of this crate.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// A file that the configuration names cannot be used.
     #[error("cannot use `{}`: {why}", .path.display())]
@@ -276,6 +276,8 @@ pub struct Status {
     pub page: bool,
     /// How long the server asks to wait.
     pub retry_after: Option<Duration>,
+    /// How many more requests the server answers, where it says so.
+    pub quota: Option<Quota>,
     /// Where the credentials that were used come from, if any were.
     pub credentials: Option<String>,
     /// Whether a token server had given a token for this.
@@ -368,13 +370,7 @@ impl Error {
 
     /// The same error for somebody else, where it is about a server's answer or the lack of one.
     pub(crate) fn again(&self) -> Option<Self> {
-        match self {
-            Self::Connect { host, address, cause } => {
-                Some(Self::Connect { host: host.clone(), address: address.clone(), cause: cause.clone() })
-            }
-            Self::Status(status) => Some(Self::Status(status.clone())),
-            _ => None,
-        }
+        matches!(self, Self::Connect { .. } | Self::Status(_)).then(|| self.clone())
     }
 
     /// The HTTP status, when the server answered with a refusal.

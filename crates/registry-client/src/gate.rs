@@ -1,10 +1,14 @@
-//! The gate of one host: how many requests are on their way at a time, shared by all tasks.
+//! The gate of one host, shared by all tasks: how many requests are on their way at a time, and how soon the next may start.
 //!
-//! Additive increase, multiplicative decrease: a 429 halves the limit (once for a burst of them), successes let it grow back. A
-//! `Retry-After` holds everybody back, not only the task that heard it.
+//! Additive increase, multiplicative decrease: a 429 halves what is on its way (once for a burst of them), and each second without
+//! one lets one more in. The pace between starts is learnt by [`crate::pace`]. Whoever was refused comes again through the gate:
+//! nobody waits by himself, and a `Retry-After` holds everybody back, not only the task that heard it.
 //!
 //! A place in the gate is held while a body streams in, never while one streams out: a copy within one host holds both ends, and
 //! would wait for itself.
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,90 +16,120 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::pace::{Pace, Ticket};
+use crate::retry::jitter;
+
 /// Several 429 within this time are one event.
 const BURST: Duration = Duration::from_secs(1);
+/// After this time without a 429 one more may be on its way.
+const GROWTH: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Gate {
     state: Mutex<State>,
-    moved: Notify,
+    /// One for each kind that has places.
+    left: [Notify; 2],
+    /// The host takes requests again.
+    opened: Notify,
+    /// Who starts next.
+    turn: tokio::sync::Mutex<()>,
     most: usize,
+}
+
+/// What is counted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Over once answered.
+    Request,
+    /// Its answer streams in; apart from the others, so that a copy within one registry cannot wait for itself.
+    Pull,
+    /// Its body streams out. Not counted: the copy loop does that.
+    Upload,
 }
 
 #[derive(Debug)]
 struct State {
-    limit: usize,
-    inside: usize,
-    successes: usize,
-    closed_until: Option<Instant>,
+    crowds: [Crowd; 2],
     halved: Option<Instant>,
+    grown: Instant,
+    pace: Pace,
 }
 
-/// A place inside; leaves when dropped.
 #[derive(Debug)]
-pub(crate) struct Place(Arc<Gate>);
+struct Crowd {
+    inside: usize,
+    limit: usize,
+}
+
+/// A request that may start, and its place inside, which is left when dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    seat: Seat,
+    ticket: Ticket,
+}
+
+#[derive(Debug)]
+struct Seat {
+    gate: Arc<Gate>,
+    /// `None` where there are no places.
+    crowd: Option<usize>,
+}
 
 impl Gate {
     pub(crate) fn new(most: usize) -> Arc<Self> {
         let most = most.max(1);
-        let state = State { limit: most, inside: 0, successes: 0, closed_until: None, halved: None };
-        Arc::new(Self { state: Mutex::new(state), moved: Notify::new(), most })
+        let crowd = || Crowd { inside: 0, limit: most };
+        let state = State { crowds: [crowd(), crowd()], halved: None, grown: Instant::now(), pace: Pace::new() };
+        Arc::new(Self {
+            state: Mutex::new(state),
+            left: [Notify::new(), Notify::new()],
+            opened: Notify::new(),
+            turn: tokio::sync::Mutex::default(),
+            most,
+        })
     }
 
-    /// Waits for a place.
-    pub(crate) async fn enter(self: &Arc<Self>) -> Place {
+    /// Waits until a request may start.
+    pub(crate) async fn enter(self: &Arc<Self>, kind: Kind) -> Place {
+        let crowd = match kind {
+            Kind::Request => Some(0),
+            Kind::Pull => Some(1),
+            Kind::Upload => None,
+        };
+        let seat = self.sit_down(crowd).await;
+        Place { seat, ticket: self.start().await }
+    }
+
+    async fn sit_down(self: &Arc<Self>, crowd: Option<usize>) -> Seat {
+        let seat = || Seat { gate: Arc::clone(self), crowd };
+        let Some(at) = crowd else { return seat() };
         loop {
-            self.open().await;
-            let moved = self.moved.notified();
-            {
-                let mut state = self.state();
-                if state.inside < state.limit {
-                    state.inside += 1;
-                    return Place(Arc::clone(self));
-                }
+            let left = self.left[at].notified();
+            tokio::pin!(left);
+            left.as_mut().enable();
+            if self.state().take(at, self.most) {
+                return seat();
             }
-            moved.await;
+            // the limit grows with time, too
+            let _ = tokio::time::timeout(GROWTH, left).await;
         }
     }
 
-    /// Waits only while the host wants no requests at all.
-    pub(crate) async fn open(&self) {
+    /// Waits for the pace, one after the other.
+    async fn start(&self) -> Ticket {
+        let _turn = self.turn.lock().await;
         loop {
-            let until = self.state().closed_until;
-            match until {
-                Some(until) if until > Instant::now() => tokio::time::sleep_until(until).await,
-                _ => return,
+            let opened = self.opened.notified();
+            tokio::pin!(opened);
+            opened.as_mut().enable();
+            let started = self.state().pace.start(Instant::now());
+            match started {
+                Ok(ticket) => return ticket,
+                Err(until) => tokio::select! {
+                    () = tokio::time::sleep_until(until) => {}
+                    () = opened => {}
+                },
             }
-        }
-    }
-
-    /// The host said 429: fewer at a time, and none for `wait`.
-    pub(crate) fn slow_down(&self, wait: Option<Duration>) {
-        let now = Instant::now();
-        let mut state = self.state();
-        if state.halved.is_none_or(|at| now.duration_since(at) >= BURST) {
-            // count from what was really on its way: the limit may never have been reached
-            state.limit = (state.limit.min(state.inside.max(1)) / 2).max(1);
-            state.halved = Some(now);
-        }
-        state.successes = 0;
-        if let Some(until) = wait.and_then(|w| now.checked_add(w)) {
-            state.closed_until = Some(state.closed_until.map_or(until, |old| old.max(until)));
-        }
-    }
-
-    /// A request was answered as wished.
-    pub(crate) fn went_well(&self) {
-        let mut state = self.state();
-        if state.limit >= self.most {
-            return;
-        }
-        state.successes += 1;
-        if state.successes >= state.limit * 4 {
-            state.successes = 0;
-            state.limit += 1;
-            drop(state);
-            self.moved.notify_one();
         }
     }
 
@@ -104,57 +138,71 @@ impl Gate {
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.state().inside -= 1;
-        self.0.moved.notify_one();
+impl State {
+    /// Takes a place, if there is one.
+    fn take(&mut self, at: usize, most: usize) -> bool {
+        self.grow(Instant::now(), most);
+        let crowd = &mut self.crowds[at];
+        let free = crowd.inside < crowd.limit;
+        crowd.inside += usize::from(free);
+        free
+    }
+
+    fn grow(&mut self, now: Instant, most: usize) {
+        while self.crowds.iter().any(|crowd| crowd.limit < most) && now.duration_since(self.grown) >= GROWTH {
+            self.grown += GROWTH;
+            for crowd in &mut self.crowds {
+                crowd.limit = (crowd.limit + 1).min(most);
+            }
+        }
+    }
+
+    fn halve(&mut self, now: Instant) {
+        self.grown = now;
+        if self.halved.is_some_and(|at| now.duration_since(at) < BURST) {
+            return;
+        }
+        self.halved = Some(now);
+        for crowd in &mut self.crowds {
+            // from what was really on its way: the limit may never have been reached; one alone was not too many
+            if crowd.inside > 1 {
+                crowd.limit = crowd.limit.min(crowd.inside) / 2;
+            }
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn limit(gate: &Gate) -> usize {
-        gate.state().limit
-    }
-
-    #[tokio::test]
-    async fn a_429_halves_the_limit_and_success_restores_it() {
-        let gate = Gate::new(4);
-        let places = [gate.enter().await, gate.enter().await, gate.enter().await, gate.enter().await];
-        gate.slow_down(None);
-        gate.slow_down(None);
-        assert_eq!(limit(&gate), 2, "a burst counts once");
-        drop(places);
-        for _ in 0..2 * 4 + 3 * 4 {
-            gate.went_well();
+impl Place {
+    /// The host answered with anything but a refusal.
+    pub(crate) fn accepted(&self) {
+        if self.gate().state().pace.accepted(self.ticket, Instant::now()) {
+            self.gate().opened.notify_waiters();
         }
-        assert_eq!(limit(&gate), 4);
-        gate.went_well();
-        assert_eq!(limit(&gate), 4, "never above where it began");
     }
 
-    #[tokio::test]
-    async fn whoever_waits_gets_the_place_that_is_left() {
-        let gate = Gate::new(1);
-        let first = gate.enter().await;
-        let second = tokio::spawn({
-            let gate = Arc::clone(&gate);
-            async move { drop(gate.enter().await) }
-        });
-        tokio::task::yield_now().await;
-        assert!(!second.is_finished());
-        drop(first);
-        tokio::time::timeout(Duration::from_secs(5), second).await.unwrap().unwrap();
+    /// The host said 429, and perhaps when to come back. Returns for how long it has refused everything.
+    pub(crate) fn refused(&self, asked: Option<Duration>) -> Duration {
+        let now = Instant::now();
+        let mut state = self.gate().state();
+        state.halve(now);
+        state.pace.refused(self.ticket, now, asked, jitter())
     }
 
-    #[tokio::test]
-    async fn retry_after_holds_everybody_back() {
-        let gate = Gate::new(8);
-        gate.slow_down(Some(Duration::from_millis(60)));
-        let start = Instant::now();
-        drop(gate.enter().await);
-        assert!(start.elapsed() >= Duration::from_millis(60));
+    /// The host asks to be left alone for `wait`.
+    pub(crate) fn close(&self, wait: Duration) {
+        self.gate().state().pace.close(Instant::now(), wait);
+    }
+
+    fn gate(&self) -> &Gate {
+        &self.seat.gate
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(at) = self.crowd {
+            self.gate.state().crowds[at].inside -= 1;
+            self.gate.left[at].notify_one();
+        }
     }
 }

@@ -89,6 +89,14 @@ fn of_status(status: &Status) -> Option<String> {
     if status.page && !matches!(status.status, 401 | 413 | 429) {
         return Some(in_between(status));
     }
+    if let (Some(other), 400 | 401 | 403 | 410) = (&status.answered_by, status.status)
+        && !matches!(status.what, What::Token(_))
+    {
+        return Some(format!(
+            "{} sends us on to {other}, with an address that is good for minutes only: check this machine's clock, and what stands between here and there",
+            status.host
+        ));
+    }
     Some(match status.status {
         401 | 403 if is_missing_project(status) => missing_at_target(status),
         401 => unauthorised(status),
@@ -193,16 +201,21 @@ fn missing_at_source(status: &Status) -> Option<String> {
 }
 
 fn too_many(status: &Status) -> String {
-    let wait = status.retry_after.map(|time| format!("wait {}, or ", duration(time))).unwrap_or_default();
+    let counted = status.quota.map(|quota| format!("{} answers {quota}; ", status.host)).unwrap_or_default();
+    let wait = match (status.retry_after, status.quota.and_then(|quota| quota.renewed_within())) {
+        (Some(wait), _) => format!("wait {}, or ", duration(wait)),
+        (None, Some(most)) => format!("wait (at most {}), or ", duration(most)),
+        (None, None) => String::new(),
+    };
     if status.credentials.is_some() {
-        format!("{wait}run the same command again later with fewer `--jobs`")
+        format!("{counted}{wait}run the same command again later: it goes on where it was")
     } else {
-        format!("{wait}log in to {}: most registries allow more to accounts", status.host)
+        format!("{counted}{wait}log in to {}: most registries allow more to accounts", status.host)
     }
 }
 
 /// A time that somebody shall wait.
-fn duration(time: std::time::Duration) -> String {
+pub(crate) fn duration(time: std::time::Duration) -> String {
     match time.as_secs() {
         s @ 0..=120 => format!("{s} s"),
         s @ 121..=7200 => format!("{} min", s.div_ceil(60)),

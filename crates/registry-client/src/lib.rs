@@ -7,7 +7,8 @@
 //!
 //! Reading order: [`config`] and [`credentials`]; [`client`] and [`repository`], then [`pull`] and [`upload`]; underneath
 //! `registry` (where the API stands, what authorises), `transport` (one request until it is answered), `auth` and `token`,
-//! `gate`, `retry`, `pool`, `tls`, `dns`, `proxy`, `tunnel`; and the pure readers `challenge`, `location`, `link`, `range`, `reply`, `host`.
+//! `gate`, `pace`, `retry`, `pool`, `tls`, `dns`, `proxy`, `tunnel`; and the pure readers `challenge`, `location`, `link`, `range`,
+//! `validator`, `quota`, `reply`, `host`.
 
 mod auth;
 mod certificates;
@@ -25,9 +26,11 @@ mod hint;
 mod host;
 mod link;
 mod location;
+mod pace;
 mod pool;
 mod proxy;
 pub mod pull;
+pub mod quota;
 mod range;
 pub mod referrers;
 mod registry;
@@ -40,12 +43,14 @@ mod token;
 mod transport;
 mod tunnel;
 pub mod upload;
+mod validator;
 
 pub use client::{Authentication, Client, Ping};
 pub use config::{ClientCertificate, Commands, Config, HostConfig, Hosts, PlainHttp, Proxies, Resolve, Resolver, Tls};
 pub use credentials::{Credentials, Login, Source};
 pub use error::{Cause, Error, Status, What};
 pub use proxy::ProxyFault;
+pub use quota::Quota;
 pub use referrers::{ListedBy, Referrers};
 pub use repository::{Fetched, Head, Repository};
 pub use retry::Retry;

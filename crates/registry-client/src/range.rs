@@ -33,6 +33,12 @@ pub(crate) fn content_range(value: &str) -> Option<ContentRange> {
     (first < end && total.is_none_or(|t| end <= t)).then_some(ContentRange { bytes: first..end, total })
 }
 
+/// Reads `bytes */total`, as it stands beside a 416.
+pub(crate) fn unsatisfied(value: &str) -> Option<u64> {
+    let (unit, rest) = value.trim().split_once(' ')?;
+    unit.eq_ignore_ascii_case("bytes").then(|| rest.trim().strip_prefix("*/").and_then(number))?
+}
+
 fn number(text: &str) -> Option<u64> {
     let text = text.trim();
     // `parse` would take a leading plus sign
@@ -62,6 +68,15 @@ mod tests {
         }
         assert_eq!(content_range("Bytes 0-0/*"), Some(ContentRange { bytes: 0..1, total: None }));
         assert_eq!(content_range("bytes 0-18446744073709551615/*"), None);
+        for (text, expected) in [
+            ("bytes */5", Some(5)),
+            ("Bytes  */ 5", Some(5)),
+            ("bytes 0-1/5", None),
+            ("bytes */*", None),
+            ("*/5", None),
+        ] {
+            assert_eq!(unsatisfied(text), expected, "{text}");
+        }
     }
 
     proptest! {
@@ -79,6 +94,7 @@ mod tests {
         #[test]
         fn any_text_is_survived(text in ".{0,60}") {
             content_range(&text);
+            unsatisfied(&text);
         }
 
         #[test]

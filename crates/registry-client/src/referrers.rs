@@ -88,15 +88,13 @@ impl Repository {
         for page in 0..=limit {
             // 404 is what the specification knows; the others are what registries and what stands before them answer to an unknown path
             let fine: &[u16] = if page == 0 { &[200, 400, 404, 405, 406, 501] } else { &[200] };
-            let reply = self.registry.expect(&call, fine).await?;
+            let (reply, body) = self.registry.read(&call, fine, MAX_MANIFEST).await?;
             // a web page is the answer of something that answers to every path
             if reply.status() != 200 || content_type(&reply) == "text/html" {
                 self.learnt.no_referrers.store(true, Ordering::Relaxed);
-                self.registry.drain(&call, reply).await;
                 return Ok(None);
             }
             let next = reply.header(LINK).and_then(link::next).map(str::to_owned);
-            let body = self.registry.body(&call, reply, MAX_MANIFEST).await?;
             match Manifest::parse(&body, None) {
                 Ok(Manifest::Index(index)) => found.extend(index.manifests),
                 Ok(Manifest::Image(_)) => return Err(self.registry.broken(&call, "its answer is no index".to_owned())),

@@ -2,21 +2,22 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ferry_content::Failure as _;
 use http::Method;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 use url::Url;
 
 use crate::auth::{Auth, Wanted};
-use crate::gate::Gate;
+use crate::gate::{Gate, Kind};
 use crate::host::Host;
 use crate::pool::Pool;
 use crate::repository::Learnt;
 use crate::retry::{Decision, Outcome, Retry, decide, jitter};
-use crate::transport::{Call, Reply};
-use crate::{Cause, Config, Error, What, reply};
+use crate::transport::{Call, Reply, Who};
+use crate::{Cause, Config, Error, Quota, What, reply};
 
 /// The first contact is tried less often: a wrong host name should be told soon.
 const FIRST_ATTEMPTS: u32 = 3;
@@ -29,10 +30,11 @@ pub(crate) struct Registry {
     pub(crate) config: Arc<Config>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) auth: Auth,
-    /// Requests that are over once answered.
-    pub(crate) requests: Arc<Gate>,
-    /// Requests whose answer streams in; apart from the others, so that a copy within one registry cannot wait for itself.
-    pub(crate) pulls: Arc<Gate>,
+    pub(crate) gate: Arc<Gate>,
+    /// Of its token server, which is another host as a rule.
+    pub(crate) tokens: Arc<Gate>,
+    /// As last heard.
+    quota: Mutex<Option<Quota>>,
     root: OnceCell<Url>,
     /// When the first contact failed last, and why.
     failed: Mutex<Option<(Instant, Error)>>,
@@ -42,14 +44,15 @@ pub(crate) struct Registry {
 
 impl Registry {
     pub(crate) fn new(host: Host, config: Arc<Config>, pool: Arc<Pool>) -> Self {
-        let (requests, pulls) = (Gate::new(config.concurrency), Gate::new(config.concurrency));
+        let (gate, tokens) = (Gate::new(config.concurrency), Gate::new(config.concurrency));
         Self {
             host,
             config,
             pool,
             auth: Auth::default(),
-            requests,
-            pulls,
+            gate,
+            tokens,
+            quota: Mutex::default(),
             root: OnceCell::new(),
             failed: Mutex::default(),
             learnt: Mutex::default(),
@@ -86,11 +89,10 @@ impl Registry {
     pub(crate) async fn send(&self, call: &Call) -> Result<Reply, Error> {
         // a session on another host carries its own permission in its address
         let ours = crate::location::same_origin(&call.url, self.root().await?);
+        let who = if ours { Who::Known } else { Who::Given(None) };
         let mut renewals = 0;
         loop {
-            let authorization = if ours { self.authorize(&call.repository, &call.scopes).await? } else { None };
-            let had_none = authorization.is_none();
-            let reply = self.persist(call, authorization.as_ref()).await?;
+            let reply = self.persist(call, who).await?;
             let from_here = crate::location::same_origin(reply.response.url(), &call.url);
             if reply.status() != 401 || !ours || !from_here || renewals == 2 {
                 return Ok(reply);
@@ -99,7 +101,7 @@ impl Registry {
                 return Ok(reply);
             }
             // no new attempt where it would be the same again
-            if had_none
+            if reply.authorization.is_none()
                 && self.auth.wanted() == Wanted::Basic
                 && self.authorize(&call.repository, &call.scopes).await?.is_none()
             {
@@ -115,20 +117,28 @@ impl Registry {
         if fine.contains(&reply.status()) { Ok(reply) } else { Err(self.refusal(call, reply, false).await) }
     }
 
-    pub(crate) fn slow_down(&self, wait: Option<Duration>) {
-        self.requests.slow_down(wait);
-        self.pulls.slow_down(wait);
+    /// What is left of what the registry answers, as it said last.
+    pub(crate) fn quota(&self) -> Option<Quota> {
+        *self.quota.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn note(&self, quota: Quota) {
+        *self.quota.lock().unwrap_or_else(PoisonError::into_inner) = Some(quota);
     }
 
     async fn find_root(&self) -> Result<Url, Error> {
         let policy = Retry { attempts: self.config.retry.attempts.min(FIRST_ATTEMPTS), ..self.config.retry.clone() };
         let mut attempt = 1;
+        let mut refused: Option<Instant> = None;
         loop {
             let error = match self.try_schemes().await {
                 Ok(root) => return Ok(root),
                 Err(error) => error,
             };
             let outcome = match &error {
+                Error::Status(status) if status.status == 429 => {
+                    Outcome::TooMany(status.retry_after, refused.get_or_insert_with(Instant::now).elapsed())
+                }
                 Error::Status(status) => Outcome::Status(status.status, status.retry_after),
                 error => Outcome::NoAnswer(error.is_transient()),
             };
@@ -136,7 +146,7 @@ impl Registry {
                 Decision::Retry(wait) => tokio::time::sleep(wait).await,
                 Decision::Stop => return Err(error),
             }
-            attempt += 1;
+            attempt += u32::from(!matches!(outcome, Outcome::TooMany(..)));
         }
     }
 
@@ -180,14 +190,13 @@ impl Registry {
             why: e.to_string(),
         })?;
         let call = Call::new(Method::GET, url, What::Registry);
-        self.requests.open().await;
-        let reply = self.follow(&call, None).await?;
+        let place = self.gate.enter(Kind::Request).await;
+        let result = self.follow(&call, None).await;
+        self.outcome(&call, &place, &result, &mut None);
+        drop(place);
+        let reply = result?;
         match reply.status() {
-            429 => {
-                self.slow_down(reply.retry_after());
-                Err(self.refusal(&call, reply, true).await)
-            }
-            400 | 500.. => match self.refusal(&call, reply, true).await {
+            400 | 429 | 500.. => match self.refusal(&call, reply, true).await {
                 // Go: "Client sent an HTTP request to an HTTPS server", nginx: "The plain HTTP request was sent to HTTPS port"
                 Error::Status(status) if root.scheme() == "http" && status.message.contains("HTTPS") => {
                     Err(self.no_answer(&call.url, Cause::Https))

@@ -12,9 +12,11 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LINK, 
 use serde::Deserialize;
 
 use crate::auth::Scopes;
+use crate::pull::Ranges;
 use crate::registry::Registry;
 use crate::transport::{Call, Reply};
-use crate::{Error, Uploads, What, host, link, location, reply};
+use crate::validator::Validators;
+use crate::{Error, Quota, Uploads, What, host, link, location, reply};
 
 /// The header in which registries state a digest (distribution-spec).
 const CONTENT_DIGEST: &str = "docker-content-digest";
@@ -34,8 +36,10 @@ pub struct Repository {
 /// What was learnt about a repository.
 #[derive(Debug, Default)]
 pub(crate) struct Learnt {
-    /// Its server ignores `Range`.
-    pub(crate) no_ranges: AtomicBool,
+    /// Whether its server serves ranges.
+    pub(crate) ranges: Ranges,
+    /// By which its blobs are known to be the same as before.
+    pub(crate) validators: Validators,
     /// It refuses `mount` on the request that opens an upload.
     pub(crate) no_mount: AtomicBool,
     /// Its server has no referrers API.
@@ -108,10 +112,8 @@ impl Repository {
     /// When it is not there, cannot be had, or is not what the digest (asked for, or stated by the server) says.
     pub async fn manifest(&self, tag_or_digest: &str) -> Result<Fetched, Error> {
         let call = self.manifest_call(Method::GET, tag_or_digest).await?;
-        let reply = self.registry.expect(&call, &[200]).await?;
-        let media_type = content_type(&reply);
-        let stated = stated_digest(&reply);
-        let bytes = self.registry.body(&call, reply, MAX_MANIFEST).await?;
+        let (reply, bytes) = self.registry.read(&call, &[200], MAX_MANIFEST).await?;
+        let (media_type, stated) = (content_type(&reply), stated_digest(&reply));
         if media_type == "text/html" && bytes.trim_ascii_start().starts_with(b"<") {
             return Err(self.registry.broken(&call, reply::PAGE.to_owned()));
         }
@@ -140,6 +142,12 @@ impl Repository {
         }
         let size = reply.header(CONTENT_LENGTH).and_then(|v| v.parse().ok());
         Ok(Some(Head { digest: stated_digest(&reply), media_type: content_type(&reply), size }))
+    }
+
+    /// How many more requests its registry answers, as it said last; none where it does not say.
+    #[must_use]
+    pub fn quota(&self) -> Option<Quota> {
+        self.registry.quota()
     }
 
     /// Writes a manifest under a tag or its digest.
@@ -178,9 +186,8 @@ impl Repository {
         let mut tags: Vec<String> = Vec::new();
         // a page may be empty, but not many of them
         for _ in 0..limit.max(1) {
-            let reply = self.registry.expect(&call, &[200]).await?;
+            let (reply, body) = self.registry.read(&call, &[200], MAX_PAGE).await?;
             let next = reply.header(LINK).and_then(link::next).map(str::to_owned);
-            let body = self.registry.body(&call, reply, MAX_PAGE).await?;
             let page = tag_page(&body)
                 .map_err(|e| self.registry.broken(&call, format!("its answer is not understood: {e}")))?;
             tags.extend(page);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-/// How patient the client is.
+/// How patient the client is with one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
     /// How often a request is made in all, the first time included.
@@ -11,7 +11,8 @@ pub struct Retry {
     pub base: Duration,
     /// The longest wait of our own choosing.
     pub cap: Duration,
-    /// The longest wait that a server may ask for; when it asks for more, the request fails at once.
+    /// The longest wait that a server may ask for; when it asks for more, the request fails at once. Also how long a server may
+    /// go on saying 429.
     pub longest_retry_after: Duration,
 }
 
@@ -31,6 +32,10 @@ impl Default for Retry {
 pub(crate) enum Outcome {
     /// The server answered.
     Status(u16, Option<Duration>),
+    /// The server said 429, perhaps when to come back, and has said so for this long by now.
+    TooMany(Option<Duration>, Duration),
+    /// Another host refused, which a redirect had led to.
+    Elsewhere,
     /// There was no answer; `true` when the reason may pass (connection refused or reset, a timeout).
     NoAnswer(bool),
 }
@@ -44,6 +49,9 @@ pub(crate) enum Decision {
     Stop,
 }
 
+/// How often a redirect is asked for again when it leads to a refusal.
+const REDIRECTS: u32 = 3;
+
 /// Statuses that may pass (RFC 9110, RFC 6585, RFC 8470).
 pub(crate) fn is_transient(status: u16) -> bool {
     matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
@@ -52,8 +60,13 @@ pub(crate) fn is_transient(status: u16) -> bool {
 /// What to do after attempt number `attempt` (from 1). `jitter` is a random number from 0 to 1.
 pub(crate) fn decide(policy: &Retry, outcome: Outcome, attempt: u32, jitter: f64) -> Decision {
     let (passes, asked, attempts) = match outcome {
-        // whoever is told to slow down is not failing: the gate spaces these requests out
-        Outcome::Status(429, after) => (true, after, policy.attempts.saturating_mul(2)),
+        // whoever is told to slow down is not failing, and the gate says when his turn is
+        Outcome::TooMany(asked, lasting) => {
+            let hopeless = asked.unwrap_or_default().max(lasting) > policy.longest_retry_after;
+            return if hopeless { Decision::Stop } else { Decision::Retry(Duration::ZERO) };
+        }
+        // a signed address is good for minutes: the registry gives a new one
+        Outcome::Elsewhere => (true, None, policy.attempts.min(REDIRECTS)),
         Outcome::Status(status, after) => (is_transient(status), after, policy.attempts),
         Outcome::NoAnswer(passes) => (passes, None, policy.attempts),
     };
@@ -104,10 +117,14 @@ mod tests {
             (Outcome::Status(503, None), 3, R(S(3))),
             (Outcome::Status(503, None), 4, Stop),
             (Outcome::Status(503, Some(S(7))), 1, R(S(7))),
-            (Outcome::Status(429, Some(S(0))), 3, R(S(1))),
-            (Outcome::Status(429, None), 7, R(S(3))),
-            (Outcome::Status(429, None), 8, Stop),
-            (Outcome::Status(429, Some(S(61))), 1, Stop),
+            (Outcome::Status(503, Some(S(0))), 3, R(S(1))),
+            (Outcome::Status(503, Some(S(61))), 1, Stop),
+            (Outcome::TooMany(Some(S(60)), S(0)), 99, R(S(0))),
+            (Outcome::TooMany(Some(S(61)), S(0)), 1, Stop),
+            (Outcome::TooMany(None, S(60)), 99, R(S(0))),
+            (Outcome::TooMany(None, S(61)), 1, Stop),
+            (Outcome::Elsewhere, 2, R(S(2))),
+            (Outcome::Elsewhere, 3, Stop),
             (Outcome::Status(404, Some(S(1))), 1, Stop),
             (Outcome::Status(401, None), 1, Stop),
             (Outcome::Status(501, None), 1, Stop),

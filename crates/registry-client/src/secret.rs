@@ -34,10 +34,66 @@ impl From<String> for Secret {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
 
+    use bytes::Bytes;
+    use http::Method;
+    use url::Url;
+
+    use super::*;
+    use crate::auth::{Authorization, basic, bearer};
+    use crate::config::{Config, Proxies};
+    use crate::credentials::{Credentials, Login, Source};
+    use crate::host::Host;
+    use crate::pool::Pool;
+    use crate::registry::Registry;
+    use crate::transport::{Call, Who};
+    use crate::{Client, Commands, Repository, What};
+
+    const WORD: &str = "hunter2";
+
+    /// Whatever a log or an error may print.
     #[test]
-    fn a_secret_does_not_print() {
-        assert_eq!(format!("{:?}", Secret::new("hunter2")), "Secret");
+    fn no_secret_is_printed_by_what_holds_it() {
+        let secret = Secret::new(WORD);
+        let sources = || {
+            let file = format!(r#"{{"auths":{{"r.example":{{"identitytoken":"{WORD}"}}}}}}"#);
+            let login = Login { place: "q.example".to_owned(), username: "me".to_owned(), password: secret.clone() };
+            let given = Source::Logins { origin: "the command line".to_owned(), logins: vec![login] };
+            [given, Source::File { path: "config.json".into(), bytes: file.into_bytes() }]
+        };
+        let credentials = Credentials::from_sources(sources(), Commands::default()).unwrap();
+        let proxy = Some(Secret::new(format!("http://me:{WORD}@proxy.example")));
+        let proxies = Proxies { http: proxy.clone(), https: proxy.clone(), all: proxy, no_proxy: None };
+        let config = Config { credentials, proxy: proxies, ..Config::default() };
+        let url = Url::parse(&format!("https://r.example/token?signature={WORD}")).unwrap();
+        let mut call = Call::new(Method::POST, url, What::Registry);
+        call.body = Some(Bytes::from(WORD));
+        let made = Authorization::configured(basic("me", &secret).unwrap());
+        let token = Authorization::configured(bearer(&secret).unwrap());
+        let printed = [
+            format!("{secret:?}"),
+            format!("{config:?}"),
+            format!("{:?}", sources()),
+            format!("{call:?}"),
+            format!("{made:?} {token:?} {:?}", Who::Given(Some(&token))),
+            format!("{:?}", Client::new(config.clone()).unwrap()),
+            {
+                let (config, pool) = (Arc::new(config.clone()), Arc::new(Pool::new(&config).unwrap()));
+                let registry = Arc::new(Registry::new(Host::parse("r.example").unwrap(), config, pool));
+                format!("{:?} {:?}", registry.auth, Repository::new(Arc::clone(&registry), "a").unwrap())
+            },
+        ];
+        // as it is, and as `Debug` prints bytes and base64 hides it
+        let shapes = [
+            WORD.to_owned(),
+            format!("{:?}", WORD.as_bytes()).replace(['[', ']'], ""),
+            "aHVudGVyM".to_owned(),
+            "odW50ZXIy".to_owned(),
+        ];
+        for text in &printed {
+            assert!(!shapes.iter().any(|shape| text.contains(shape)), "{text}");
+        }
+        assert!(printed[2].contains("q.example") && printed[2].contains("config.json"), "{}", printed[2]);
     }
 }

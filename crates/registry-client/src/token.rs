@@ -1,7 +1,7 @@
 //! Bearer tokens (docker's token authentication specification): GET with basic credentials or none, OAuth2 POST with an
 //! identity token.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -13,11 +13,13 @@ use url::{Url, form_urlencoded};
 use crate::auth::{Authorization, Scopes, basic, bearer};
 use crate::credentials::Credential;
 use crate::registry::Registry;
-use crate::transport::Call;
+use crate::transport::{Call, Who};
 use crate::{Error, Secret, What, location, reply};
 
 /// What the specification says where a server does not.
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);
+/// None is believed to last longer.
+const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// No token is longer.
 const MAX_ANSWER: u64 = 1 << 20;
 
@@ -28,26 +30,25 @@ pub(crate) struct Realm {
     pub(crate) service: Option<String>,
 }
 
+/// What stands for a user name beside an identity token (docker's credential helper protocol).
+const NO_NAME: &str = "<token>";
+
 /// A token that was got.
 #[derive(Debug)]
 pub(crate) struct Token {
     pub(crate) header: HeaderValue,
     pub(crate) since: Instant,
-    life: Duration,
-}
-
-impl Token {
-    /// Whether it will do for one more request: not in the last tenth of its life.
-    pub(crate) fn is_fresh(&self) -> bool {
-        self.since.elapsed() < self.life - self.life / 10
-    }
+    /// Until when it will do for one more request.
+    pub(crate) fresh_until: Instant,
 }
 
 #[derive(Deserialize)]
 struct Answer {
     token: Option<String>,
     access_token: Option<String>,
-    expires_in: Option<f64>,
+    // some write numbers as text
+    expires_in: Option<serde_json::Value>,
+    issued_at: Option<serde_json::Value>,
 }
 
 /// Gets a token for `scopes`.
@@ -66,35 +67,64 @@ pub(crate) async fn fetch(
         what: what.to_string(),
         why: format!("its token server is `{}`, which {why}", realm.url.chars().take(200).collect::<String>()),
     })?;
-    let service = realm.service.as_deref();
-    let (mut call, authorization) = match credential {
-        Some(Credential::IdentityToken(token)) => (refresh(url, what, service, &names, token), None),
-        Some(Credential::Basic { username, password }) => {
-            let header = basic(username, password).map_err(|why| Error::Credentials {
-                host: registry.host.name.clone(),
-                origin: registry.config.credentials.origin(&registry.host.name, repository),
-                why: why.to_owned(),
-            })?;
-            (get(url, what, service, &names, Some(username)), Some(Authorization::basic(header)))
-        }
-        _ => (get(url, what, service, &names, None), None),
+    let unusable = |why: &str| Error::Credentials {
+        host: registry.host.name.clone(),
+        origin: registry.config.credentials.origin(&registry.host.name, repository),
+        why: why.to_owned(),
     };
-    repository.clone_into(&mut call.repository);
-    // a token is valid from before it was sent
-    let since = Instant::now();
-    let reply = registry.persist(&call, authorization.as_ref()).await?;
-    if !(200..300).contains(&reply.status()) {
-        return Err(match registry.refusal(&call, reply, false).await {
+    let by_get = |login: Option<(&str, &Secret)>| {
+        let authorization = match login {
+            Some((name, secret)) => Some(Authorization::configured(basic(name, secret).map_err(unusable)?)),
+            None => None,
+        };
+        let account = login.map(|(name, _)| name).filter(|name| *name != NO_NAME);
+        let call = get(url.clone(), what.clone(), realm.service.as_deref(), &names, account);
+        Ok::<_, Error>((Call { repository: repository.to_owned(), ..call }, authorization))
+    };
+    match credential {
+        Some(Credential::IdentityToken(token)) => {
+            let call = refresh(url.clone(), what.clone(), realm.service.as_deref(), &names, token);
+            let call = Call { repository: repository.to_owned(), ..call };
+            match ask(registry, &call, None).await {
+                // some token servers know no POST; they take the token for a password
+                Err(Error::Status(status)) if matches!(status.status, 404 | 405) => {
+                    let (call, authorization) = by_get(Some((NO_NAME, token)))?;
+                    ask(registry, &call, authorization.as_ref()).await
+                }
+                result => result,
+            }
+        }
+        Some(Credential::Basic { username, password }) => {
+            let (call, authorization) = by_get(Some((username, password)))?;
+            ask(registry, &call, authorization.as_ref()).await
+        }
+        Some(Credential::RegistryToken(_)) | None => {
+            let (call, _) = by_get(None)?;
+            ask(registry, &call, None).await
+        }
+    }
+}
+
+/// Makes the request, as patiently as any other, and reads its answer.
+async fn ask(registry: &Registry, call: &Call, authorization: Option<&Authorization>) -> Result<Token, Error> {
+    let with_credentials = authorization.is_some() || call.is_secret();
+    let answered = || async {
+        let reply = registry.persist(call, Who::Given(authorization)).await?;
+        if (200..300).contains(&reply.status()) {
+            return Ok(reply);
+        }
+        Err(match registry.refusal(call, reply, false).await {
             // an identity token goes in the body, and not as authorisation
-            Error::Status(mut status) if credential.is_some() => {
-                status.credentials = Some(registry.config.credentials.origin(&registry.host.name, repository));
+            Error::Status(mut status) if with_credentials => {
+                status.credentials = Some(registry.config.credentials.origin(&registry.host.name, &call.repository));
                 Error::Status(status)
             }
             error => error,
-        });
-    }
-    let body = registry.body(&call, reply, MAX_ANSWER).await?;
-    read(&body, since).map_err(|why| registry.broken(&call, why))
+        })
+    };
+    let (reply, body) = registry.whole(call, MAX_ANSWER, answered).await?;
+    // a token is valid from before it was sent
+    read(&body, reply.asked, reply.date()).map_err(|why| registry.broken(call, why))
 }
 
 fn get(mut url: Url, what: What, service: Option<&str>, scopes: &[&str], account: Option<&str>) -> Call {
@@ -124,8 +154,8 @@ fn refresh(url: Url, what: What, service: Option<&str>, scopes: &[&str], token: 
     Call { body: Some(Bytes::from(form.finish())), ..call }
 }
 
-/// Reads a token server's answer.
-pub(crate) fn read(body: &[u8], since: Instant) -> Result<Token, String> {
+/// Reads the answer to a request that was made at `since`; `now` is the time at the server.
+pub(crate) fn read(body: &[u8], since: Instant, now: SystemTime) -> Result<Token, String> {
     // serde's own words could quote the token
     let answer: Answer =
         serde_json::from_slice(body).map_err(|_| match reply::is_page(&String::from_utf8_lossy(body)) {
@@ -136,8 +166,14 @@ pub(crate) fn read(body: &[u8], since: Instant) -> Result<Token, String> {
     let token =
         filled(answer.token).or(filled(answer.access_token)).ok_or("the token server's answer holds no token")?;
     let header = bearer(&Secret::new(token)).map_err(|why| format!("the token cannot be used: {why}"))?;
-    let life = answer.expires_in.and_then(|s| Duration::try_from_secs_f64(s).ok()).filter(|l| !l.is_zero());
-    Ok(Token { header, since, life: life.unwrap_or(DEFAULT_LIFE) })
+    let seconds = answer.expires_in.and_then(|s| s.as_f64().or_else(|| s.as_str()?.trim().parse().ok()));
+    let life = seconds.and_then(|s| Duration::try_from_secs_f64(s).ok()).filter(|life| !life.is_zero());
+    let life = life.unwrap_or(DEFAULT_LIFE).min(LONGEST_LIFE);
+    // it may have been made for somebody who asked before; where that does not fit, a clock is wrong
+    let issued: Option<jiff::Timestamp> = answer.issued_at.and_then(|at| at.as_str()?.parse().ok());
+    let age = issued.and_then(|at| now.duration_since(SystemTime::from(at)).ok()).unwrap_or_default();
+    let left = life.checked_sub(age).filter(|left| !left.is_zero()).unwrap_or(life);
+    Ok(Token { header, since, fresh_until: since + left - left / 10 })
 }
 
 #[cfg(test)]
@@ -146,27 +182,31 @@ mod tests {
 
     #[test]
     fn tokens_as_servers_write_them() {
-        let now = Instant::now();
-        let life =
-            |text: &str| read(text.as_bytes(), now).map(|t| (t.header.to_str().unwrap().to_owned(), t.life.as_secs()));
-        assert_eq!(life(r#"{"token":"a","expires_in":300}"#), Ok(("Bearer a".to_owned(), 300)));
-        assert_eq!(life(r#"{"access_token":"b"}"#), Ok(("Bearer b".to_owned(), 60)));
-        assert_eq!(life(r#"{"token":"","access_token":"c","expires_in":0}"#), Ok(("Bearer c".to_owned(), 60)));
-        assert_eq!(life(r#"{"token":"d","expires_in":-5}"#), Ok(("Bearer d".to_owned(), 60)));
+        let since = Instant::now();
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let life = |text: &str| {
+            read(text.as_bytes(), since, now)
+                .map(|t| (t.header.to_str().unwrap().to_owned(), (t.fresh_until - since).as_secs()))
+        };
+        let found = |token: &str, seconds: u64| Ok((format!("Bearer {token}"), seconds));
+        // renewed in the last tenth of its life
+        assert_eq!(life(r#"{"token":"a","expires_in":300}"#), found("a", 270));
+        assert_eq!(life(r#"{"access_token":"b"}"#), found("b", 54));
+        assert_eq!(life(r#"{"token":"","access_token":"c","expires_in":0}"#), found("c", 54));
+        assert_eq!(life(r#"{"token":"d","expires_in":-5}"#), found("d", 54));
+        assert_eq!(life(r#"{"token":"e","expires_in":1e300}"#), found("e", 54));
+        assert_eq!(life(r#"{"token":"e","expires_in":"100","issued_at":5}"#), found("e", 90));
+        assert_eq!(life(r#"{"token":"f","expires_in":1e9}"#), found("f", 24 * 3600 * 9 / 10));
+        // 1 700 000 000 is 22:13:20 of that day
+        let issued = |at: &str| life(&format!(r#"{{"token":"g","expires_in":300,"issued_at":"{at}"}}"#));
+        assert_eq!(issued("2023-11-14T22:11:40Z"), found("g", 180), "100 s old");
+        assert_eq!(issued("2023-11-14T23:11:40.5+01:00"), found("g", 180), "100 s old");
+        assert_eq!(issued("2023-11-14T22:13:50Z"), found("g", 270), "made in the future");
+        assert_eq!(issued("2023-11-14T20:00:00Z"), found("g", 270), "of yore");
+        assert_eq!(issued("yesterday"), found("g", 270));
         for text in ["", "{}", r#"{"token":1}"#, r#"{"token":"a\nb"}"#] {
             assert!(life(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn a_token_is_renewed_before_it_ends() {
-        let token = |age| Token {
-            header: HeaderValue::from_static("Bearer x"),
-            since: Instant::now().checked_sub(Duration::from_secs(age)).unwrap(),
-            life: Duration::from_secs(60),
-        };
-        assert!(token(50).is_fresh());
-        assert!(!token(55).is_fresh());
     }
 
     #[test]

@@ -1,23 +1,28 @@
 //! One request, made until it is answered: gate, redirects, retries. What authorises it is [`crate::registry`]'s business.
 
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, LOCATION, RETRY_AFTER};
+use ferry_content::{BoxFuture, Failure as _};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, DATE, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use tokio::time::Instant;
 use url::Url;
 
 use crate::auth::{Authorization, Scopes};
 use crate::dns::Unresolved;
-use crate::gate::Place;
+use crate::gate::{Kind, Place};
 use crate::proxy::ProxyFault;
 use crate::registry::Registry;
 use crate::retry::{Decision, Outcome, decide, is_transient, jitter, retry_after};
-use crate::{Cause, Error, Status, What, host, location, reply, tls};
+use crate::{Cause, Error, Quota, Status, What, host, location, quota, reply, tls};
 
 /// The most redirects that are followed.
 const MAX_REDIRECTS: usize = 10;
 
-/// A request without its authorisation.
-#[derive(Debug, Clone)]
+/// A request without its authorisation. `Debug` shows neither body nor query, which may give access.
+#[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) method: Method,
     pub(crate) url: Url,
@@ -27,8 +32,8 @@ pub(crate) struct Call {
     /// Empty where it is about none.
     pub(crate) repository: String,
     pub(crate) scopes: Scopes,
-    /// Whether the place in the gate is held until the body has been read.
-    pub(crate) streams: bool,
+    /// How it counts at the gate.
+    pub(crate) kind: Kind,
 }
 
 impl Call {
@@ -41,7 +46,7 @@ impl Call {
             what,
             repository: String::new(),
             scopes: Scopes::default(),
-            streams: false,
+            kind: Kind::Request,
         }
     }
 
@@ -68,13 +73,34 @@ impl Call {
     fn request(&self) -> String {
         format!("{} {}", self.method, self.url.path())
     }
+
+    /// Whether its body is for its own host only.
+    pub(crate) fn is_secret(&self) -> bool {
+        matches!(self.what, What::Token(_)) && self.body.is_some()
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Call({})", self.request())
+    }
+}
+
+/// Who makes a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Who<'a> {
+    /// As said here.
+    Given(Option<&'a Authorization>),
+    /// As the registry is known to want it.
+    Known,
 }
 
 /// An answer, whatever its status.
-#[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) response: reqwest::Response,
     pub(crate) authorization: Option<Authorization>,
+    /// When the request was made.
+    pub(crate) asked: Instant,
     /// Left when the body has been read.
     _place: Option<Place>,
 }
@@ -88,46 +114,120 @@ impl Reply {
         self.response.headers().get(name)?.to_str().ok()
     }
 
-    pub(crate) fn retry_after(&self) -> Option<std::time::Duration> {
-        retry_after(self.header(RETRY_AFTER)?, std::time::SystemTime::now())
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        retry_after(self.header(RETRY_AFTER)?, self.date())
+    }
+
+    /// The time at the server, if it tells: its clock may differ from ours.
+    pub(crate) fn date(&self) -> SystemTime {
+        let stated = self.header(DATE).and_then(|date| httpdate::parse_http_date(date).ok());
+        stated.unwrap_or_else(SystemTime::now)
+    }
+
+    pub(crate) fn quota(&self) -> Option<Quota> {
+        quota::read(self.response.headers(), self.date())
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // its address may give access
+        write!(f, "Reply({})", self.status())
     }
 }
 
 impl Registry {
     /// Makes a request until it is answered with something that waiting will not change, or patience ends. The answer may still
     /// be a refusal.
-    pub(crate) async fn persist(&self, call: &Call, authorization: Option<&Authorization>) -> Result<Reply, Error> {
-        let gate = if call.streams { &self.pulls } else { &self.requests };
+    pub(crate) async fn persist(&self, call: &Call, who: Who<'_>) -> Result<Reply, Error> {
+        let gate = if matches!(call.what, What::Token(_)) { &self.tokens } else { &self.gate };
         let mut attempt = 1;
+        let mut refused = None;
         loop {
-            let place = gate.enter().await;
-            let result = self.follow(call, authorization).await;
-            let outcome = match &result {
-                Ok(reply) => Outcome::Status(reply.status(), reply.retry_after()),
-                Err(error) => Outcome::NoAnswer(ferry_content::Failure::is_transient(error)),
-            };
-            match outcome {
-                Outcome::Status(429, after) => self.slow_down(after),
-                Outcome::Status(200..400, _) => gate.went_well(),
-                _ => {}
+            let mut authorization = self.authorization(call, who).await?;
+            let place = gate.enter(call.kind).await;
+            // there may have been a long queue
+            if authorization.as_ref().is_some_and(Authorization::is_stale) {
+                authorization = self.authorization(call, who).await?;
             }
+            let result = self.follow(call, authorization.as_ref()).await;
+            let outcome = self.outcome(call, &place, &result, &mut refused);
             match decide(&self.config.retry, outcome, attempt, jitter()) {
                 Decision::Stop => {
-                    let held = call.streams.then_some(place);
+                    let held = (call.kind == Kind::Pull).then_some(place);
                     return result.map(|reply| Reply { _place: held, ..reply });
                 }
                 Decision::Retry(wait) => {
                     tracing::debug!(request = call.request(), ?outcome, attempt, ?wait, "trying again");
                     drop((place, result));
                     tokio::time::sleep(wait).await;
-                    attempt += 1;
+                    attempt += u32::from(!matches!(outcome, Outcome::TooMany(..)));
                 }
+            }
+        }
+    }
+
+    fn authorization<'a>(
+        &'a self,
+        call: &'a Call,
+        who: Who<'a>,
+    ) -> BoxFuture<'a, Result<Option<Authorization>, Error>> {
+        // boxed: a token is got by a request
+        Box::pin(async move {
+            match who {
+                Who::Given(authorization) => Ok(authorization.cloned()),
+                Who::Known => self.authorize(&call.repository, &call.scopes).await,
+            }
+        })
+    }
+
+    /// What an attempt came to; the gate is told. `refused` is since when it was refused each time.
+    pub(crate) fn outcome(
+        &self,
+        call: &Call,
+        place: &Place,
+        result: &Result<Reply, Error>,
+        refused: &mut Option<Instant>,
+    ) -> Outcome {
+        let reply = match result {
+            Ok(reply) => reply,
+            Err(error) => return Outcome::NoAnswer(error.is_transient()),
+        };
+        let (status, asked) = (reply.status(), reply.retry_after());
+        let elsewhere = !location::same_origin(reply.response.url(), &call.url);
+        let quota = reply.quota().filter(|_| !elsewhere);
+        if let Some(quota) = quota {
+            self.note(quota);
+        }
+        let longest = self.config.retry.longest_retry_after;
+        match status {
+            429 => {
+                let asked = asked.or_else(|| quota.filter(|q| q.remaining == 0)?.renewed_within());
+                let since = *refused.get_or_insert_with(Instant::now);
+                // who is told to come back tomorrow gives up; the others will be told so themselves
+                if asked.is_some_and(|asked| asked > longest) {
+                    return Outcome::TooMany(asked, Duration::ZERO);
+                }
+                Outcome::TooMany(asked, place.refused(asked).max(since.elapsed()))
+            }
+            // the ways in which object stores say that an address has grown too old
+            400 | 401 | 403 | 410 if elsewhere => Outcome::Elsewhere,
+            _ if is_transient(status) => {
+                if let Some(asked) = asked.filter(|asked| *asked <= longest) {
+                    place.close(asked);
+                }
+                Outcome::Status(status, asked)
+            }
+            _ => {
+                place.accepted();
+                Outcome::Status(status, asked)
             }
         }
     }
 
     /// One attempt, redirects followed. `authorization` is sent to the origin of the call's own address and nowhere else.
     pub(crate) async fn follow(&self, call: &Call, authorization: Option<&Authorization>) -> Result<Reply, Error> {
+        let asked = Instant::now();
         let mut url = call.url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let authorization = authorization.filter(|_| location::same_origin(&url, &call.url));
@@ -150,7 +250,7 @@ impl Registry {
             }
             match self.redirect(call, &url, &response)? {
                 Some(next) => url = next,
-                None => return Ok(Reply { response, authorization: authorization.cloned(), _place: None }),
+                None => return Ok(Reply { response, authorization: authorization.cloned(), asked, _place: None }),
             }
         }
         Err(self.broken(call, format!("more than {MAX_REDIRECTS} redirects")))
@@ -169,6 +269,9 @@ impl Registry {
         let to =
             to.to_str().map_err(|_| self.broken(call, "redirects to something that is not an address".to_owned()))?;
         match location::resolve(from, to) {
+            Ok(url) if call.is_secret() && !location::same_origin(&url, &call.url) => {
+                Err(self.broken(call, format!("is sent on to {}, which must not see it", host::authority(&url))))
+            }
             Ok(url) => Ok(Some(url)),
             Err(why) => {
                 let to = to.split('?').next().unwrap_or_default();
@@ -184,7 +287,8 @@ impl Registry {
         authorization: Option<&Authorization>,
         body: reqwest::Body,
     ) -> Result<Reply, Error> {
-        self.requests.open().await;
+        let place = self.gate.enter(Kind::Upload).await;
+        let asked = Instant::now();
         let mut request =
             self.pool.client(&call.url)?.request(call.method.clone(), call.url.clone()).headers(call.headers.clone());
         if let Some(authorization) = authorization {
@@ -194,17 +298,45 @@ impl Registry {
             Ok(response) => response,
             Err(error) => return Err(self.unanswered(&call.url, &error).await),
         };
-        let reply = Reply { response, authorization: authorization.cloned(), _place: None };
-        if reply.status() == 429 {
-            self.slow_down(reply.retry_after());
+        let result = Ok(Reply { response, authorization: authorization.cloned(), asked, _place: None });
+        self.outcome(call, &place, &result, &mut None);
+        result
+    }
+
+    /// As [`expect`](Registry::expect), with the whole body of at most `limit` bytes.
+    pub(crate) async fn read(&self, call: &Call, fine: &[u16], limit: u64) -> Result<(Reply, Bytes), Error> {
+        self.whole(call, limit, || self.expect(call, fine)).await
+    }
+
+    /// An answer and its whole body. One that breaks off in the middle is asked for again.
+    pub(crate) async fn whole<A>(
+        &self,
+        call: &Call,
+        limit: u64,
+        mut ask: impl FnMut() -> A,
+    ) -> Result<(Reply, Bytes), Error>
+    where
+        A: Future<Output = Result<Reply, Error>>,
+    {
+        let mut attempt = 1;
+        loop {
+            let mut reply = ask().await?;
+            let error = match self.body(call, &mut reply, limit).await {
+                Ok(bytes) => return Ok((reply, bytes)),
+                Err(error) => error,
+            };
+            match decide(&self.config.retry, Outcome::NoAnswer(error.is_transient()), attempt, jitter()) {
+                Decision::Stop => return Err(error),
+                Decision::Retry(wait) => tokio::time::sleep(wait).await,
+            }
+            attempt += 1;
         }
-        Ok(reply)
     }
 
     /// Reads a whole body of at most `limit` bytes.
-    pub(crate) async fn body(&self, call: &Call, mut reply: Reply, limit: u64) -> Result<Bytes, Error> {
+    async fn body(&self, call: &Call, reply: &mut Reply, limit: u64) -> Result<Bytes, Error> {
         let mut bytes = BytesMut::new();
-        while let Some(chunk) = self.chunk(call, &mut reply, bytes.len() as u64).await? {
+        while let Some(chunk) = self.chunk(call, reply, bytes.len() as u64).await? {
             if (bytes.len() + chunk.len()) as u64 > limit {
                 return Err(Error::TooLarge {
                     place: self.place(&call.repository),
@@ -261,6 +393,7 @@ impl Registry {
             status,
             message,
             retry_after: reply.retry_after(),
+            quota: reply.quota(),
             page,
             credentials: used(reply.authorization.as_ref().is_some_and(|a| a.with_credentials)),
             pushes: call.pushes(),

@@ -179,3 +179,135 @@ async fn scopes_that_the_server_names_are_asked_for() {
     repository(&server).manifest("v1").await.unwrap();
     assert!(tokens.seen()[1].path.contains("registry%3Aspecial%3A*"), "{:?}", tokens.lines());
 }
+
+#[tokio::test]
+async fn challenges_of_every_kind_are_understood() {
+    let tokens = token_server(Arc::default()).await;
+    let realm = format!("http://{}/token", tokens.host);
+    let bearer = format!(r#"realm="{realm}",service="a, b""#);
+    for challenges in [
+        vec![format!("Bearer {bearer}")],
+        vec![format!("bEaReR {bearer},error=\"invalid_token\"")],
+        vec![format!(r#"Negotiate, Basic realm="x, Bearer realm=y", Bearer {bearer}"#)],
+        vec!["Negotiate YWJj==".to_owned(), "Basic realm=\"x\"".to_owned(), format!("Bearer {bearer}")],
+        vec![format!("BEARER  SERVICE=\"a, b\" ,Realm=\"{realm}\"")],
+    ] {
+        let shown = challenges.clone();
+        let server = Server::start(move |seen| match seen.header("authorization") {
+            Some(header) if header.starts_with("Bearer t") => answer(200).body("{}"),
+            _ => challenges.iter().fold(answer(401), |answer, one| answer.header("www-authenticate", one)),
+        })
+        .await;
+        repository(&server).manifest("v1").await.unwrap_or_else(|e| panic!("{shown:?}: {e}"));
+        assert!(tokens.seen().last().unwrap().path.contains("service=a%2C+b&scope="), "{shown:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_identity_token_is_a_password_where_tokens_cannot_be_posted_for() {
+    for (post, works) in [(404, true), (405, true), (401, false), (400, false)] {
+        let tokens = Server::start(move |seen| match (seen.method.as_str(), seen.header("authorization")) {
+            ("POST", _) => answer(post),
+            // `<token>:id`
+            (_, Some("Basic PHRva2VuPjppZA==")) => answer(200).body(r#"{"token":"t1"}"#),
+            _ => answer(403),
+        })
+        .await;
+        let server =
+            Server::start(with_tokens(format!("http://{}/token", tokens.host), Arc::new(AtomicUsize::new(1)))).await;
+        let text = format!(r#"{{"auths":{{"{}":{{"identitytoken":"id"}}}}}}"#, server.host);
+        let client = with(Source::File { path: "config.json".into(), bytes: text.into_bytes() });
+        let result = client.repository(&server.host, "a").unwrap().manifest("v1").await;
+        assert_eq!(result.is_ok(), works, "{post}: {:?}", tokens.lines());
+        assert!(!tokens.seen().iter().any(|s| s.method == "GET" && s.header("authorization").is_none()), "anonymous");
+        if let Err(error) = result {
+            assert!(tokens.seen().len() == 1 && !format!("{error:?}").contains("refresh_token"), "{error:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_identity_token_is_not_sent_on_to_another_host() {
+    let other = Server::start(|_| answer(200).body(r#"{"token":"t1"}"#)).await;
+    let to = format!("http://{}/token", other.host);
+    let tokens = Server::start(move |_| answer(307).header("location", &to)).await;
+    let server =
+        Server::start(with_tokens(format!("http://{}/token", tokens.host), Arc::new(AtomicUsize::new(1)))).await;
+    let text = format!(r#"{{"auths":{{"{}":{{"identitytoken":"id"}}}}}}"#, server.host);
+    let client = with(Source::File { path: "config.json".into(), bytes: text.into_bytes() });
+    let error = client.repository(&server.host, "a").unwrap().manifest("v1").await.unwrap_err();
+    assert!(error.to_string().contains(&other.host) && error.to_string().contains("must not see"), "{error}");
+    assert!(other.lines().is_empty());
+}
+
+#[tokio::test]
+async fn a_token_server_is_asked_as_patiently_as_any_other() {
+    let count = AtomicUsize::new(0);
+    let tokens = Server::start(move |_| match count.fetch_add(1, Ordering::Relaxed) {
+        0 => answer(503),
+        1 => answer(429).header("retry-after", "0"),
+        2 => answer(200).body(r#"{"tok"#).length(40),
+        _ => answer(200).body(r#"{"token":"t1"}"#),
+    })
+    .await;
+    let server =
+        Server::start(with_tokens(format!("http://{}/token", tokens.host), Arc::new(AtomicUsize::new(1)))).await;
+    repository(&server).manifest("v1").await.unwrap();
+    assert_eq!(tokens.seen().len(), 4);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_token_that_cannot_be_had_hears_of_it() {
+    let tokens = Server::start(|_| answer(503)).await;
+    let server = Server::start(with_tokens(format!("http://{}/token", tokens.host), Arc::default())).await;
+    let repository = client(&server, "me", "pw").repository(&server.host, "a").unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let repository = repository.clone();
+        tasks.spawn(async move { repository.manifest("v1").await.map(drop).map_err(|e| status(&e)) });
+    }
+    assert!(tasks.join_all().await.into_iter().all(|result| result == Err(Some(503))));
+    assert_eq!(tokens.seen().len(), 6, "one attempt after another, for all of them");
+    assert_eq!(server.seen().len(), 0, "and nothing without a token");
+}
+
+#[tokio::test]
+async fn a_transfer_goes_on_with_a_new_token() {
+    // every token is good for four blob requests; each blob comes in pieces
+    const PIECE: u64 = 5;
+    let content: Vec<u8> = (0..100).collect();
+    let (issued, valid) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(1)));
+    let tokens = token_server(Arc::clone(&issued)).await;
+    let gate = with_tokens(format!("http://{}/token", tokens.host), Arc::clone(&valid));
+    let (served, bytes) = (AtomicUsize::new(0), content.clone());
+    let server = Server::start(move |seen| {
+        let mut answer = gate(seen);
+        if seen.path.contains("/blobs/") && answer.is(200) {
+            let range = seen.header("range").and_then(|r| r.strip_prefix("bytes="));
+            let first: usize = range.and_then(|r| r.split('-').next()?.parse().ok()).unwrap_or(0);
+            let status = if range.is_some() { 206 } else { 200 };
+            let end = bytes.len().min(first + usize::try_from(PIECE).unwrap());
+            answer = crate::server::answer(status)
+                .header("content-range", format!("bytes {first}-{}/{}", bytes.len() - 1, bytes.len()))
+                .body(&bytes[first..end])
+                .length(bytes.len() - first);
+            if served.fetch_add(1, Ordering::Relaxed) % 4 == 3 {
+                valid.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        answer
+    })
+    .await;
+    let repository = client(&server, "me", "pw").repository(&server.host, "team/app").unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let (repository, blob) = (repository.clone(), blob(&content));
+        tasks.spawn(async move { ferry_content::read_all(&repository, &blob, 1000).await });
+    }
+    for read in tasks.join_all().await {
+        assert_eq!(read.unwrap(), content);
+    }
+    let requests = 4 * content.len() / usize::try_from(PIECE).unwrap();
+    let issued = issued.load(Ordering::Relaxed);
+    assert!(issued <= requests / 4 + 1, "one token for four requests, not for each that was refused: {issued}");
+}

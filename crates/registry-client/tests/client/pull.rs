@@ -58,15 +58,96 @@ async fn an_ignored_range_is_told_and_remembered() {
 }
 
 #[tokio::test]
-async fn another_range_than_asked_for_is_refused() {
-    let server = Server::start(|_| answer(206).header("content-range", "bytes 0-5/16").body(&CONTENT[..6])).await;
-    let error = read(&repository(&server), 4..10).await.unwrap_err();
-    assert!(error.to_string().contains("answers with 0..6"), "{error}");
-    let server = Server::start(|_| answer(206).header("content-range", "bytes 4-9/99").body(&CONTENT[4..10])).await;
-    let error = read(&repository(&server), 4..10).await.unwrap_err();
-    assert!(matches!(error, ferry_content::Error::SizeMismatch { found: 99, .. }), "{error}");
-    let server = Server::start(|_| answer(206).body(&CONTENT[4..10])).await;
-    assert!(read(&repository(&server), 4..10).await.is_err());
+async fn whoever_answers_ranges_wrongly_is_asked_for_the_whole() {
+    let part = |range: &'static str, body: &'static [u8]| answer(206).header("content-range", range).body(body);
+    for wrong in [
+        part("bytes 0-5/16", &CONTENT[..6]),
+        part("bytes 4-10/16", &CONTENT[4..11]),
+        part("bytes 4-9/16", &CONTENT[4..8]),
+        part("4-9", &CONTENT[4..10]),
+        answer(206).body(&CONTENT[4..10]),
+        answer(416).header("content-range", "bytes */16"),
+        answer(416),
+    ] {
+        let server = Server::start(move |seen| match seen.header("range") {
+            Some(_) => wrong.clone(),
+            None => answer(200).body(CONTENT),
+        })
+        .await;
+        let repository = repository(&server);
+        let error = read(&repository, 4..10).await.unwrap_err();
+        assert!(matches!(error, ferry_content::Error::NoRanges { .. }), "{error}");
+        assert!(!repository.is_remote());
+        assert_eq!(read(&repository, 0..16).await.unwrap(), CONTENT);
+    }
+    for wrong in [part("bytes 4-9/99", &CONTENT[4..10]), answer(416).header("content-range", "bytes */99")] {
+        let server = Server::start(move |_| wrong.clone()).await;
+        let error = read(&repository(&server), 4..10).await.unwrap_err();
+        assert!(matches!(error, ferry_content::Error::SizeMismatch { found: 99, .. }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn less_than_the_range_is_a_beginning() {
+    let server = Server::start(|_| answer(206).header("content-range", "bytes 4-6/16").body(&CONTENT[4..7])).await;
+    let repository = repository(&server);
+    let mut stream = repository.open(&blob(CONTENT), 4..10).await.unwrap();
+    assert_eq!(stream.next().await.unwrap().unwrap(), &CONTENT[4..7]);
+    let error = stream.next().await.unwrap().unwrap_err();
+    assert!(error.is_transient() && error.to_string().contains("3 of 6 bytes"), "{error}");
+    assert!(repository.is_remote());
+}
+
+#[tokio::test]
+async fn what_is_stated_to_be_another_blob_is_not_read() {
+    let server =
+        Server::start(|seen| content(seen).header("docker-content-digest", Digest::of(b"other").to_string())).await;
+    for range in [0..16, 4..10] {
+        let error = read(&repository(&server), range).await.unwrap_err();
+        assert_eq!((error.kind(), error.is_transient()), (Kind::Untrusted, false), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn parts_of_two_versions_do_not_belong_together() {
+    let asked = AtomicUsize::new(0);
+    let server = Server::start(move |seen| match asked.fetch_add(1, Ordering::Relaxed) {
+        0..3 => content(seen).header("etag", "\"one\""),
+        _ => content(seen).header("etag", "\"two\""),
+    })
+    .await;
+    let repository = repository(&server);
+    assert!(read(&repository, 0..4).await.is_ok() && read(&repository, 4..10).await.is_ok());
+    let error = read(&repository, 10..16).await.unwrap_err();
+    assert!(matches!(error, ferry_content::Error::Changed { .. }), "{error}");
+    assert!(read(&repository, 10..16).await.is_ok(), "told once: the digest decides");
+
+    // a registry that vouches for each part by the digest may be many servers
+    let asked = AtomicUsize::new(0);
+    let server = Server::start(move |seen| {
+        let tag = format!("\"{}\"", asked.fetch_add(1, Ordering::Relaxed));
+        content(seen).header("etag", tag).header("docker-content-digest", Digest::of(CONTENT).to_string())
+    })
+    .await;
+    let repository = crate::repository(&server);
+    for range in [0..4, 4..10, 10..16] {
+        assert!(read(&repository, range).await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn one_request_finds_out_whether_there_are_ranges() {
+    for serves in [true, false] {
+        let server = Server::start(move |seen| if serves { content(seen) } else { answer(200).body(CONTENT) }).await;
+        let repository = repository(&server);
+        let mut tasks = tokio::task::JoinSet::new();
+        for at in 0..8 {
+            let repository = repository.clone();
+            tasks.spawn(async move { read(&repository, at..at + 2).await.is_ok() });
+        }
+        assert_eq!(tasks.join_all().await, [serves; 8]);
+        assert_eq!(server.seen().len(), if serves { 8 } else { 1 });
+    }
 }
 
 #[tokio::test]
@@ -86,6 +167,21 @@ async fn never_more_bytes_than_asked_for() {
     let error = read(&repository(&server), 0..16).await.unwrap_err();
     assert!(matches!(error, ferry_content::Error::SizeMismatch { expected: 16, found: 20, .. }), "{error}");
     assert_eq!(error.kind(), Kind::Untrusted);
+}
+
+#[tokio::test]
+async fn a_body_without_end_is_not_read() {
+    let server = Server::start(|seen| match seen.header("range") {
+        None => answer(200).body(CONTENT).endless(),
+        Some(_) => answer(206).header("content-range", "bytes 4-9/16").body(CONTENT).endless(),
+    })
+    .await;
+    for range in [0..16, 4..10] {
+        let error = read(&repository(&server), range).await.unwrap_err();
+        assert!(matches!(error, ferry_content::Error::SizeMismatch { .. }), "{error}");
+    }
+    let error = repository(&server).manifest("v1").await.unwrap_err();
+    assert!(matches!(error, Error::TooLarge { .. }), "{error}");
 }
 
 #[tokio::test]
@@ -112,6 +208,46 @@ async fn a_redirect_to_another_host_does_not_see_who_we_are() {
     let seen = store.seen();
     assert_eq!((seen[0].path.as_str(), seen[0].header("range")), ("/store?signature=1", Some("bytes=4-9")));
     assert_eq!(seen[0].header("authorization"), None);
+}
+
+#[tokio::test]
+async fn an_address_that_grew_too_old_is_asked_for_again() {
+    let issued = AtomicUsize::new(0);
+    let store = Server::start(|seen| match seen.path.as_str() {
+        "/store?signature=0" => {
+            answer(403).body("<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>")
+        }
+        "/store?signature=1" => answer(400).body("<Error><Code>ExpiredToken</Code></Error>"),
+        _ => content(seen),
+    })
+    .await;
+    let target = store.host.clone();
+    let server = Server::start(move |seen| match seen.path.as_str() {
+        "/v2/" => answer(200),
+        _ => {
+            let n = issued.fetch_add(1, Ordering::Relaxed);
+            answer(307).header("location", format!("http://{target}/store?signature={n}"))
+        }
+    })
+    .await;
+    assert_eq!(read(&repository(&server), 4..10).await.unwrap(), &CONTENT[4..10]);
+    assert_eq!((server.seen().len(), store.seen().len()), (3, 3));
+
+    let target = Server::start(|_| answer(403).body("<Error><Message>Request has expired</Message></Error>")).await;
+    let to = format!("http://{}/store?signature=secret", target.host);
+    let server = Server::start(move |seen| match seen.path.as_str() {
+        "/v2/" => answer(200),
+        _ => answer(307).header("location", &to),
+    })
+    .await;
+    let error = read(&repository(&server), 0..16).await.unwrap_err();
+    let words = shown(&error);
+    assert!(
+        words.contains("Request has expired") && words.contains("clock") && words.contains(&target.host),
+        "{words}"
+    );
+    assert!(!words.contains("signature"), "{words}");
+    assert_eq!(target.seen().len(), 3);
 }
 
 #[tokio::test]
@@ -142,6 +278,50 @@ async fn failures_that_pass_are_waited_out_and_others_are_not() {
     let server = Server::start(|seen| answer(if seen.path == "/v2/" { 200 } else { 404 })).await;
     let error = read(&repository(&server), 0..16).await.unwrap_err();
     assert_eq!((error.kind(), error.is_transient(), server.seen().len()), (Kind::Missing, false, 1));
+}
+
+#[tokio::test]
+async fn a_manifest_or_a_list_that_breaks_off_is_asked_for_again() {
+    let count = AtomicUsize::new(0);
+    let server = Server::start(move |seen| {
+        let whole = if seen.path.contains("tags") { r#"{"tags":["a","b"]}"# } else { r#"{"schemaVersion":2}"# };
+        match count.fetch_add(1, Ordering::Relaxed) % 3 {
+            1 => answer(200).body(&whole.as_bytes()[..5]).length(whole.len()),
+            2 => answer(200).body(&whole.as_bytes()[..7]).length(whole.len()).stalling(),
+            _ => answer(200).body(whole),
+        }
+    })
+    .await;
+    let repository = repository(&server);
+    assert_eq!(repository.manifest("v1").await.unwrap().bytes, r#"{"schemaVersion":2}"#);
+    assert_eq!(repository.tags(10).await.unwrap(), ["a", "b"]);
+    assert_eq!(server.seen().len(), 6, "{:?}", server.lines());
+}
+
+#[tokio::test]
+async fn a_small_blob_that_breaks_off_is_read_on() {
+    let count = AtomicUsize::new(0);
+    let server = Server::start(move |seen| match (seen.path.as_str(), count.fetch_add(1, Ordering::Relaxed)) {
+        ("/v2/", _) => answer(200),
+        (_, 1) => answer(200).body(&CONTENT[..9]).length(16),
+        _ => content(seen),
+    })
+    .await;
+    assert_eq!(read_all(&repository(&server), &blob(CONTENT), 100).await.unwrap(), CONTENT);
+    let ranges: Vec<Option<String>> = server.seen().iter().map(|s| s.header("range").map(str::to_owned)).collect();
+    assert_eq!(ranges, [None, Some("bytes=9-15".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_registry_that_fails_for_longer_may_be_waited_for() {
+    let server = Server::start(|seen| answer(if seen.path == "/v2/" { 200 } else { 503 })).await;
+    let error = read(&repository(&server), 0..16).await.unwrap_err();
+    assert!(error.is_transient(), "the copy loop knows whether anything moved: {error}");
+    for status in [400, 403, 404, 405, 501] {
+        let server = Server::start(move |seen| answer(if seen.path == "/v2/" { 200 } else { status })).await;
+        let error = read(&repository(&server), 0..16).await.unwrap_err();
+        assert_eq!((error.is_transient(), server.seen().len()), (false, 1), "{status}: {error}");
+    }
 }
 
 #[tokio::test]
@@ -249,6 +429,7 @@ async fn moved_images_are_pointed_out() {
         message: "manifest unknown".to_owned(),
         page: false,
         retry_after: None,
+        quota: None,
         credentials: None,
         with_token: false,
         pushes: false,

@@ -43,6 +43,7 @@ pub(crate) struct Answer {
     length: Option<usize>,
     stall: bool,
     unread: bool,
+    endless: bool,
 }
 
 pub(crate) fn answer(status: u16) -> Answer {
@@ -53,6 +54,10 @@ impl Answer {
     pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
+    }
+
+    pub(crate) fn is(&self, status: u16) -> bool {
+        self.status == status
     }
 
     pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
@@ -69,6 +74,12 @@ impl Answer {
     /// Sends the body, then nothing, but stays.
     pub(crate) fn stalling(mut self) -> Self {
         self.stall = true;
+        self
+    }
+
+    /// Sends the body again and again, and states no length.
+    pub(crate) fn endless(mut self) -> Self {
+        self.endless = true;
         self
     }
 
@@ -203,7 +214,7 @@ async fn respond(request: Request<Incoming>, script: &Script, log: &Mutex<Vec<Se
     }
     let length = answer.length.unwrap_or(answer.body.len());
     let bodiless = head.method == "HEAD" || answer.status == 204;
-    if answer.status != 204 && !answer.headers.iter().any(|(n, _)| *n == "content-length") {
+    if answer.status != 204 && !answer.endless && !answer.headers.iter().any(|(n, _)| *n == "content-length") {
         response = response.header("content-length", length);
     }
     let data = (!bodiless && !answer.body.is_empty()).then(|| Bytes::from(answer.body));
@@ -211,7 +222,7 @@ async fn respond(request: Request<Incoming>, script: &Script, log: &Mutex<Vec<Se
         // what was sent must arrive before the connection is closed
         Box::pin(tokio::time::sleep(Duration::from_millis(50)))
     });
-    response.body(Out { data, stall: answer.stall, short }).unwrap()
+    response.body(Out { data, stall: answer.stall, endless: answer.endless, short }).unwrap()
 }
 
 /// Writes down what was seen, also when the connection's task is dropped in mid-body.
@@ -231,6 +242,7 @@ impl Drop for Record<'_> {
 struct Out {
     data: Option<Bytes>,
     stall: bool,
+    endless: bool,
     short: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
@@ -239,7 +251,7 @@ impl Body for Out {
     type Error = std::io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
-        if let Some(data) = self.data.take() {
+        if let Some(data) = self.data.clone().filter(|_| self.endless).or_else(|| self.data.take()) {
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
         if self.stall {

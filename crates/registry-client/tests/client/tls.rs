@@ -244,3 +244,33 @@ async fn on_this_machine_plain_http_needs_no_asking() {
     let named = issued(&["127.0.0.1"]).pem;
     assert!(asked(&server, Some(&named)).await.unwrap().plain_http, "even with certificates named for others");
 }
+
+/// A body without a length ends where the connection is closed: over TLS that is told from one that was cut off.
+#[tokio::test]
+async fn a_connection_that_is_cut_off_is_no_end() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let made = issued(&["127.0.0.1"]);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let tls = acceptor(&made, None, rustls::ALL_VERSIONS);
+    let served = tokio::spawn(async move {
+        let head = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
+        for (body, closes) in [("", true), ("{\"schema", false), ("{\"schemaVersion\":2}", true)] {
+            let mut stream = tls.accept(listener.accept().await.unwrap().0).await.unwrap();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                asked.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            if closes {
+                stream.shutdown().await.unwrap();
+            }
+        }
+    });
+    let (_dir, config) = trusting(&made.pem);
+    let repository = Client::new(config).unwrap().repository(&host, "a").unwrap();
+    assert_eq!(repository.manifest("v1").await.unwrap().bytes, "{\"schemaVersion\":2}");
+    served.await.unwrap();
+}

@@ -108,7 +108,7 @@ fn too_many_requests() {
     let told = site.ferry(&bundle(&format!("{}/app/one:1", known.host()))).env("DOCKER_CONFIG", login).run();
     assert_snapshot!(said(told, 5, &site, &[("REGISTRY", &known.host())]), @r#"
     error: image `REGISTRY/app/one:1`: REGISTRY/app/one: too many requests (429 TOOMANYREQUESTS): You have reached your unauthenticated pull rate limit. https://www.docker.com/increase-rate-limit
-      hint: wait 6 h, or run the same command again later with fewer `--jobs`
+      hint: wait 6 h, or run the same command again later: it goes on where it was
     "#);
 }
 

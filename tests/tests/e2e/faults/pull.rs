@@ -55,8 +55,8 @@ faults! { pull:
 
     // ranges
     a_range_that_is_ignored: [once(Layer, Drop(100_000)), always(Layer, IgnoreRange)] => Well;
-    another_range: [once(Layer, Drop(100_000)), once(Layer, OtherRange).from(2)] => Says(5, &["app/one", "asked for bytes", "answers with"]);
-    no_ranges_after_all: [once(Layer, Drop(100_000)), once(Layer, status(416)).from(2)] => Says(5, &["416"]);
+    another_range: [once(Layer, Drop(100_000)), once(Layer, OtherRange).from(2)] => Well;
+    no_ranges_after_all: [once(Layer, Drop(100_000)), once(Layer, status(416)).from(2)] => Well;
 
     // permission
     a_token_that_ends_in_mid_blob: [once(Layer, Drop(100_000)), once(Layer, ExpireTokens)] => Well;
@@ -82,6 +82,7 @@ faults! { pull:
     a_manifest_of_anothers_type: [always(Manifest, header("Content-Type", "application/vnd.docker.distribution.manifest.v1+prettyjws"))] => Well;
     no_digest_stated: [always(Any, Header("Docker-Content-Digest", None))] => Well;
     a_wrong_digest_stated: [always(Tag, header("Docker-Content-Digest", &digest_of("x")))] => Says(3, &["app/one", "manifest 1", "should be sha256:"]);
+    a_wrong_digest_stated_of_a_layer: [always(Layer, header("Docker-Content-Digest", &digest_of("x")))] => Says(3, &["app/one", "blob sha256:", "should be sha256:"]);
     nonsense_for_a_digest: [always(Tag, header("Docker-Content-Digest", "sha256:?"))] => Well;
 }
 
