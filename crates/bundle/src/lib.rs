@@ -117,7 +117,7 @@ impl Request {
         if let Some(path) = &self.installer {
             files.push(carry::installer(path)?);
         }
-        Ok(plan::plan(manifest, self.platforms.as_ref(), outcome, files, warnings)?)
+        plan::plan(manifest, self.platforms.as_ref(), outcome, files, warnings)
     }
 
     /// Reads what travels with the images, off the async threads: it may be gigabytes.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ferry_archive::{Absent, Contents, Head, HeadBlob, HeadImage, HeadPlatform, Layout};
-use ferry_content::{Provider, memory::Memory};
+use ferry_content::{Problems, Provider, memory::Memory};
 use ferry_image::{Descriptor, Digest, Reference, relocation};
 
 use crate::fallback::Served;
@@ -55,14 +55,14 @@ pub struct PlannedImage {
 /// Lays out what was resolved.
 ///
 /// # Errors
-/// When two images would have one name at the target, or the bundle format cannot hold it.
+/// Every name that two images would have at the target; that the bundle format cannot hold it.
 pub(crate) fn plan(
     manifest: &BundleManifest,
     chosen: Option<&Platforms>,
     outcome: Outcome,
     files: Vec<ferry_archive::File>,
     mut warnings: Vec<String>,
-) -> Result<Plan, Error> {
+) -> Result<Plan, Problems> {
     let Outcome { images, absent, served, notes, .. } = outcome;
     warnings.extend(notes);
     let named: Vec<_> = images
@@ -72,7 +72,11 @@ pub(crate) fn plan(
             (&image.reference, &r.root.digest, manifest.target_of(image))
         })
         .collect();
-    relocation::check_collisions(named.iter().map(|(r, d, n)| (*r, *d, n))).map_err(Error::Collision)?;
+    let mut problems = Problems::default();
+    for clash in relocation::collisions(named.iter().map(|(r, d, n)| (*r, *d, n))) {
+        problems.add("", Error::Collision(clash));
+    }
+    problems.or(())?;
 
     let mut documents: BTreeMap<Digest, Bytes> = BTreeMap::new();
     for resolved in &images {
@@ -123,7 +127,7 @@ pub(crate) fn plan(
     for (reference, reason) in &absent {
         warnings.push(format!("optional image {reference} is left out: {reason}"));
     }
-    let layout = Layout::new(Contents { head, manifests: documents, files })?;
+    let layout = Layout::new(Contents { head, manifests: documents, files }).map_err(Error::from)?;
     let spooled_bytes = spooled(&images);
     let shared_bytes = wanted_bytes - unique;
     Ok(Plan {
@@ -255,7 +259,7 @@ fn source_of(resolved: &Resolved) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ferry_content::{Failure as _, Kind};
+    use ferry_content::Kind;
 
     use super::*;
     use crate::lock::{Encoded, LockedArchive};
@@ -316,11 +320,15 @@ mod tests {
 
     #[tokio::test]
     async fn two_images_at_one_name_are_refused() {
-        let images =
-            vec![resolved(0, "a.tar", &[layer(b"1")], &[]).await, resolved(1, "b.tar", &[layer(b"2")], &[]).await];
+        let images = vec![
+            resolved(0, "a.tar", &[layer(b"1")], &[]).await,
+            resolved(1, "b.tar", &[layer(b"2")], &[]).await,
+            resolved(2, "c.tar", &[layer(b"3")], &[]).await,
+            resolved(3, "d.tar", &[layer(b"4")], &[]).await,
+        ];
         let outcome = Outcome { images, ..Outcome::default() };
-        let manifest = manifest(&["quay.io/a/b:1", "ghcr.io/a/b:1"]);
-        let error = plan(&manifest, None, outcome, Vec::new(), Vec::new()).map(|_| ()).expect_err("collision");
-        assert_eq!((error.kind(), error.hint().is_some()), (Kind::Conflict, true));
+        let manifest = manifest(&["quay.io/a/b:1", "ghcr.io/a/b:1", "quay.io/c/d:1", "ghcr.io/c/d:1"]);
+        let problems = plan(&manifest, None, outcome, Vec::new(), Vec::new()).map(|_| ()).expect_err("collision");
+        assert_eq!((problems.kind(), problems.iter().count()), (Kind::Conflict, 2), "each is told: {problems}");
     }
 }
