@@ -109,6 +109,12 @@ impl Store {
         self
     }
 
+    /// Whether such indexes are taken.
+    #[must_use]
+    pub fn takes_sparse_indexes(&self) -> bool {
+        self.sparse
+    }
+
     /// The folder.
     #[must_use]
     pub fn folder(&self) -> &Path {

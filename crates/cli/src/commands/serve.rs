@@ -1,11 +1,10 @@
 //! `ferry serve`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ferry_archive::Bundle;
 use ferry_content::store::Store;
-use ferry_image::Layout;
 use ferry_install::{IndexMode, Named, form, named, preflight};
 use ferry_registry_server::catalog::{Catalog, Entry};
 use ferry_registry_server::{Backend, Limits, Registry, Server, Settings, Tls};
@@ -15,7 +14,11 @@ use crate::{args, keys, print, signals};
 
 pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
     let (backend, what): (Arc<dyn Backend>, String) = match &args.store {
-        Some(folder) => (Arc::new(Store::open(folder)?), format!("the store {}", folder.display())),
+        Some(folder) => {
+            // an image may be pushed for some of its platforms under the index that its digest names
+            let store = Store::open(folder)?.with_sparse_indexes(true);
+            (Arc::new(store), format!("the store {}", folder.display()))
+        }
         None => {
             let (catalog, images) = catalog(&args)?;
             (Arc::new(catalog), format!("{}, read-only", print::count(images, "image")))
@@ -36,15 +39,35 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
 
 /// All images of all bundles, under their names at a target without a prefix, and under their original names for mirrors.
 fn catalog(args: &args::Serve) -> Result<(Catalog, usize), End> {
-    let mut catalog = Catalog::new();
-    let mut images = 0;
+    let mut bundles = Vec::with_capacity(args.bundles.len());
     for path in &args.bundles {
         let bundle = Arc::new(keys::open(path, &args.trust, None)?);
-        images += bundle.head().images.len();
-        add(&mut catalog, &bundle, args.layout.map(Into::into))
-            .map_err(|p| ferry_content::Problems::one(path.display().to_string(), p))?;
+        let named = named(bundle.head(), args.layout.map(Into::into));
+        bundles.push((path, bundle, named));
+    }
+    share(bundles.iter_mut().map(|(_, _, named)| named.as_mut_slice()));
+    let mut catalog = Catalog::new();
+    let mut images = 0;
+    for (path, bundle, named) in bundles {
+        images += named.len();
+        add(&mut catalog, &bundle, named).map_err(|p| ferry_content::Problems::one(path.display().to_string(), p))?;
     }
     Ok((catalog, images))
+}
+
+/// One name is one image: what several bundles have of it, pinned in one, other platforms in another, is served as its original index.
+fn share<'a>(bundles: impl Iterator<Item = &'a mut [Named]>) {
+    let mut bundles: Vec<_> = bundles.collect();
+    let key = |named: &Named| (named.name.clone(), named.image.root.digest.clone());
+    let mut seen: BTreeMap<_, BTreeSet<usize>> = BTreeMap::new();
+    for (i, bundle) in bundles.iter().enumerate() {
+        for named in bundle.iter() {
+            seen.entry(key(named)).or_default().insert(i);
+        }
+    }
+    for named in bundles.iter_mut().flat_map(|bundle| bundle.iter_mut()) {
+        named.is_pinned |= seen.get(&key(named)).is_some_and(|bundles| bundles.len() > 1);
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -71,10 +94,10 @@ impl ferry_content::Failure for Error {
     }
 }
 
-fn add(catalog: &mut Catalog, bundle: &Arc<Bundle>, layout: Option<Layout>) -> Result<(), Error> {
+fn add(catalog: &mut Catalog, bundle: &Arc<Bundle>, all: Vec<Named>) -> Result<(), Error> {
     let documents = preflight::documents(bundle).map_err(Error::Install)?;
     let source = catalog.add_source(Arc::clone(bundle) as _);
-    for named in named(bundle.head(), layout) {
+    for named in all {
         let forms = form::choose(&named, &documents, IndexMode::Auto).map_err(Error::Install)?;
         let Named { image, name, .. } = named;
         let original = form::original(&image, &documents).map_err(Error::Install)?;
