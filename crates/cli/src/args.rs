@@ -195,7 +195,7 @@ pub(crate) struct Install {
     /// What to do with a tag that is there with another digest
     #[arg(long, value_enum, default_value_t = OnExisting::Overwrite)]
     pub(crate) on_existing: OnExisting,
-    /// Look at everything and print what would change at the target
+    /// Look at everything, ask the target what it takes, and print what would change there
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// The result as JSON on standard output
@@ -326,7 +326,7 @@ impl From<Layout> for ferry_image::Layout {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Index {
-    /// The original index where a digest asks for it and the target takes it; else something whole
+    /// The original index where a digest or a signature asks for it and the target takes it; else something whole
     Auto,
     /// The original index, though some of its platforms are absent
     Sparse,

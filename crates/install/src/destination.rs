@@ -6,7 +6,7 @@ use bytes::Bytes;
 use ferry_content::Ingester;
 use ferry_content::store::{ManifestRef, Store};
 use ferry_image::{Digest, Target};
-use ferry_registry_client::Client;
+use ferry_registry_client::{Client, Ping};
 
 use crate::Error;
 
@@ -43,14 +43,11 @@ impl Destination {
         matches!(self, Self::Registry { .. })
     }
 
-    /// Whether the registry answers at all, and as one.
-    pub(crate) async fn ping(&self) -> Result<(), Error> {
+    /// What the registry shows of itself, if it answers as one; nothing for a store.
+    pub(crate) async fn ping(&self) -> Result<Option<Ping>, Error> {
         match self {
-            Self::Registry { client, target } => {
-                client.ping(target.host()).await?;
-                Ok(())
-            }
-            Self::Store { .. } => Ok(()),
+            Self::Registry { client, target } => Ok(Some(client.ping(target.host()).await?)),
+            Self::Store { .. } => Ok(None),
         }
     }
 
@@ -71,14 +68,6 @@ impl Destination {
             Self::Store { store, .. } => {
                 Ok(store.manifest(repository, &manifest_ref(reference)?)?.map(|record| record.digest))
             }
-        }
-    }
-
-    /// Whether blobs may be pushed to `repository`; nothing is left there.
-    pub(crate) async fn check_push(&self, repository: &str) -> Result<(), Error> {
-        match self {
-            Self::Registry { client, target } => Ok(client.repository(target.host(), repository)?.check_push().await?),
-            Self::Store { .. } => Ok(()),
         }
     }
 

@@ -21,8 +21,55 @@ pub enum Error {
     #[error("{0}")]
     Store(ferry_content::store::Error),
     /// The target takes no index some of whose manifests are absent, and nothing else may stand there.
-    #[error("the target refuses an index with absent platforms: {0}")]
-    Sparse(Box<Error>),
+    #[error("the target refuses an index with absent platforms: {why}")]
+    Sparse {
+        /// How that was found.
+        why: String,
+    },
+    /// The target makes no projects or repositories by itself, and these are not there.
+    #[error("{host}: {}{answer}", missing(.what, .names))]
+    Missing {
+        /// The target's host.
+        host: String,
+        /// `project` or `repository`.
+        what: &'static str,
+        /// Their names.
+        names: Vec<String>,
+        /// What the target said of the first: ` (404 NAME_UNKNOWN): …`.
+        answer: String,
+        /// A command for each that makes it; empty where none is known.
+        fixes: Vec<String>,
+    },
+    /// The target takes no names of so many parts.
+    #[error("{host} takes `{taken}`, but {}{answer}", too_deep(.refused))]
+    TooDeep {
+        /// The target's host.
+        host: String,
+        /// A shorter name that it takes.
+        taken: String,
+        /// The names that it does not.
+        refused: Vec<String>,
+        /// What it said of the first.
+        answer: String,
+    },
+    /// The target takes no push, for a reason with a remedy that is known.
+    #[error("{error}")]
+    NoPush {
+        /// Its answer.
+        error: Box<Error>,
+        /// The remedy.
+        hint: String,
+    },
+    /// The target does not let a tag move.
+    #[error("`{name}` cannot be moved{}: {error}", found.as_ref().map(|f| format!(" from {f}")).unwrap_or_default())]
+    Immutable {
+        /// The name at the target.
+        name: String,
+        /// What is there.
+        found: Option<Digest>,
+        /// Its answer.
+        error: Box<Error>,
+    },
     /// A manifest in the bundle is not what the specifications say.
     #[error("manifest {digest}: {source}")]
     Document {
@@ -98,9 +145,14 @@ impl Failure for Error {
             Self::Content(error) => error.kind(),
             Self::Client(error) => error.kind(),
             Self::Store(error) => error.kind(),
-            Self::Sparse(error) => error.kind(),
+            Self::Sparse { .. } | Self::Missing { .. } | Self::TooDeep { .. } => Kind::Remote,
+            Self::NoPush { error, .. } => error.kind(),
             Self::Document { .. } => Kind::Untrusted,
-            Self::Collision(_) | Self::Existing { .. } | Self::SameName { .. } | Self::Onto { .. } => Kind::Conflict,
+            Self::Collision(_)
+            | Self::Existing { .. }
+            | Self::Immutable { .. }
+            | Self::SameName { .. }
+            | Self::Onto { .. } => Kind::Conflict,
             Self::Name(_) | Self::Refused { .. } | Self::Rule { .. } | Self::Yaml { .. } => Kind::Invalid,
             Self::Uncarried { .. } => Kind::Missing,
         }
@@ -121,7 +173,14 @@ impl Failure for Error {
             Self::Client(error) => return error.hint(),
             Self::Store(error) => return error.hint(),
             Self::Document { .. } => "the bundle was not built by ferry, or its builder was deceived; build it anew",
-            Self::Sparse(_) => "choose `--index auto`, `--index filtered` or `--index platform`",
+            Self::Missing { names, fixes, .. } => return Some(make(names, fixes)),
+            Self::NoPush { hint, .. } => return Some(hint.clone()),
+            Self::Sparse { .. } => "choose `--index auto`, `--index filtered` or `--index platform`",
+            Self::TooDeep { .. } => "choose `--layout flat`, or shorter names with `as:` in the bundle manifest",
+            Self::Immutable { .. } => {
+                "`--on-existing skip` leaves such tags, and their images, as they are; or let tags move there, or carry the image under \
+                 another tag"
+            }
             Self::Collision(_) => "choose `--layout host`, or build the bundle with `as:` names",
             Self::Name(_) => "choose another prefix in `--registry HOST/PREFIX`",
             Self::Existing { .. } => "choose `--on-existing overwrite` or `--on-existing skip`",
@@ -133,6 +192,31 @@ impl Failure for Error {
         };
         Some(hint.to_owned())
     }
+}
+
+fn missing(what: &str, names: &[String]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    match (quoted.as_slice(), what) {
+        ([one], _) => format!("there is no {what} {one}"),
+        (all, "repository") => format!("{} repositories are not there: {}", all.len(), all.join(", ")),
+        (all, _) => format!("{} {what}s are not there: {}", all.len(), all.join(", ")),
+    }
+}
+
+fn too_deep(refused: &[String]) -> String {
+    let Some(first) = refused.first() else { return String::new() };
+    let more = if refused.len() > 1 { format!(" and {} more", refused.len() - 1) } else { String::new() };
+    format!("no name of {} parts: `{first}`{more}", first.split('/').count())
+}
+
+/// One line for each command: they are meant to be copied.
+fn make(names: &[String], fixes: &[String]) -> String {
+    let (it, each) = if names.len() == 1 { ("it", "") } else { ("them", ", with one line for each") };
+    if fixes.is_empty() {
+        return format!("make {it} first: this registry makes none by itself");
+    }
+    let lines: String = fixes.iter().map(|fix| format!("\n    {fix}")).collect();
+    format!("make {it} first{each}:{lines}")
 }
 
 macro_rules! from {

@@ -15,8 +15,8 @@ use crate::names::Named;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IndexMode {
-    /// The original index where the reference is pinned to it and the target takes it; otherwise as `filtered`, and for one
-    /// platform as `platform`.
+    /// The original index where the reference is pinned to it, or signatures and the like are carried with it, and the target takes
+    /// it; otherwise as `filtered`, and for one platform as `platform`.
     #[default]
     Auto,
     /// Always the original index, though some of its platforms may be absent.
@@ -27,9 +27,23 @@ pub enum IndexMode {
     Platform,
 }
 
+/// What a form is, compared with what the reference named at its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FormKind {
+    /// The same, byte for byte.
+    Original,
+    /// An index of the carried platforms.
+    Filtered,
+    /// A platform's manifest in the place of its index.
+    Platform,
+}
+
 /// What is pushed under a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Form {
+    /// What it is.
+    pub kind: FormKind,
     /// The manifest or index that the name will stand for.
     pub root: Descriptor,
     /// Its bytes.
@@ -57,7 +71,8 @@ pub fn choose(named: &Named, documents: &BTreeMap<Digest, Bytes>, mode: IndexMod
     let image = &named.image;
     let Manifest::Index(_) = parse(&image.root, documents)? else {
         let bytes = bytes(&image.root, documents)?;
-        let form = Form { root: image.root.clone(), bytes, children: Vec::new(), sparse: false };
+        let form =
+            Form { kind: FormKind::Original, root: image.root.clone(), bytes, children: Vec::new(), sparse: false };
         return Ok(Forms { first: form, second: None });
     };
     let original = original(image, documents)?;
@@ -70,7 +85,9 @@ pub fn choose(named: &Named, documents: &BTreeMap<Digest, Bytes>, mode: IndexMod
     };
     Ok(match mode {
         IndexMode::Sparse => Forms { first: original, second: None },
-        IndexMode::Auto if named.is_pinned => Forms { first: original, second: Some(whole()?) },
+        IndexMode::Auto if named.is_pinned || !image.referrers.is_empty() => {
+            Forms { first: original, second: Some(whole()?) }
+        }
         _ => Forms { first: whole()?, second: None },
     })
 }
@@ -82,7 +99,33 @@ pub fn choose(named: &Named, documents: &BTreeMap<Digest, Bytes>, mode: IndexMod
 pub fn original(image: &HeadImage, documents: &BTreeMap<Digest, Bytes>) -> Result<Form, Error> {
     let mut children = Vec::new();
     let sparse = below(&image.root, documents, &mut children)?;
-    Ok(Form { root: image.root.clone(), bytes: bytes(&image.root, documents)?, children, sparse })
+    let bytes = bytes(&image.root, documents)?;
+    Ok(Form { kind: FormKind::Original, root: image.root.clone(), bytes, children, sparse })
+}
+
+/// The platforms, as written, of what a form names and the bundle does not carry; each once.
+///
+/// # Errors
+/// When its bytes are not an index.
+pub fn absent_platforms(form: &Form) -> Result<Vec<serde_json::Value>, Error> {
+    #[derive(Deserialize)]
+    struct Index {
+        manifests: Vec<Entry>,
+    }
+    #[derive(Deserialize)]
+    struct Entry {
+        digest: Digest,
+        platform: Option<serde_json::Value>,
+    }
+    let index: Index = serde_json::from_slice(&form.bytes).map_err(|e| document(&form.root, e.to_string()))?;
+    let mut platforms = Vec::new();
+    for entry in index.manifests {
+        let Some(platform) = entry.platform else { continue };
+        if !form.children.iter().any(|child| child.digest == entry.digest) && !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
+    }
+    Ok(platforms)
 }
 
 /// Lists what is carried below `index`, lowest first. True when something is not carried.
@@ -121,7 +164,8 @@ fn filtered(image: &HeadImage, documents: &BTreeMap<Digest, Bytes>) -> Result<Fo
     }
     let bytes = Bytes::from(serde_json::to_vec(&json).map_err(fail)?);
     let children = image.platforms.iter().map(|p| plain(&p.manifest)).collect();
-    Ok(Form { root: Descriptor::of(&image.root.media_type, &bytes), bytes, children, sparse: false })
+    let root = Descriptor::of(&image.root.media_type, &bytes);
+    Ok(Form { kind: FormKind::Filtered, root, bytes, children, sparse: false })
 }
 
 fn entries_below(
@@ -148,7 +192,8 @@ fn entries_below(
 }
 
 fn platform(manifest: &Descriptor, documents: &BTreeMap<Digest, Bytes>) -> Result<Form, Error> {
-    Ok(Form { root: plain(manifest), bytes: bytes(manifest, documents)?, children: Vec::new(), sparse: false })
+    let bytes = bytes(manifest, documents)?;
+    Ok(Form { kind: FormKind::Platform, root: plain(manifest), bytes, children: Vec::new(), sparse: false })
 }
 
 fn plain(descriptor: &Descriptor) -> Descriptor {
@@ -253,6 +298,27 @@ mod tests {
     }
 
     #[test]
+    fn a_signed_index_is_kept_if_it_can() {
+        let (mut image, documents) = sample(&[1], "nginx:1");
+        image.image.referrers.push(Descriptor::of(media_type::OCI_MANIFEST, b"signature"));
+        let forms = choose(&image, &documents, IndexMode::Auto).expect("forms");
+        assert_eq!((forms.first.kind, forms.second.map(|f| f.kind)), (FormKind::Original, Some(FormKind::Platform)));
+    }
+
+    #[test]
+    fn the_platforms_that_are_absent() {
+        let (image, documents) = sample(&[1], "nginx@ROOT");
+        let absent = |form: &Form| {
+            let platforms = absent_platforms(form).expect("platforms").into_iter();
+            platforms.map(|p| p["architecture"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+        };
+        let form = original(&image.image, &documents).expect("form");
+        assert_eq!(absent(&form), ["amd64", "s390x"]);
+        let (image, documents) = sample(&[0, 1, 2], "nginx@ROOT");
+        assert!(absent(&original(&image.image, &documents).expect("form")).is_empty());
+    }
+
+    #[test]
     fn a_whole_index_stays_as_it_is() {
         for mode in [IndexMode::Auto, IndexMode::Filtered, IndexMode::Sparse] {
             let (image, documents) = sample(&[0, 1, 2], "nginx:1");
@@ -266,7 +332,8 @@ mod tests {
         let (image, documents) = sample(&[1], "nginx:1");
         let root = |mode| choose(&image, &documents, mode).expect("forms").first;
         assert_eq!(root(IndexMode::Sparse).root.digest, image.image.root.digest);
-        assert_eq!(root(IndexMode::Filtered).children.len(), 1);
+        assert_eq!((root(IndexMode::Filtered).children.len(), root(IndexMode::Filtered).kind), (1, FormKind::Filtered));
         assert_eq!(root(IndexMode::Platform).root.digest, Digest::of(&manifest(1)));
+        assert_eq!(root(IndexMode::Platform).kind, FormKind::Platform);
     }
 }

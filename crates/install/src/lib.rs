@@ -1,27 +1,32 @@
 //! Air-gapped side: names at the target, a look at everything before the first byte, the push, what is left behind.
 //!
 //! ```text
-//! bundle ─▶ preflight (names, forms, target, YAML) ─▶ push (blobs, manifests, tags) ─▶ receipt, relocation.json, YAML
+//! bundle ─▶ preflight (names, forms, YAML, probe of the target) ─▶ push (blobs, manifests, tags) ─▶ receipt, relocation.json, YAML
 //! ```
 //!
 //! Not here: opening and verifying the bundle file (`ferry-archive`), HTTP (`ferry-registry-client`), references in YAML
 //! (`ferry-rewrite`), what connected machines do (`ferry-bundle`).
 //!
-//! Reading order: [`destination`], [`names`], [`form`], [`yaml`], [`preflight`](mod@preflight), [`push`], [`receipt`].
+//! Reading order: [`destination`], [`names`], [`form`], [`yaml`], [`preflight`](mod@preflight) with `existing`, [`probe`] and `notes`,
+//! [`push`], [`receipt`].
 
 pub mod destination;
 pub mod error;
+mod existing;
 pub mod form;
 pub mod names;
+mod notes;
 pub mod preflight;
+pub mod probe;
 pub mod push;
 pub mod receipt;
 pub mod yaml;
 
 pub use destination::Destination;
 pub use error::Error;
-pub use form::IndexMode;
+pub use form::{FormKind, IndexMode};
 pub use names::{Named, named};
 pub use preflight::{OnExisting, Options, Planned, Preflight, State, preflight};
+pub use probe::{Answer, Probe, Verdict};
 pub use push::Pushed;
 pub use receipt::{Receipt, Written};

@@ -1,6 +1,6 @@
 //! Everything that can be found wrong before the first byte is pushed: names, the target, its existing tags, the YAML.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,15 +9,14 @@ use ferry_archive::{Bundle, HeadImage};
 use ferry_content::Problems;
 use ferry_image::manifest::MAX_MANIFEST;
 use ferry_image::{Digest, Layout, Manifest, Relocated, Relocation, relocation};
-use futures_util::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::destination::Destination;
 use crate::form::{self, Form, Forms, IndexMode};
 use crate::names::named;
-use crate::receipt;
+use crate::probe::{self, Closing, Probe};
 use crate::yaml::{self, Text};
+use crate::{Error, existing, notes, receipt};
 
 /// What to do where a tag is there already with another digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -49,6 +48,8 @@ pub struct Options {
     pub strict: bool,
     /// Requests at a time.
     pub jobs: usize,
+    /// Whether nothing will be pushed: then the target is also asked what only people want to know.
+    pub is_look: bool,
 }
 
 /// What has to happen to one image.
@@ -87,6 +88,18 @@ pub struct Planned {
     pub state: State,
 }
 
+impl Planned {
+    /// The form that is there, or that will be put.
+    #[must_use]
+    pub fn settled(&self) -> &Form {
+        let there = match &self.state {
+            State::Present(digest) => self.forms.second.as_ref().filter(|form| form.root.digest == *digest),
+            _ => None,
+        };
+        there.unwrap_or(&self.forms.first)
+    }
+}
+
 /// An install that can be carried out.
 pub struct Preflight {
     /// The bundle.
@@ -101,8 +114,20 @@ pub struct Preflight {
     pub texts: Vec<Text>,
     /// Things that are no errors but that somebody should know.
     pub warnings: Vec<String>,
+    /// What the target was asked, and answered.
+    pub probe: Probe,
+    /// Where something else stands at the target than at its source.
+    pub notes: Vec<String>,
     /// As asked for.
     pub options: Options,
+    pub(crate) closing: Closing,
+}
+
+impl Preflight {
+    /// Waits until the uploads that were opened by the probe are given up. What the target cannot cancel is said.
+    pub async fn close(&self) -> Vec<String> {
+        self.closing.end().await
+    }
 }
 
 /// Looks at everything before anything is pushed.
@@ -123,15 +148,23 @@ pub async fn preflight(bundle: Arc<Bundle>, destination: Destination, options: O
     let warnings = gated.map_err(|p| problems.append(p)).unwrap_or_default();
     receipt::check(&options.out, &texts, &mut problems);
     let host = destination.target().host().to_owned();
-    match destination.ping().await {
-        Err(error) => problems.add(format!("target {host}"), error),
-        Ok(()) => {
-            let closed = look(&destination, &mut images, options.jobs, &mut problems).await;
-            settle(&mut images, options.on_existing, &host, &mut problems);
-            check_push(&destination, &images, &closed, options.jobs, &mut problems).await;
+    let ping = match destination.ping().await {
+        Ok(ping) => ping,
+        Err(error) => {
+            problems.add(format!("target {host}"), error);
+            return Err(problems);
         }
+    };
+    let unanswered = existing::look(&destination, &mut images, options.jobs).await;
+    existing::settle(&mut images, options.on_existing, &host, &mut problems);
+    let (probe, closing) =
+        probe::ask(&destination, ping.as_ref(), &mut images, unanswered, &documents, &options, &mut problems).await;
+    if !problems.is_empty() {
+        closing.end().await;
+        return Err(problems);
     }
-    problems.or(Preflight { bundle, destination, images, documents, texts, warnings, options })
+    let notes = notes::of(&images, probe.sparse_index.answer);
+    Ok(Preflight { bundle, destination, images, documents, texts, warnings, probe, notes, options, closing })
 }
 
 /// Every image with its place and its forms; two on one name are problems.
@@ -213,103 +246,4 @@ pub(crate) fn firsts(images: &[Planned]) -> Vec<usize> {
     let name =
         |planned: &Planned| (planned.repository.clone(), planned.tag.clone(), planned.forms.first.root.digest.clone());
     images.iter().enumerate().map(|(i, planned)| *seen.entry(name(planned)).or_insert(i)).collect()
-}
-
-/// Asks the target what it has. Gives the repositories of which it does not say.
-async fn look(
-    destination: &Destination,
-    images: &mut [Planned],
-    jobs: usize,
-    problems: &mut Problems,
-) -> BTreeSet<String> {
-    let firsts = firsts(images);
-    let unique: Vec<usize> = firsts.iter().enumerate().filter(|(i, first)| i == *first).map(|(i, _)| i).collect();
-    let tasks = unique.iter().map(|i| state(destination, &images[*i]));
-    let states: Vec<Result<State, Error>> = stream::iter(tasks).buffered(jobs.max(1)).collect().await;
-    let mut closed = BTreeSet::new();
-    for (i, state) in unique.into_iter().zip(states) {
-        match state {
-            Ok(state) => images[i].state = state,
-            Err(error) => {
-                closed.insert(images[i].repository.clone());
-                problems.add(format!("image `{}`", images[i].image.reference), error);
-            }
-        }
-    }
-    for (i, first) in firsts.into_iter().enumerate() {
-        images[i].state = images[first].state.clone();
-    }
-    closed
-}
-
-async fn state(destination: &Destination, planned: &Planned) -> Result<State, Error> {
-    let forms = || std::iter::once(&planned.forms.first).chain(&planned.forms.second);
-    if let Some(tag) = &planned.tag {
-        return match destination.digest(&planned.repository, tag).await? {
-            None => Ok(State::Absent),
-            Some(found) => match forms().find(|f| f.root.digest == found) {
-                Some(form) if children_present(destination, planned, form).await? => Ok(State::Present(found)),
-                Some(_) => Ok(State::Absent),
-                None => Ok(State::Moves(found)),
-            },
-        };
-    }
-    for form in forms() {
-        let digest = &form.root.digest;
-        if destination.digest(&planned.repository, &digest.to_string()).await?.as_ref() == Some(digest)
-            && children_present(destination, planned, form).await?
-        {
-            return Ok(State::Present(digest.clone()));
-        }
-    }
-    Ok(State::Absent)
-}
-
-/// A registry vouches for what a whole index names; of a sparse one the carried manifests must be asked for.
-async fn children_present(destination: &Destination, planned: &Planned, form: &Form) -> Result<bool, Error> {
-    if form.sparse {
-        for child in &form.children {
-            if destination.digest(&planned.repository, &child.digest.to_string()).await?.is_none() {
-                return Ok(false);
-            }
-        }
-    }
-    Ok(true)
-}
-
-/// Applies the choice for tags that are there with another digest.
-fn settle(images: &mut [Planned], on_existing: OnExisting, host: &str, problems: &mut Problems) {
-    for planned in images {
-        let State::Moves(found) = &planned.state else { continue };
-        match on_existing {
-            OnExisting::Overwrite => {}
-            OnExisting::Skip => planned.state = State::Skipped(found.clone()),
-            OnExisting::Fail => {
-                let tag = planned.tag.as_deref().unwrap_or_default();
-                let name = format!("{host}/{}:{tag}", planned.repository);
-                let ours = planned.forms.first.root.digest.clone();
-                let error = Error::Existing { name, found: found.clone(), ours };
-                problems.add(format!("image `{}`", planned.image.reference), error);
-            }
-        }
-    }
-}
-
-/// Tries whether every repository that needs a push takes one; a `closed` one has been reported already.
-async fn check_push(
-    destination: &Destination,
-    images: &[Planned],
-    closed: &BTreeSet<String>,
-    jobs: usize,
-    problems: &mut Problems,
-) {
-    let pushed = images.iter().filter(|i| i.state.is_pushed()).map(|i| &i.repository);
-    let repositories: BTreeSet<&String> = pushed.filter(|r| !closed.contains(*r)).collect();
-    let tasks = repositories.iter().map(|repository| destination.check_push(repository));
-    let results: Vec<Result<(), Error>> = stream::iter(tasks).buffered(jobs.max(1)).collect().await;
-    for (repository, result) in repositories.iter().zip(results) {
-        if let Err(error) = result {
-            problems.add(format!("repository `{repository}`"), error);
-        }
-    }
 }

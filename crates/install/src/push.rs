@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ferry_content::copy::{Job, Outcome, Progress, copy_all};
-use ferry_content::{Failure as _, Kind, Problems, Provider, copy};
+use ferry_content::{Problems, Provider, copy};
 use ferry_image::{Descriptor, Digest, Manifest, Relocation, media_type};
 use futures_util::{StreamExt as _, stream};
 
 use crate::Error;
 use crate::form::{self, Form};
 use crate::preflight::{self, Planned, Preflight, State};
+use crate::probe::{is_immutable, is_refusal};
 
 /// What an install did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,11 +63,12 @@ impl Preflight {
                 }
             }
         }
-        let mut notes = Vec::new();
+        let mut notes = self.notes.clone();
         let digests = self.manifests(&mut notes).await?;
         let images = self.images.iter().filter(|i| i.state.is_pushed()).count();
         let skipped = self.images.iter().filter(|i| matches!(i.state, State::Skipped(_))).count();
         let relocation = preflight::relocation(self.destination.target(), self.images.iter().zip(&digests))?;
+        self.close().await;
         Ok(Pushed { relocation, sent, spared, images, skipped, notes })
     }
 
@@ -219,6 +221,7 @@ impl Preflight {
         }
         match (self.put(planned, first).await, &planned.forms.second) {
             (Ok(()), _) => Ok((first.root.digest.clone(), None)),
+            (Err(error), _) if planned.tag.is_some() && is_immutable(&error) => Err(self.immutable(planned, error)),
             (Err(error), Some(second)) if is_refusal(&error) => {
                 let is_there = |digest: &Digest| first.children.iter().any(|child| child.digest == *digest);
                 for child in second.children.iter().filter(|child| !is_there(&child.digest)) {
@@ -233,9 +236,19 @@ impl Preflight {
                 );
                 Ok((second.root.digest.clone(), Some(note)))
             }
-            (Err(error), None) if first.sparse && is_refusal(&error) => Err(Error::Sparse(Box::new(error))),
+            (Err(error), None) if first.sparse && is_refusal(&error) => Err(Error::Sparse { why: error.to_string() }),
             (Err(error), _) => Err(error),
         }
+    }
+
+    fn immutable(&self, planned: &Planned, error: Error) -> Error {
+        let tag = planned.tag.as_deref().unwrap_or_default();
+        let name = format!("{}/{}:{tag}", self.destination.target().host(), planned.repository);
+        let found = match &planned.state {
+            State::Moves(found) => Some(found.clone()),
+            _ => None,
+        };
+        Error::Immutable { name, found, error: Box::new(error) }
     }
 
     async fn put(&self, planned: &Planned, form: &Form) -> Result<(), Error> {
@@ -278,24 +291,6 @@ fn needs(
     (first, mounts)
 }
 
-/// Whether the target understood the manifest and would not have it, rather than being out of reach.
-fn is_refusal(error: &Error) -> bool {
-    match error {
-        Error::Client(error) => error.status().is_some_and(refuses),
-        Error::Store(error) => error.kind() != Kind::Local,
-        _ => false,
-    }
-}
-
-/// Whether another manifest may fare better. Not who must not push, and not who shall come later; docker-registry and others tell what is
-/// wrong with a manifest by 500 too.
-fn refuses(status: u16) -> bool {
-    match status {
-        401 | 403 | 408 | 425 | 429 => false,
-        _ => (400..=500).contains(&status),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -326,15 +321,5 @@ mod tests {
 
     fn vec_of(texts: &[&str]) -> Vec<String> {
         texts.iter().map(|text| (*text).to_owned()).collect()
-    }
-
-    #[test]
-    fn what_is_refused_and_what_is_only_late() {
-        for status in [400, 404, 405, 413, 415, 422, 500] {
-            assert!(refuses(status), "{status}");
-        }
-        for status in [200, 401, 403, 408, 425, 429, 502, 503, 504] {
-            assert!(!refuses(status), "{status}");
-        }
     }
 }

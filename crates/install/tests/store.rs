@@ -224,9 +224,8 @@ async fn a_refused_sparse_index_gives_way_to_something_whole() {
     assert_eq!(site.at("team/library/nginx", "1"), Some(manifest.digest));
 
     let options = Options { index: IndexMode::Sparse, ..site.options() };
-    let preflight = site.look(&bundle, options).await.expect("preflight");
-    // there is nothing to give way to
-    let problems = preflight.push(&copy::Options::default(), Arc::new(Silent)).await.expect_err("refused");
+    // there is nothing to give way to, and that is known before anything is pushed
+    let problems = site.look(&bundle, options).await.err().expect("refused");
     let hint = problems.iter().next().and_then(|p| p.failure.hint());
     assert!(hint.is_some_and(|hint| hint.contains("--index auto")), "{problems}");
 }

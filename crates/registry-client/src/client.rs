@@ -8,7 +8,7 @@ use crate::auth::Wanted;
 use crate::host::Host;
 use crate::pool::Pool;
 use crate::registry::Registry;
-use crate::{Config, Error, Repository};
+use crate::{Config, Error, Product, Repository};
 
 /// Speaks to any number of registries. Connections, tokens and rate limits are shared by all clones.
 #[derive(Clone)]
@@ -30,6 +30,8 @@ pub struct Ping {
     pub plain_http: bool,
     /// What it wants to see.
     pub authentication: Authentication,
+    /// Which program it is, if it shows that.
+    pub product: Option<Product>,
 }
 
 /// How a registry wants to be authenticated at.
@@ -73,7 +75,12 @@ impl Client {
             Wanted::Basic => Authentication::Basic,
             Wanted::Bearer(_) => Authentication::Bearer,
         };
-        Ok(Ping { address: root.to_string(), plain_http: root.scheme() == "http", authentication })
+        Ok(Ping {
+            address: root.to_string(),
+            plain_http: root.scheme() == "http",
+            authentication,
+            product: registry.product(),
+        })
     }
 
     fn registry(&self, host: &str) -> Result<Arc<Registry>, Error> {

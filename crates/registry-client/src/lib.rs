@@ -5,10 +5,10 @@
 //! (`ferry-image`); where settings and credentials are read from (the command line): this library reads neither environment nor
 //! home directory. What streams is never held in memory.
 //!
-//! Reading order: [`config`] and [`credentials`]; [`client`] and [`repository`], then [`pull`] and [`upload`]; underneath
+//! Reading order: [`config`] and [`credentials`]; [`client`] and [`repository`], then [`pull`], [`upload`] and [`trial`]; underneath
 //! `registry` (where the API stands, what authorises), `transport` (one request until it is answered), `auth` and `token`,
 //! `gate`, `pace`, `retry`, `pool`, `tls`, `dns`, `proxy`, `tunnel`; and the pure readers `challenge`, `location`, `link`, `range`,
-//! `validator`, `quota`, `reply`, `host`.
+//! `validator`, `quota`, `reply`, `host`, `product`.
 
 mod auth;
 mod certificates;
@@ -28,6 +28,7 @@ mod link;
 mod location;
 mod pace;
 mod pool;
+pub mod product;
 mod proxy;
 pub mod pull;
 pub mod quota;
@@ -41,6 +42,7 @@ pub mod secret;
 mod tls;
 mod token;
 mod transport;
+pub mod trial;
 mod tunnel;
 pub mod upload;
 mod validator;
@@ -49,10 +51,12 @@ pub use client::{Authentication, Client, Ping};
 pub use config::{ClientCertificate, Commands, Config, HostConfig, Hosts, PlainHttp, Proxies, Resolve, Resolver, Tls};
 pub use credentials::{Credentials, Login, Source};
 pub use error::{Cause, Error, Status, What};
+pub use product::Product;
 pub use proxy::ProxyFault;
 pub use quota::Quota;
 pub use referrers::{ListedBy, Referrers};
 pub use repository::{Fetched, Head, Repository};
 pub use retry::Retry;
 pub use secret::Secret;
+pub use trial::Trial;
 pub use upload::Uploads;

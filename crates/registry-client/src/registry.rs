@@ -1,7 +1,7 @@
 //! One registry: where its API stands, whether it speaks TLS, and requests with the authorisation they need.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ferry_content::Failure as _;
@@ -17,7 +17,7 @@ use crate::pool::Pool;
 use crate::repository::Learnt;
 use crate::retry::{Decision, Outcome, Retry, decide, jitter};
 use crate::transport::{Call, Reply, Who};
-use crate::{Cause, Config, Error, Quota, What, reply};
+use crate::{Cause, Config, Error, Product, Quota, What, product, reply};
 
 /// The first contact is tried less often: a wrong host name should be told soon.
 const FIRST_ATTEMPTS: u32 = 3;
@@ -38,6 +38,7 @@ pub(crate) struct Registry {
     root: OnceCell<Url>,
     /// When the first contact failed last, and why.
     failed: Mutex<Option<(Instant, Error)>>,
+    product: OnceLock<Option<Product>>,
     /// By path.
     learnt: Mutex<HashMap<Arc<str>, Arc<Learnt>>>,
 }
@@ -55,6 +56,7 @@ impl Registry {
             quota: Mutex::default(),
             root: OnceCell::new(),
             failed: Mutex::default(),
+            product: OnceLock::new(),
             learnt: Mutex::default(),
         }
     }
@@ -83,6 +85,11 @@ impl Registry {
 
     fn failed(&self) -> MutexGuard<'_, Option<(Instant, Error)>> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which program this is, if its first answer showed that.
+    pub(crate) fn product(&self) -> Option<Product> {
+        self.product.get().copied().flatten()
     }
 
     /// Makes a request and authorises it: with what is known first, and as the server wants it after a 401.
@@ -195,6 +202,10 @@ impl Registry {
         self.outcome(&call, &place, &result, &mut None);
         drop(place);
         let reply = result?;
+        // what is in front of the registry may refuse in its place
+        if !matches!(reply.status(), 400 | 429 | 500..) {
+            self.product.get_or_init(|| product::guess(&self.host.name, reply.response.headers()));
+        }
         match reply.status() {
             400 | 429 | 500.. => match self.refusal(&call, reply, true).await {
                 // Go: "Client sent an HTTP request to an HTTPS server", nginx: "The plain HTTP request was sent to HTTPS port"

@@ -218,25 +218,39 @@ impl Repository {
         Uploads::new(self.clone(), mount_from)
     }
 
-    /// Finds out whether we may push: opens an upload and gives it up again.
+    /// Deletes a manifest by its digest; one that is not there is deleted.
     ///
     /// # Errors
-    /// Why not.
-    pub async fn check_push(&self) -> Result<(), Error> {
+    /// When the registry does not delete it.
+    pub async fn delete_manifest(&self, digest: &Digest) -> Result<(), Error> {
         self.learnt.writes.store(true, Ordering::Relaxed);
-        let call = self.call(Method::POST, "blobs/uploads/", What::Upload(None)).await?.header(CONTENT_LENGTH, "0");
-        let reply = self.registry.expect(&call, &[202]).await?;
-        let session = self.session(&call, &reply)?;
+        let what = What::Manifest(digest.to_string());
+        let call = self.call(Method::DELETE, &format!("manifests/{digest}"), what).await?;
+        let reply = self.registry.expect(&call, &[200, 202, 204, 404]).await?;
         self.registry.drain(&call, reply).await;
-        let mut cancel = call;
-        cancel.method = Method::DELETE;
-        cancel.url = session;
-        // a registry that cannot cancel forgets the session in time
-        match self.registry.send(&cancel).await {
-            Ok(reply) => self.registry.drain(&cancel, reply).await,
-            Err(error) => tracing::debug!(%error, "cancelling an upload"),
-        }
         Ok(())
+    }
+
+    /// Whether the registry knows this repository (one that is empty may be unknown).
+    ///
+    /// # Errors
+    /// When the registry cannot be asked.
+    pub async fn is_known(&self) -> Result<bool, Error> {
+        let call = self.call(Method::GET, "tags/list?n=1", What::Tags).await?;
+        let reply = self.registry.expect(&call, &[200, 404]).await?;
+        let is_known = reply.status() == 200;
+        self.registry.drain(&call, reply).await;
+        Ok(is_known)
+    }
+
+    /// Where the credentials for this repository come from; none where it is asked by nobody in particular.
+    ///
+    /// # Errors
+    /// When a credential program fails.
+    pub async fn login(&self) -> Result<Option<String>, Error> {
+        let credentials = &self.registry.config.credentials;
+        let found = credentials.find(self.host(), &self.path).await?;
+        Ok(found.map(|_| credentials.origin(self.host(), &self.path)))
     }
 
     /// A request about this repository. `rest` is what follows `/v2/PATH/`.

@@ -3,6 +3,7 @@
 mod access_log;
 pub mod certificate;
 pub mod faulty;
+mod front;
 mod push;
 mod token;
 
@@ -20,6 +21,7 @@ use crate::tools;
 
 pub use access_log::{Record, Records};
 pub use certificate::{Certificate, self_signed, signed_by_private_ca};
+pub use front::Front;
 pub use push::push;
 pub use token::TokenServer;
 

@@ -3,10 +3,13 @@
 
 mod bad_input;
 mod crossing;
+mod digests;
 mod errors;
 mod faults;
+mod habits;
 mod interruption;
 mod mirrors;
+mod plan;
 mod readers;
 mod seed;
 mod serve;
@@ -27,6 +30,13 @@ fn two_platforms(format: Format, seed: u64) -> Image {
     let amd64 = Image::single("linux/amd64", format, vec![Layer::random(seed, 3000), Layer::random(seed + 1000, 50)]);
     let arm64 = Image::single("linux/arm64/v8", format, vec![Layer::random(seed + 2000, 3000)]);
     Image::index(format, &[&amd64, &arm64])
+}
+
+/// An index over linux/amd64, linux/arm64/v8 and linux/s390x.
+fn three_platforms(format: Format, seed: u64) -> Image {
+    let one = |platform: &str, at: u64| Image::single(platform, format, vec![Layer::random(seed + at, 3000)]);
+    let children = [one("linux/amd64", 0), one("linux/arm64/v8", 100), one("linux/s390x", 200)];
+    Image::index(format, &children.iter().collect::<Vec<_>>())
 }
 
 /// What one small image needs to cross: a source that holds `app/one:1`, and a site with keys.

@@ -7,7 +7,7 @@ use ferry_archive::Bundle;
 use ferry_content::copy;
 use ferry_content::store::Store;
 use ferry_image::Target;
-use ferry_install::{Destination, Options, Preflight, Pushed, State, Written, preflight};
+use ferry_install::{Destination, Options, Preflight, Probe, Pushed, State, Written, preflight};
 use ferry_registry_client::Login;
 use tempfile::TempDir;
 
@@ -30,11 +30,14 @@ pub(crate) async fn run(args: args::Install) -> Result<(), End> {
         out: args.out.clone(),
         strict: !args.no_strict,
         jobs: usize::from(args.registry.jobs),
+        is_look: args.dry_run,
     };
     let preflight = preflight(bundle, destination, options).await?;
     print::warnings(&preflight.warnings);
     if args.dry_run {
-        return show(&preflight, args.json);
+        let mut probe = preflight.probe.clone();
+        probe.leaves.extend(preflight.close().await);
+        return show(&preflight, &probe, args.json);
     }
     let (_, bytes) = preflight.blobs()?;
     let meter = Meter::new("pushing", bytes, args.talk.quiet);
@@ -44,6 +47,9 @@ pub(crate) async fn run(args: args::Install) -> Result<(), End> {
     let pushed = pushed?;
     for note in &pushed.notes {
         print::talk(&format!("note: {note}"));
+    }
+    for left in &preflight.probe.leaves {
+        print::talk(&format!("note: asking the target left {left}"));
     }
     let written = preflight.write(&pushed, jiff::Timestamp::now())?;
     report(&preflight, &pushed, &written, args.json)
@@ -100,12 +106,12 @@ fn logins(args: &args::Install, target: &Target) -> Result<Vec<Login>, End> {
 }
 
 /// What would change.
-fn show(preflight: &Preflight, json: bool) -> Result<(), End> {
+fn show(preflight: &Preflight, probe: &Probe, json: bool) -> Result<(), End> {
     let (blobs, bytes) = preflight.blobs()?;
     let host = preflight.destination.target().host();
     let name = |planned: &ferry_install::Planned| match &planned.tag {
         Some(tag) => format!("{host}/{}:{tag}", planned.repository),
-        None => format!("{host}/{}@{}", planned.repository, planned.forms.first.root.digest),
+        None => format!("{host}/{}@{}", planned.repository, planned.settled().root.digest),
     };
     if json {
         let images: Vec<_> = preflight
@@ -115,15 +121,16 @@ fn show(preflight: &Preflight, json: bool) -> Result<(), End> {
                 let (state, found) = state(&p.state);
                 serde_json::json!({
                     "reference": p.image.reference, "target": name(p), "state": state, "found": found,
-                    "digest": p.forms.first.root.digest,
-                    "ifRefused": p.forms.second.as_ref().map(|f| &f.root.digest),
+                    "sourceDigest": p.image.root.digest, "digest": p.settled().root.digest, "form": p.settled().kind,
+                    "ifRefused": p.forms.second.as_ref().filter(|_| p.state.is_pushed()).map(|f| &f.root.digest),
                 })
             })
             .collect();
         let yaml: Vec<_> = preflight.texts.iter().map(|t| &t.name).collect();
         let value = serde_json::json!({
             "target": preflight.destination.target().to_string(), "images": images,
-            "blobs": {"count": blobs, "bytes": bytes}, "yaml": yaml, "warnings": preflight.warnings,
+            "blobs": {"count": blobs, "bytes": bytes}, "yaml": yaml, "probe": probe, "notes": preflight.notes,
+            "warnings": preflight.warnings,
         });
         print::out(&super::pretty(&value)?);
         return Ok(());
@@ -134,10 +141,19 @@ fn show(preflight: &Preflight, json: bool) -> Result<(), End> {
             (what, Some(found)) => format!("{what} {}", found.short()),
             (what, None) => what.to_owned(),
         };
-        let digest = planned.forms.first.root.digest.short().to_owned();
+        let digest = planned.settled().root.digest.short().to_owned();
         rows.push(vec![planned.image.reference.to_string(), name(planned), what, digest]);
     }
     print::out(&print::table(&rows));
+    let mut rows = vec![["ASKED OF THE TARGET", "ANSWER", "HOW"].map(str::to_owned).to_vec()];
+    rows.extend(probe.rows().map(|(what, a)| vec![what.to_owned(), a.answer.text().to_owned(), a.how.clone()]));
+    print::out(&format!("\n{}", print::table(&rows)));
+    for left in &probe.leaves {
+        print::out(&format!("  asking left {left}"));
+    }
+    for note in &preflight.notes {
+        print::out(&format!("\n  {note}"));
+    }
     let size = print::bytes(bytes);
     print::out(&format!(
         "\n  at most {} ({size}) to push; what the target has is not sent",
@@ -175,6 +191,7 @@ fn report(preflight: &Preflight, pushed: &Pushed, written: &Written, json: bool)
             "images": {"pushed": pushed.images, "skipped": pushed.skipped, "present": there},
             "blobs": {"sent": blobs, "bytes": bytes, "spared": pushed.spared},
             "receipt": shown(&written.receipt), "relocation": shown(&written.relocation), "yaml": yaml, "notes": pushed.notes,
+            "probe": preflight.probe,
         });
         print::out(&super::pretty(&value)?);
         return Ok(());

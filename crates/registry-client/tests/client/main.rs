@@ -12,6 +12,7 @@ mod push;
 mod referrers;
 mod server;
 mod tls;
+mod trial;
 
 use std::time::Duration;
 

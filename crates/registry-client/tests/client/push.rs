@@ -189,19 +189,3 @@ async fn a_manifest_is_written_as_it_is() {
     assert_eq!((seen[0].path.as_str(), seen[0].body.as_slice()), ("/v2/team/app/manifests/v1", bytes.as_ref()));
     assert_eq!(seen[0].header("content-type"), Some(media_type::DOCKER_MANIFEST));
 }
-
-#[tokio::test]
-async fn whether_we_may_push_is_found_out_without_pushing() {
-    let server = Server::start(|seen| if seen.method == "DELETE" { answer(204) } else { opens(seen) }).await;
-    repository(&server).check_push().await.unwrap();
-    assert_eq!(server.lines()[1..], ["POST /v2/team/app/blobs/uploads/", "DELETE /upload/1?_state=a%2Fb="]);
-
-    for (status, words) in
-        [(403, "allowed to push to `team`"), (404, "make the project"), (405, "read-only"), (401, "--auth-file")]
-    {
-        let server = Server::start(move |seen| answer(if seen.method == "POST" { status } else { 200 })).await;
-        let error = repository(&server).check_push().await.unwrap_err();
-        assert!(shown(&error).contains(words), "{status}: {}", shown(&error));
-        assert_eq!(error.kind(), Kind::Remote);
-    }
-}

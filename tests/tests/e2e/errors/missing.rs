@@ -214,13 +214,15 @@ fn a_project_at_the_target() {
     };
     let not_found = r#"{"errors":[{"code":"NOT_FOUND","message":"project mirror not found"}]}"#;
     assert_snapshot!(install(404, not_found), @r#"
-    error: repository `mirror/app/one`: REGISTRY/mirror/app/one: starting an upload: not found (404 NOT_FOUND): project mirror not found
-      hint: make the project or repository `mirror` at REGISTRY first (Harbor, ECR and others make none by themselves)
+    error: REGISTRY: there is no project `mirror` (404 NOT_FOUND): project mirror not found
+      hint: make it first:
+        curl -u USER -H 'Content-Type: application/json' -d '{"project_name":"mirror"}' http://REGISTRY/api/v2.0/projects
     "#);
     let unauthorised = r#"{"errors":[{"code":"UNAUTHORIZED","message":"project mirror not found"}]}"#;
     assert_snapshot!(install(401, unauthorised), @r#"
-    error: repository `mirror/app/one`: REGISTRY/mirror/app/one: credentials are required to push (401 UNAUTHORIZED): project mirror not found
-      hint: make the project or repository `mirror` at REGISTRY first (Harbor, ECR and others make none by themselves)
+    error: REGISTRY: there is no project `mirror` (401 UNAUTHORIZED): project mirror not found
+      hint: make it first:
+        curl -u USER -H 'Content-Type: application/json' -d '{"project_name":"mirror"}' http://REGISTRY/api/v2.0/projects
     "#);
 }
 
@@ -235,7 +237,7 @@ fn a_repository_at_the_target() {
     let registry = FaultyRegistry::holding(&[]).start(plan);
     let told = site.ferry(&install(&registry.host())).run();
     assert_snapshot!(said(told, 5, &site, &[("REGISTRY", &registry.host())]), @r#"
-    error: repository `app/one`: REGISTRY/app/one: there is no such repository (404 NAME_UNKNOWN): The repository with name 'app/one' does not exist in the registry with id '123456789012'
-      hint: make the project or repository `app` at REGISTRY first (Harbor, ECR and others make none by themselves)
+    error: REGISTRY: there is no repository `app/one` (404 NAME_UNKNOWN): The repository with name 'app/one' does not exist in the registry with id '123456789012'
+      hint: make it first: this registry makes none by itself
     "#);
 }
