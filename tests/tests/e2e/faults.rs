@@ -1,5 +1,6 @@
 //! Registries that misbehave, one fault a test: the crossing ends right, or with a clear error, and never with wrong bytes.
 
+mod pace;
 mod pull;
 mod push;
 

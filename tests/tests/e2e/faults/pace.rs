@@ -1,0 +1,45 @@
+//! A server that allows so many requests a second: nothing fails, and little time is lost.
+
+use ferry_tests::images::Image;
+use ferry_tests::registry::faulty::Fault::Limit;
+use ferry_tests::registry::faulty::What::Any;
+use ferry_tests::registry::faulty::{FaultyRegistry, Rule};
+use ferry_tests::site::Site;
+
+use super::carries;
+use crate::{FOR, SIGN, TRUST, small};
+
+/// What the server answers in any second.
+const ALLOWED: usize = 10;
+
+/// Twenty small images in at most one and a half times what the server's limit costs.
+fn keeps_pace(retry_after: Option<u64>) {
+    let images: Vec<(String, Image)> = (0..20).map(|n| (format!("app/n{n}:1"), small(n))).collect();
+    let held: Vec<(&str, &Image)> = images.iter().map(|(name, image)| (name.as_str(), image)).collect();
+    let registry = FaultyRegistry::holding(&held).start([Rule::always("*", Any, Limit(ALLOWED, retry_after))]);
+    let site = Site::new();
+    let names: Vec<String> = images.iter().map(|(name, _)| format!("{}/{name}", registry.host())).collect();
+    let told = site.ferry(&format!("bundle {} {FOR} -o b.tar {SIGN}", names.join(" "))).ok();
+    let _ = site.ferry(&format!("verify b.tar {TRUST}")).ok();
+    images.iter().for_each(|(_, image)| carries(&site, image));
+
+    // a manifest, a config and two layers each, and the first contact
+    let least = images.len() * 4 + 1;
+    let refused = registry.count(|seen| seen.status == 429);
+    let answered = registry.seen().len() - refused;
+    let ideal = least as f64 / ALLOWED as f64;
+    let ratio = told.took.as_secs_f64() / ideal;
+    println!("{answered} requests answered, {refused} refused, {:?}: {ratio:.2} of the ideal {ideal} s", told.took);
+    assert!(answered <= least + 2, "{answered} requests instead of {least}");
+    assert!(ratio <= 1.5, "{:?} is {ratio:.2} of the ideal {ideal} s, with {refused} requests refused", told.took);
+}
+
+#[test]
+fn a_server_that_says_how_long_to_wait() {
+    keeps_pace(Some(1));
+}
+
+#[test]
+fn a_server_that_does_not_say_how_long_to_wait() {
+    keeps_pace(None);
+}
