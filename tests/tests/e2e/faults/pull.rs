@@ -35,8 +35,12 @@ faults! { pull:
     mute_for_once: [once(Ping, Mute), once(Token, Mute), once(Tag, Mute), once(Layer, Mute)] => Well;
     dropped_in_a_layer: [once(Layer, Drop(1)), once(Layer, Drop(150_000)).from(2)] => Well;
     dropped_before_a_layer: [once(Layer, Drop(0)).times(3)] => Well;
+    dropped_in_a_manifest: [once(Tag, Drop(100)).times(2)] => Well;
+    dropped_in_a_config: [once(Blob, Drop(10)).times(2)] => Well;
+    dropped_in_a_token: [once(Token, Drop(10)).times(2)] => Well;
     always_dropped_in_a_manifest: [always(Tag, Drop(100))] => Says(5, &["broke off after 100 of", "app/one", "manifest 1"]);
     stalled_in_a_layer: [once(Layer, Stall(100_000)), once(Layer, Stall(0)).from(2)] => Well;
+    stalled_in_a_manifest: [once(Tag, Stall(100))] => Well;
     dripping_at_first: [once(Layer, Drip(2500, 1024)), once(Tag, Drip(200, 400))] => Well;
 
     // content
@@ -48,6 +52,7 @@ faults! { pull:
     a_short_manifest: [always(Tag, Short(1))] => Says(3, &["app/one", "manifest 1", "should be sha256:"]);
     a_length_too_large: [always(Layer, Length(7))] => Says(3, &["bytes instead of"]);
     a_length_too_small: [always(Layer, Length(-7))] => Says(3, &["bytes instead of"]);
+    a_manifests_length_too_large_for_once: [once(Tag, Length(7))] => Well;
     an_endless_layer: [always(Layer, Endless)] => Says(3, &["app/one", "bytes instead of"]);
     an_endless_manifest: [always(Tag, Endless)] => Says(3, &["app/one", "manifest 1", "larger than 4194304 bytes"]);
     an_endless_token: [always(Token, Endless)] => Says(3, &["a token for repository:app/one:pull", "larger than"]);
