@@ -29,7 +29,6 @@ fn keeps_pace(retry_after: Option<u64>) {
     let answered = registry.seen().len() - refused;
     let ideal = least as f64 / ALLOWED as f64;
     let ratio = told.took.as_secs_f64() / ideal;
-    println!("{answered} requests answered, {refused} refused, {:?}: {ratio:.2} of the ideal {ideal} s", told.took);
     assert!(answered <= least + 2, "{answered} requests instead of {least}");
     assert!(ratio <= 1.5, "{:?} is {ratio:.2} of the ideal {ideal} s, with {refused} requests refused", told.took);
 }
