@@ -98,6 +98,13 @@ impl Progress for Meter {
         self.add(bytes);
     }
 
+    fn lost(&self, _: &Digest, bytes: u64) {
+        self.done.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(bar) = &self.bar {
+            bar.dec(bytes);
+        }
+    }
+
     fn finished(&self, blob: &Descriptor, outcome: Outcome) {
         if outcome == Outcome::Present {
             self.add(blob.size);

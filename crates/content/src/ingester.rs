@@ -23,8 +23,9 @@ pub trait Ingester: Send + Sync {
 
 /// One blob on its way in. Dropping it without [`commit`](Self::commit) leaves the blob absent (or resumable), never wrong.
 pub trait Ingest: Send + Sync {
-    /// The ranges still wanted, ascending and disjoint. `0..size` for a fresh blob; less where an earlier run left something;
-    /// empty where all bytes are here and only [`commit`](Self::commit) is left.
+    /// The ranges still wanted, ascending and disjoint. `0..size` for a fresh blob; less where an earlier run (or, of a place that
+    /// takes bytes in order, an attempt that broke off) left something; empty where all bytes are here and only
+    /// [`commit`](Self::commit) is left.
     fn missing(&self) -> Vec<Range<u64>>;
 
     /// Whether ranges may be written in any order and at the same time (a file), or only one after the other (an upload).

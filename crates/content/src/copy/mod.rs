@@ -9,8 +9,9 @@
 //!
 //! A small blob, and any blob for a place that takes bytes in order only, moves as one stream ([`stream`]): its last bytes are
 //! held back until the hash agrees. A large blob from a remote place to a file moves as several ranges at once ([`ranges`]); the
-//! hash follows the contiguous prefix. What an earlier run left is read back and hashed, not fetched. A transfer that makes
-//! progress may be interrupted any number of times ([`patience`]).
+//! hash follows the contiguous prefix. What an earlier run left is read back and hashed, not fetched; what an upload that broke off
+//! left at a registry cannot be read back, and its hash is kept ([`trail`]). A transfer that makes progress may be interrupted any
+//! number of times ([`patience`]).
 
 pub(crate) mod patience;
 mod queue;
@@ -18,6 +19,7 @@ mod ranges;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod trail;
 
 use std::sync::Arc;
 
@@ -68,6 +70,8 @@ impl Default for Options {
 pub trait Progress: Send + Sync {
     /// `bytes` more of a blob have arrived at the target (or were found there from an earlier run).
     fn advanced(&self, blob: &Digest, bytes: u64);
+    /// The target has lost `bytes` that were reported: they will be reported again.
+    fn lost(&self, blob: &Digest, bytes: u64);
     /// A blob is whole at the target.
     fn finished(&self, blob: &Descriptor, outcome: Outcome);
     /// A request failed and is made again.
@@ -80,6 +84,7 @@ pub struct Silent;
 
 impl Progress for Silent {
     fn advanced(&self, _: &Digest, _: u64) {}
+    fn lost(&self, _: &Digest, _: u64) {}
     fn finished(&self, _: &Descriptor, _: Outcome) {}
     fn retrying(&self, _: &Digest, _: &Error) {}
 }

@@ -8,6 +8,7 @@ use ferry_image::{Descriptor, Digest, Hasher};
 use futures_util::StreamExt as _;
 
 use super::patience::Count;
+use super::trail::Trail;
 use super::{Job, Options, Outcome, Progress};
 use crate::error::Side;
 use crate::{ByteStream, Error, Failure as _, Ingest};
@@ -25,17 +26,29 @@ pub(super) async fn copy(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Outcome, Error> {
-    let (mut reading, mut writing) = (Count::new(&options.patience), Count::new(&options.patience));
+    let mut transfer = Transfer::new(job, options, progress);
+    let mut writing = Count::new(&options.patience);
     let mut next = Some(begun);
-    let mut reset = false;
+    let (mut reset, mut sent_all) = (false, false);
     let mut left = u64::MAX;
     loop {
         let ingest = match next.take() {
             Some(ingest) => ingest,
             None => match job.ingester.start(&job.blob).await {
                 Ok(Some(ingest)) => ingest,
-                Ok(None) => return Ok(Outcome::Present),
-                Err(error) if error.is_transient() && writing.again().await => continue,
+                // only the answer to the last request was lost
+                Ok(None) if sent_all => return Ok(Outcome::Copied),
+                Ok(None) => {
+                    transfer.recount(0);
+                    return Ok(Outcome::Present);
+                }
+                Err(error) if error.is_transient() => {
+                    progress.retrying(&job.blob.digest, &error);
+                    if !writing.again().await {
+                        return Err(error.at(Side::Target));
+                    }
+                    continue;
+                }
                 Err(error) => return Err(error.at(Side::Target)),
             },
         };
@@ -45,14 +58,17 @@ pub(super) async fn copy(
             writing.moved();
         }
         let kept = ingest.missing() != [0..job.blob.size] && job.blob.size > 0;
-        let result = match pass(job, ingest.as_ref(), &mut reading, progress).await {
-            Ok(()) => ingest.commit().await.map_err(|e| e.at(Side::Target)),
+        let result = match transfer.pass(ingest.as_ref()).await {
+            Ok(()) => {
+                sent_all = true;
+                ingest.commit().await.map_err(|e| e.at(Side::Target))
+            }
             Err(error) if error.spoils() => {
                 ingest.reset().await?;
                 // what an earlier run or an earlier request left may be what is wrong: one more try without it
-                if (kept || reading.ever_failed() || error.is_changed()) && !reset {
+                if (kept || transfer.reading.ever_failed() || error.is_changed()) && !reset {
                     reset = true;
-                    next = Some(ingest);
+                    next = Some(ingest).filter(|ingest| ingest.is_random_access());
                     continue;
                 }
                 Err(error)
@@ -73,64 +89,103 @@ pub(super) async fn copy(
     }
 }
 
-/// Walks the blob once: hashes what is there, fetches what is missing, holds the last batch back until the digest agrees.
-async fn pass(job: &Job, ingest: &dyn Ingest, count: &mut Count<'_>, progress: &dyn Progress) -> Result<(), Error> {
-    let digest = &job.blob.digest;
-    let mut hasher = Hasher::new(digest.algorithm());
-    let mut held: Option<(u64, Vec<Bytes>)> = None;
-    for step in steps(&ingest.missing(), job.blob.size) {
-        let range = match step {
-            Step::Present(range) => {
-                for piece in pieces(range) {
-                    let bytes = ingest.read_back(piece).await.map_err(|e| e.at(Side::Target))?;
-                    progress.advanced(digest, bytes.len() as u64);
-                    hash(&mut hasher, &[bytes]);
+/// One blob on its way, over all attempts.
+struct Transfer<'a> {
+    job: &'a Job,
+    progress: &'a dyn Progress,
+    reading: Count<'a>,
+    trail: Trail,
+    /// Bytes that were reported as arrived.
+    counted: u64,
+}
+
+impl<'a> Transfer<'a> {
+    fn new(job: &'a Job, options: &'a Options, progress: &'a dyn Progress) -> Self {
+        Self { job, progress, reading: Count::new(&options.patience), trail: Trail::new(&job.blob), counted: 0 }
+    }
+
+    /// Walks the blob once: hashes what is there, fetches what is missing, holds the last batch back until the digest agrees.
+    async fn pass(&mut self, ingest: &dyn Ingest) -> Result<(), Error> {
+        let (size, missing) = (self.job.blob.size, ingest.missing());
+        // what a place that takes bytes in order has of them was hashed on its way there; the rest of it is read once more
+        let there = if ingest.is_random_access() { 0 } else { missing.first().map_or(size, |range| range.start) };
+        self.recount(there);
+        let mut source = Source::new(self.job, self.trail.back_to(there)..there);
+        while let Some((_, chunks)) = self.next(&mut source).await? {
+            self.trail.take(&chunks);
+        }
+        let mut held: Option<(u64, Vec<Bytes>)> = None;
+        for step in steps(&missing, size) {
+            let range = match step {
+                Step::Present(range) if range.end <= there => continue,
+                Step::Present(range) => {
+                    for piece in pieces(range) {
+                        let bytes = ingest.read_back(piece).await.map_err(|e| e.at(Side::Target))?;
+                        self.arrived(bytes.len() as u64);
+                        self.trail.take(&[bytes]);
+                    }
+                    continue;
                 }
-                continue;
+                Step::Missing(range) => range,
+            };
+            let mut source = Source::new(self.job, range);
+            while let Some((at, chunks)) = self.next(&mut source).await? {
+                if let Some((offset, chunks)) = held.replace((at, chunks.clone())) {
+                    self.write(ingest, offset, chunks).await?;
+                }
+                self.trail.take(&chunks);
             }
-            Step::Missing(range) => range,
-        };
-        let mut source = Source::new(job, range);
+        }
+        agree(self.job, self.trail.digest())?;
+        match held {
+            Some((offset, chunks)) => self.write(ingest, offset, chunks).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The next batch and where it begins, tried again while that may help.
+    async fn next(&mut self, source: &mut Source<'_>) -> Result<Option<(u64, Vec<Bytes>)>, Error> {
         loop {
             let at = source.at;
-            let chunks = match source.batch().await {
-                Ok(Some(chunks)) => chunks,
-                Ok(None) => break,
+            match source.batch().await {
+                Ok(chunks) => {
+                    self.reading.moved();
+                    return Ok(chunks.map(|chunks| (at, chunks)));
+                }
                 Err(error) if error.is_transient() => {
-                    progress.retrying(digest, &error);
-                    if !count.again().await {
+                    self.progress.retrying(&self.job.blob.digest, &error);
+                    if !self.reading.again().await {
                         return Err(error.at(Side::Source));
                     }
                     source.stream = None;
-                    continue;
                 }
                 Err(error) => return Err(error.at(Side::Source)),
-            };
-            count.moved();
-            if let Some((offset, chunks)) = held.replace((at, chunks.clone())) {
-                write(ingest, offset, chunks, digest, progress).await?;
             }
-            hash(&mut hasher, &chunks);
         }
     }
-    agree(job, hasher.finish())?;
-    match held {
-        Some((offset, chunks)) => write(ingest, offset, chunks, digest, progress).await,
-        None => Ok(()),
-    }
-}
 
-async fn write(
-    ingest: &dyn Ingest,
-    offset: u64,
-    chunks: Vec<Bytes>,
-    digest: &Digest,
-    progress: &dyn Progress,
-) -> Result<(), Error> {
-    let length = length(&chunks);
-    ingest.write_at(offset, chunks).await.map_err(|e| e.at(Side::Target))?;
-    progress.advanced(digest, length);
-    Ok(())
+    async fn write(&mut self, ingest: &dyn Ingest, offset: u64, chunks: Vec<Bytes>) -> Result<(), Error> {
+        let length = length(&chunks);
+        ingest.write_at(offset, chunks).await.map_err(|e| e.at(Side::Target))?;
+        self.arrived(length);
+        Ok(())
+    }
+
+    fn arrived(&mut self, bytes: u64) {
+        self.counted += bytes;
+        self.progress.advanced(&self.job.blob.digest, bytes);
+    }
+
+    /// The target has `there` bytes, whatever was reported before.
+    fn recount(&mut self, there: u64) {
+        let digest = &self.job.blob.digest;
+        match self.counted.checked_sub(there) {
+            Some(0) => {}
+            Some(fewer) => self.progress.lost(digest, fewer),
+            None => self.progress.advanced(digest, there - self.counted),
+        }
+        self.counted = there;
+    }
 }
 
 /// Whether the bytes that came are those the digest names.

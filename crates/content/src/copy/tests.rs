@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ferry_image::{Descriptor, Digest};
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 
 use super::{Job, Options, Outcome, Patience, Silent, copy_all};
 use crate::{BoxFuture, ByteStream, Error, Failure, Ingest, Ingester, Kind, Provider};
@@ -34,7 +34,7 @@ struct Shaky {
     /// Other bytes that the first request gets, and whether the next one is told.
     before: Option<(Bytes, bool)>,
     requests: AtomicUsize,
-    served: AtomicUsize,
+    served: Arc<AtomicUsize>,
 }
 
 impl Shaky {
@@ -45,7 +45,7 @@ impl Shaky {
             ranges: true,
             before: None,
             requests: AtomicUsize::new(0),
-            served: AtomicUsize::new(0),
+            served: Arc::default(),
         }
     }
 }
@@ -66,13 +66,16 @@ impl Provider for Shaky {
             };
             let stop = self.drop_every.map_or(range.end, |n| range.end.min(range.start + n));
             let slice = bytes.slice(usize::try_from(range.start).unwrap()..usize::try_from(stop).unwrap());
-            self.served.fetch_add(slice.len(), Ordering::Relaxed);
+            let served = Arc::clone(&self.served);
             let mut items: Vec<Result<Bytes, Error>> =
                 slice.chunks(1000).map(|c| Ok(Bytes::copy_from_slice(c))).collect();
             if stop < range.end {
                 items.push(Err(Error::other(Lost)));
             }
-            Ok(Box::pin(stream::iter(items)) as ByteStream)
+            let count = move |item: &Result<Bytes, Error>| {
+                served.fetch_add(item.as_ref().map_or(0, Bytes::len), Ordering::Relaxed);
+            };
+            Ok(Box::pin(stream::iter(items).inspect(count)) as ByteStream)
         })
     }
     fn is_remote(&self) -> bool {
@@ -310,4 +313,187 @@ async fn what_is_there_is_not_read() {
     let (result, shaky, _) = copy(Shaky::new(&bytes), shelf, &bytes).await;
     assert_eq!(result.expect("present"), Outcome::Present);
     assert_eq!(shaky.requests.load(Ordering::Relaxed), 0);
+}
+
+/// Takes bytes in order and keeps them when it breaks off, as a registry may keep an upload: they cannot be read back.
+struct Counter {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    /// Bytes taken before each break.
+    breaks: Mutex<Vec<usize>>,
+    /// What is kept of the bytes at a break.
+    keeps: fn(usize) -> usize,
+    written: Arc<AtomicUsize>,
+    lose_answer: bool,
+    committed: Arc<AtomicUsize>,
+}
+
+impl Counter {
+    fn new(breaks: &[usize], keeps: fn(usize) -> usize) -> Arc<Self> {
+        Arc::new(Self {
+            bytes: Arc::default(),
+            breaks: Mutex::new(breaks.iter().rev().copied().collect()),
+            keeps,
+            written: Arc::default(),
+            lose_answer: false,
+            committed: Arc::default(),
+        })
+    }
+}
+
+struct Counting {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    left: Mutex<Option<usize>>,
+    keeps: fn(usize) -> usize,
+    written: Arc<AtomicUsize>,
+    lose_answer: bool,
+    committed: Arc<AtomicUsize>,
+    size: u64,
+}
+
+impl Ingester for Counter {
+    fn start<'a>(&'a self, blob: &'a Descriptor) -> BoxFuture<'a, Result<Option<Box<dyn Ingest>>, Error>> {
+        let ingest = Counting {
+            bytes: Arc::clone(&self.bytes),
+            left: Mutex::new(self.breaks.lock().unwrap().pop()),
+            keeps: self.keeps,
+            written: Arc::clone(&self.written),
+            lose_answer: self.lose_answer,
+            committed: Arc::clone(&self.committed),
+            size: blob.size,
+        };
+        let present = self.committed.load(Ordering::Relaxed) > 0;
+        Box::pin(async move { Ok((!present).then(|| Box::new(ingest) as Box<dyn Ingest>)) })
+    }
+    fn place(&self) -> String {
+        "counter".to_owned()
+    }
+}
+
+impl Ingest for Counting {
+    fn missing(&self) -> Vec<Range<u64>> {
+        let at = self.bytes.lock().unwrap().len() as u64;
+        Some(at..self.size).filter(|r| !r.is_empty()).into_iter().collect()
+    }
+    fn write_at<'a>(&'a self, offset: u64, chunks: Vec<Bytes>) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            let mut bytes = self.bytes.lock().unwrap();
+            assert_eq!(offset, bytes.len() as u64, "in order");
+            for chunk in chunks {
+                self.written.fetch_add(chunk.len(), Ordering::Relaxed);
+                bytes.extend_from_slice(&chunk);
+                if let Some(left) = self.left.lock().unwrap().as_mut() {
+                    let before = *left;
+                    *left = left.saturating_sub(chunk.len());
+                    if *left == 0 {
+                        let at = bytes.len() - chunk.len() + before;
+                        bytes.truncate((self.keeps)(at));
+                        return Err(Error::other(Lost));
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+    fn read_back<'a>(&'a self, _: Range<u64>) -> BoxFuture<'a, Result<Bytes, Error>> {
+        panic!("cannot be read back")
+    }
+    fn reset<'a>(&'a self) -> BoxFuture<'a, Result<(), Error>> {
+        self.bytes.lock().unwrap().clear();
+        Box::pin(async { Ok(()) })
+    }
+    fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), Error>> {
+        Box::pin(async move {
+            assert_eq!(self.bytes.lock().unwrap().len() as u64, self.size);
+            self.committed.fetch_add(1, Ordering::Relaxed);
+            if self.lose_answer { Err(Error::other(Lost)) } else { Ok(()) }
+        })
+    }
+}
+
+/// What was told: bytes arrived less bytes lost, and how often any were lost.
+#[derive(Default)]
+struct Told(AtomicUsize, AtomicUsize);
+
+impl super::Progress for Told {
+    fn advanced(&self, _: &Digest, bytes: u64) {
+        self.0.fetch_add(usize::try_from(bytes).unwrap(), Ordering::Relaxed);
+    }
+    fn lost(&self, _: &Digest, bytes: u64) {
+        self.0.fetch_sub(usize::try_from(bytes).unwrap(), Ordering::Relaxed);
+        self.1.fetch_add(1, Ordering::Relaxed);
+    }
+    fn finished(&self, _: &Descriptor, _: Outcome) {}
+    fn retrying(&self, _: &Digest, _: &Error) {}
+}
+
+async fn upload(bytes: &[u8], target: &Arc<Counter>) -> (Result<Outcome, Error>, Arc<Shaky>, Arc<Told>) {
+    let (provider, told) = (Arc::new(Shaky::new(bytes)), Arc::new(Told::default()));
+    let job = Job {
+        blob: Descriptor::of("application/octet-stream", bytes),
+        provider: Arc::clone(&provider) as _,
+        ingester: Arc::clone(target) as _,
+    };
+    let mut results = copy_all(vec![job], &quick(), Arc::clone(&told) as _).await;
+    (results.pop().unwrap().expect("begun"), provider, told)
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_where_the_target_stopped() {
+    let bytes = sample(8 << 20);
+    // each break keeps all but a bit of what came; many more breaks than patience has attempts
+    let target = Counter::new(&[900_000; 9], |at| at - 1234);
+    let (result, shaky, told) = upload(&bytes, &target).await;
+    assert_eq!(result.expect("copied"), Outcome::Copied);
+    assert!(*target.bytes.lock().unwrap() == bytes);
+    let again = target.written.load(Ordering::Relaxed) - bytes.len();
+    assert!(again < 9 * 3000, "sent again: {again}");
+    // the hash begins anew from the last mark, at most a step before
+    let read = shaky.served.load(Ordering::Relaxed) - bytes.len();
+    assert!(read < 9 * (1 << 20) * 3, "read again: {read}");
+    assert_eq!(told.0.load(Ordering::Relaxed), bytes.len(), "as many bytes are told as there are");
+}
+
+#[tokio::test]
+async fn what_the_target_lost_is_told_and_sent_again() {
+    let bytes = sample(4 << 20);
+    let target = Counter::new(&[3_000_000, 2_000_000], |_| 0);
+    let (result, _, told) = upload(&bytes, &target).await;
+    assert_eq!(result.expect("copied"), Outcome::Copied);
+    assert!(*target.bytes.lock().unwrap() == bytes);
+    assert_eq!((told.0.load(Ordering::Relaxed), told.1.load(Ordering::Relaxed)), (bytes.len(), 2));
+}
+
+#[tokio::test]
+async fn a_target_that_keeps_nothing_is_given_up() {
+    let bytes = sample(4 << 20);
+    let target = Counter::new(&[3_000_000; 9], |_| 0);
+    let (result, _, _) = upload(&bytes, &target).await;
+    assert!(result.expect_err("gave up").is_transient());
+    assert_eq!(target.breaks.lock().unwrap().len(), 9 - 3, "three attempts");
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_was_lost_is_none_the_less_a_copy() {
+    let bytes = sample(100_000);
+    let target = Arc::new(Counter { lose_answer: true, ..Arc::into_inner(Counter::new(&[], |at| at)).unwrap() });
+    let (result, shaky, told) = upload(&bytes, &target).await;
+    assert_eq!(result.expect("copied"), Outcome::Copied);
+    assert_eq!(shaky.served.load(Ordering::Relaxed), bytes.len());
+    assert_eq!(told.0.load(Ordering::Relaxed), bytes.len());
+}
+
+#[tokio::test]
+async fn what_was_kept_counts_towards_the_digest() {
+    let bytes = sample(4 << 20);
+    let mut wrong = bytes.clone();
+    wrong[10] ^= 1;
+    let target = Counter::new(&[3_000_000], |at| at);
+    let provider = Arc::new(Shaky::new(&wrong));
+    let job = Job {
+        blob: Descriptor::of("application/octet-stream", &bytes),
+        provider: provider as _,
+        ingester: Arc::clone(&target) as _,
+    };
+    let error = copy_all(vec![job], &quick(), Arc::new(Silent)).await.pop().unwrap().unwrap().unwrap_err();
+    assert_eq!((error.kind(), target.committed.load(Ordering::Relaxed)), (Kind::Untrusted, 0));
 }
