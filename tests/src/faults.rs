@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, tcp};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, tcp};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -143,7 +143,7 @@ impl Proxy {
 
 async fn connection(client: TcpStream, server: SocketAddr, line: Line, counters: Arc<Counters>) {
     let opened = Instant::now();
-    let Ok(server) = TcpStream::connect(server).await else { return };
+    let Ok(server) = connect(server, line.fault.is_some()).await else { return };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (client_in, client_out) = client.into_split();
     let (server_in, server_out) = server.into_split();
@@ -156,6 +156,15 @@ async fn connection(client: TcpStream, server: SocketAddr, line: Line, counters:
         over = &mut up => { if matches!(over, Ok(Over::Reset)) { down.abort() } else { let _ = down.await; } }
         over = &mut down => { if matches!(over, Ok(Over::Reset)) { up.abort() } else { let _ = up.await; } }
     }
+}
+
+/// A reset loses what is on its way to the server: little on a line that breaks, and not the megabytes that loopback buffers.
+async fn connect(server: SocketAddr, breaks: bool) -> std::io::Result<TcpStream> {
+    let socket = if server.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if breaks {
+        socket.set_send_buffer_size(32 << 10)?;
+    }
+    socket.connect(server).await
 }
 
 enum Over {
@@ -210,21 +219,24 @@ impl Pump {
             }
             let end = passed + chunk.len() as u64;
             let within = |at: u64| usize::try_from(at - passed).unwrap();
+            let counter = if self.direction == Direction::Up { &self.counters.up } else { &self.counters.down };
+            let count = |bytes: usize| counter.fetch_add(bytes as u64, Ordering::Relaxed);
             match self.due(passed, end) {
                 Some(Fault::Corrupt(at)) => chunk[within(at)] ^= 1,
                 Some(Fault::Stall(at)) => {
+                    count(within(at));
                     let _ = to.write_all(&chunk[..within(at)]).await;
                     std::future::pending::<()>().await;
                 }
                 Some(Fault::Reset(at)) => {
+                    count(within(at));
                     let _ = to.write_all(&chunk[..within(at)]).await;
                     return Over::Reset;
                 }
                 None => {}
             }
             passed = end;
-            let counter = if self.direction == Direction::Up { &self.counters.up } else { &self.counters.down };
-            counter.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            count(chunk.len());
             if to.write_all(&chunk).await.is_err() {
                 return Over::End;
             }
