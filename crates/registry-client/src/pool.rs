@@ -5,7 +5,7 @@
 //! connection. Redirects are followed by [`crate::transport`], which knows what may be sent where.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustls_pki_types::CertificateDer;
 use url::Url;
@@ -22,6 +22,8 @@ pub(crate) struct Pool {
     common: Arc<Way>,
     /// By authority; `None` where the common one serves.
     special: Mutex<HashMap<String, Option<Arc<Way>>>>,
+    /// See [`Pool::apart`].
+    apart: OnceLock<Box<Pool>>,
 }
 
 /// How to get to a host, or to all that have nothing of their own.
@@ -48,7 +50,16 @@ impl Pool {
         // an address that is for one port only needs a client of its own
         common.resolve.retain(|r| r.port.is_none());
         let common = Arc::new(Way::new(&common, &system, HostFiles::default())?);
-        Ok(Self { config: config.clone(), system, common, special: Mutex::default() })
+        Ok(Self { config: config.clone(), system, common, special: Mutex::default(), apart: OnceLock::new() })
+    }
+
+    /// The same without a pool: a new connection for each request, for lines that break after so many bytes of one.
+    pub(crate) fn apart(&self) -> Result<&Self, Error> {
+        if let Some(apart) = self.apart.get() {
+            return Ok(apart);
+        }
+        let made = Self::new(&Config { concurrency: 0, ..self.config.clone() })?;
+        Ok(self.apart.get_or_init(|| Box::new(made)))
     }
 
     /// The client for the host of `url`.
@@ -138,7 +149,7 @@ impl Way {
             .connect_timeout(config.connect_timeout)
             .tcp_nodelay(true)
             .tcp_keepalive(std::time::Duration::from_secs(30))
-            .pool_max_idle_per_host(config.concurrency.max(1))
+            .pool_max_idle_per_host(config.concurrency)
             .dns_resolver(Arc::clone(&names))
             .no_proxy();
         if !routes.is_empty() {

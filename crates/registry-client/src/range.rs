@@ -1,4 +1,5 @@
-//! `Range` and `Content-Range` (RFC 9110, sections 14.2 and 14.4). Pure.
+//! `Range` and `Content-Range`, of downloads (RFC 9110, sections 14.2 and 14.4) and of uploads (distribution-spec, "Pushing a blob in
+//! chunks"). Pure.
 
 use std::ops::Range;
 
@@ -37,6 +38,24 @@ pub(crate) fn content_range(value: &str) -> Option<ContentRange> {
 pub(crate) fn unsatisfied(value: &str) -> Option<u64> {
     let (unit, rest) = value.trim().split_once(' ')?;
     unit.eq_ignore_ascii_case("bytes").then(|| rest.trim().strip_prefix("*/").and_then(number))?
+}
+
+/// The `Content-Range` of a chunk that is not empty: `a-b`, both ends included.
+pub(crate) fn chunk_range(range: &Range<u64>) -> String {
+    format!("{}-{}", range.start, range.end.saturating_sub(1))
+}
+
+/// How many bytes of an upload a registry has, as its `Range` says it: `0-<last byte>`, with a unit before it by some. A `0-0` is 1,
+/// although most registries mean none by it.
+pub(crate) fn uploaded(value: &str) -> Option<u64> {
+    let value = value.trim();
+    let range = match value.get(..5) {
+        Some(unit) if unit.eq_ignore_ascii_case("bytes") => value[5..].trim_start_matches(['=', ' ']),
+        _ => value,
+    };
+    let (first, last) = range.split_once('-')?;
+    let (first, last) = (number(first)?, number(last)?);
+    if first <= last { last.checked_add(1) } else { None }
 }
 
 fn number(text: &str) -> Option<u64> {
@@ -79,7 +98,33 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_registries_say_of_an_upload() {
+        for (text, expected) in [
+            ("0-0", Some(1)),
+            ("0-1023", Some(1024)),
+            ("bytes=0-1023", Some(1024)),
+            ("Bytes 0-9", Some(10)),
+            (" 5-9 ", Some(10)),
+            ("9-5", None),
+            ("0--1", None),
+            ("0-", None),
+            ("-5", None),
+            ("bytes=", None),
+            ("", None),
+            ("0-18446744073709551615", None),
+        ] {
+            assert_eq!(uploaded(text), expected, "{text}");
+        }
+        assert_eq!(chunk_range(&(10..20)), "10-19");
+    }
+
     proptest! {
+        #[test]
+        fn an_uploaded_range_comes_back(size in 1..u64::MAX) {
+            prop_assert_eq!(uploaded(&chunk_range(&(0..size))), Some(size));
+        }
+
         #[test]
         fn a_content_range_comes_back(start in 0..u64::MAX / 4, length in 1..u64::MAX / 4, more in 0..u64::MAX / 4) {
             let range = start..start + length;
@@ -95,6 +140,7 @@ mod tests {
         fn any_text_is_survived(text in ".{0,60}") {
             content_range(&text);
             unsatisfied(&text);
+            uploaded(&text);
         }
 
         #[test]

@@ -17,6 +17,7 @@ use crate::pool::Pool;
 use crate::repository::Learnt;
 use crate::retry::{Decision, Outcome, Retry, decide, jitter};
 use crate::transport::{Call, Reply, Who};
+use crate::upload::pieces::Pieces;
 use crate::{Cause, Config, Error, Product, Quota, What, product, reply};
 
 /// The first contact is tried less often: a wrong host name should be told soon.
@@ -35,6 +36,8 @@ pub(crate) struct Registry {
     pub(crate) tokens: Arc<Gate>,
     /// As last heard.
     quota: Mutex<Option<Quota>>,
+    /// The pieces in which uploads go.
+    pub(crate) uploads: Mutex<Pieces>,
     root: OnceCell<Url>,
     /// When the first contact failed last, and why.
     failed: Mutex<Option<(Instant, Error)>>,
@@ -54,6 +57,7 @@ impl Registry {
             gate,
             tokens,
             quota: Mutex::default(),
+            uploads: Mutex::default(),
             root: OnceCell::new(),
             failed: Mutex::default(),
             product: OnceLock::new(),

@@ -34,6 +34,8 @@ pub(crate) struct Call {
     pub(crate) scopes: Scopes,
     /// How it counts at the gate.
     pub(crate) kind: Kind,
+    /// Whether a body that streams out wants a connection of its own.
+    pub(crate) apart: bool,
 }
 
 impl Call {
@@ -47,6 +49,7 @@ impl Call {
             repository: String::new(),
             scopes: Scopes::default(),
             kind: Kind::Request,
+            apart: false,
         }
     }
 
@@ -289,8 +292,9 @@ impl Registry {
     ) -> Result<Reply, Error> {
         let place = self.gate.enter(Kind::Upload).await;
         let asked = Instant::now();
+        let pool = if call.apart { self.pool.apart()? } else { &self.pool };
         let mut request =
-            self.pool.client(&call.url)?.request(call.method.clone(), call.url.clone()).headers(call.headers.clone());
+            pool.client(&call.url)?.request(call.method.clone(), call.url.clone()).headers(call.headers.clone());
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization.header.clone());
         }

@@ -11,7 +11,7 @@ use crate::transport::{Call, Reply};
 use crate::{Error, Repository, What};
 
 /// Where a registry says how small a chunk may be (distribution-spec, "Pushing a blob in chunks").
-const CHUNK_MIN: HeaderName = HeaderName::from_static("oci-chunk-min-length");
+pub(crate) const CHUNK_MIN: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 
 /// What opening an upload has shown. An open session waits for [`give_up`](Self::give_up); one that is dropped stays until the
 /// registry forgets it.

@@ -10,6 +10,7 @@ mod habits;
 mod interruption;
 mod mirrors;
 mod plan;
+mod pushes;
 mod readers;
 mod seed;
 mod serve;

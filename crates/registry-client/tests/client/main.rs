@@ -10,6 +10,7 @@ mod proxy;
 mod pull;
 mod push;
 mod referrers;
+mod resume;
 mod server;
 mod tls;
 mod trial;

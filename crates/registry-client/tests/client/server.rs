@@ -1,6 +1,5 @@
 //! An HTTP server whose every answer is a test's.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -26,6 +25,8 @@ pub(crate) struct Seen {
     /// How many bytes of body came, and whether it came to its end.
     pub(crate) body: Vec<u8>,
     pub(crate) complete: bool,
+    /// The number of the connection that it came on.
+    pub(crate) connection: usize,
 }
 
 impl Seen {
@@ -44,6 +45,8 @@ pub(crate) struct Answer {
     stall: bool,
     unread: bool,
     endless: bool,
+    cut: Option<usize>,
+    deaf: Option<usize>,
 }
 
 pub(crate) fn answer(status: u16) -> Answer {
@@ -80,6 +83,18 @@ impl Answer {
     /// Sends the body again and again, and states no length.
     pub(crate) fn endless(mut self) -> Self {
         self.endless = true;
+        self
+    }
+
+    /// Breaks the connection off once so many bytes of the request's body were read; there is no answer.
+    pub(crate) fn cut(mut self, after: usize) -> Self {
+        self.cut = Some(after);
+        self
+    }
+
+    /// Stays, but reads no more once so many bytes of the request's body were read.
+    pub(crate) fn deaf(mut self, after: usize) -> Self {
+        self.deaf = Some(after);
         self
     }
 
@@ -123,16 +138,18 @@ impl Server {
         let (script, log): (Script, _) = (Arc::new(script), Arc::clone(&seen));
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
+            let mut number = 0;
             while let Ok((stream, _)) = listener.accept().await {
+                number += 1;
                 let (script, log, tls) = (Arc::clone(&script), Arc::clone(&log), tls.clone());
                 connections.spawn(async move {
                     match tls {
                         Some(tls) => {
                             if let Ok(stream) = tls.accept(stream).await {
-                                serve(TokioIo::new(stream), script, log).await;
+                                serve(TokioIo::new(stream), script, log, number).await;
                             }
                         }
-                        None => serve(TokioIo::<TcpStream>::new(stream), script, log).await,
+                        None => serve(TokioIo::<TcpStream>::new(stream), script, log, number).await,
                     }
                 });
             }
@@ -168,22 +185,27 @@ impl Drop for Server {
     }
 }
 
-async fn serve<I>(io: I, script: Script, log: Arc<Mutex<Vec<Seen>>>)
+async fn serve<I>(io: I, script: Script, log: Arc<Mutex<Vec<Seen>>>, connection: usize)
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
     let service = service_fn(move |request: Request<Incoming>| {
         let (script, log) = (Arc::clone(&script), Arc::clone(&log));
-        async move { Ok::<_, Infallible>(respond(request, &script, &log).await) }
+        async move { respond(request, &script, &log, connection).await }
     });
     let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(io, service).await;
 }
 
-async fn respond(request: Request<Incoming>, script: &Script, log: &Mutex<Vec<Seen>>) -> Response<Out> {
+async fn respond(
+    request: Request<Incoming>,
+    script: &Script,
+    log: &Mutex<Vec<Seen>>,
+    connection: usize,
+) -> std::io::Result<Response<Out>> {
     let (head, mut incoming) = request.into_parts();
     let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
-    let mut seen =
-        Seen { method: head.method.to_string(), path, headers: head.headers, body: Vec::new(), complete: false };
+    let method = head.method.to_string();
+    let mut seen = Seen { method, path, headers: head.headers, body: Vec::new(), complete: false, connection };
     let answer = script(&seen);
     if !answer.unread {
         // recorded even when the connection goes away in the middle
@@ -193,6 +215,14 @@ async fn respond(request: Request<Incoming>, script: &Script, log: &Mutex<Vec<Se
                 Some(Ok(frame)) => {
                     if let (Ok(data), Some(seen)) = (frame.into_data(), &mut record.seen) {
                         seen.body.extend_from_slice(&data);
+                        if let Some(most) = answer.deaf.filter(|most| seen.body.len() >= *most) {
+                            seen.body.truncate(most);
+                            std::future::pending::<()>().await;
+                        }
+                        if let Some(most) = answer.cut.filter(|most| seen.body.len() >= *most) {
+                            seen.body.truncate(most);
+                            return Err(std::io::ErrorKind::ConnectionReset.into());
+                        }
                     }
                 }
                 Some(Err(_)) => break,
@@ -222,7 +252,7 @@ async fn respond(request: Request<Incoming>, script: &Script, log: &Mutex<Vec<Se
         // what was sent must arrive before the connection is closed
         Box::pin(tokio::time::sleep(Duration::from_millis(50)))
     });
-    response.body(Out { data, stall: answer.stall, endless: answer.endless, short }).unwrap()
+    Ok(response.body(Out { data, stall: answer.stall, endless: answer.endless, short }).unwrap())
 }
 
 /// Writes down what was seen, also when the connection's task is dropped in mid-body.
