@@ -16,7 +16,8 @@ pub fn bundle_manifest(data: &[u8]) {
     let read = match manifest::parse(text, Path::new("/m/shop.yaml")) {
         Ok(read) => read,
         Err(error) => {
-            let lines = text.lines().count() + 1;
+            // YAML ends lines at carriage returns too
+            let lines = text.replace("\r\n", "\n").split(['\n', '\r']).count();
             assert!(!error.problems.is_empty() && error.problems.is_sorted_by_key(|p| p.line));
             for problem in &error.problems {
                 assert!(problem.line <= lines && !problem.what.to_string().is_empty(), "line {}", problem.line);
