@@ -65,9 +65,27 @@ pub struct HeadImage {
     pub root: Descriptor,
     /// The manifests carried, one per platform.
     pub platforms: Vec<HeadPlatform>,
-    /// Signatures, attestations and the like that are carried with it.
+    /// Signatures, attestations and the like that are carried with it, subjects before what refers to them. What stands under a tag
+    /// (cosign's) has it as the annotation `org.opencontainers.image.ref.name`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub referrers: Vec<Descriptor>,
+    /// The signatures that were verified when the bundle was built.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub verified: Vec<HeadVerified>,
+}
+
+/// A signature that held when the bundle was built.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HeadVerified {
+    /// The digest of the public key in its DER form (`SubjectPublicKeyInfo`).
+    pub key: Digest,
+    /// The key's file as the bundle manifest names it; for people.
+    pub key_file: String,
+    /// What is signed: the root, or a platform's manifest.
+    pub subject: Digest,
+    /// The manifest that holds the signature; it need not be carried.
+    pub signature: Digest,
 }
 
 /// The manifest of one platform.
@@ -200,6 +218,11 @@ impl Head {
                         ));
                     }
                 }
+            }
+            let manifests = || image.platforms.iter().map(|p| &p.manifest).chain([&image.root]);
+            if let Some(other) = image.verified.iter().find(|v| manifests().all(|m| m.digest != v.subject)) {
+                let why = "is said to be signed, and is no manifest of it";
+                return Err(format!("image `{}`: {} {why}", image.reference, other.subject));
             }
         }
         Ok(())

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use ferry_image::{Digest, Reference, media_type};
+use ferry_image::{Descriptor, Digest, Manifest, Reference, media_type};
 
-use crate::head::{FORMAT, Head, HeadBlob, HeadFile};
+use crate::head::{FORMAT, Head, HeadBlob, HeadFile, HeadImage};
 use crate::{Error, keys, member, oci, sums};
 
 /// What a bundle shall hold.
@@ -15,7 +15,7 @@ pub struct Contents {
     /// The head, its `blobs` with digest and size in their final order (the offsets are computed here, and so are `yaml` and
     /// `files`).
     pub head: Head,
-    /// The bytes of the manifests of every platform carried; further ones do no harm.
+    /// The bytes of the manifests of every platform and referrer carried; further ones do no harm.
     pub manifests: BTreeMap<Digest, Bytes>,
     /// YAML, other files, the installer.
     pub files: Vec<File>,
@@ -230,25 +230,45 @@ fn check_whole(head: &Head, manifests: &BTreeMap<Digest, Bytes>) -> Result<(), S
             }
         }
         for platform in &image.platforms {
-            if !checked.insert(&platform.manifest.digest) {
+            if checked.insert(platform.manifest.digest.clone()) {
+                let manifest = oci::parse(image, &platform.manifest, manifests)?;
+                check_blobs(image, manifest.blobs(), &sizes)?;
+            }
+        }
+        // of an index that refers to an image all is carried
+        let mut open = image.referrers.clone();
+        while let Some(descriptor) = open.pop() {
+            if !checked.insert(descriptor.digest.clone()) {
                 continue;
             }
-            let manifest = oci::parse(image, &platform.manifest, manifests)?;
-            for blob in manifest.blobs() {
-                match sizes.get(&blob.digest) {
-                    Some(size) if *size == blob.size => {}
-                    Some(size) => {
-                        return Err(format!(
-                            "image `{}`: {} has {} bytes in its manifest and {size} among the blobs",
-                            image.reference, blob.digest, blob.size
-                        ));
-                    }
-                    None if media_type::is_foreign_layer(&blob.media_type) => {}
-                    None => {
-                        return Err(format!("image `{}`: {} is not among the blobs", image.reference, blob.digest));
-                    }
+            match oci::document(image, &descriptor, manifests)? {
+                Manifest::Image(manifest) => check_blobs(image, manifest.blobs(), &sizes)?,
+                Manifest::Index(index) => {
+                    check_blobs(image, index.manifests.iter(), &sizes)?;
+                    open.extend(index.manifests);
                 }
             }
+        }
+    }
+    Ok(())
+}
+
+fn check_blobs<'a>(
+    image: &HeadImage,
+    blobs: impl Iterator<Item = &'a Descriptor>,
+    sizes: &BTreeMap<&Digest, u64>,
+) -> Result<(), String> {
+    for blob in blobs {
+        match sizes.get(&blob.digest) {
+            Some(size) if *size == blob.size => {}
+            Some(size) => {
+                return Err(format!(
+                    "image `{}`: {} has {} bytes in its manifest and {size} among the blobs",
+                    image.reference, blob.digest, blob.size
+                ));
+            }
+            None if media_type::is_foreign_layer(&blob.media_type) => {}
+            None => return Err(format!("image `{}`: {} is not among the blobs", image.reference, blob.digest)),
         }
     }
     Ok(())

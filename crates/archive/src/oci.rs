@@ -16,7 +16,8 @@ use crate::head::{Head, HeadImage};
 /// The content of `oci-layout` (image-spec, image-layout.md).
 pub const OCI_LAYOUT_JSON: &[u8] = b"{\"imageLayoutVersion\":\"1.0.0\"}";
 
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The annotation that names an image, or a tag, in an OCI layout.
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
 #[derive(Serialize)]
@@ -123,13 +124,28 @@ pub fn parse(
     descriptor: &Descriptor,
     manifests: &BTreeMap<Digest, Bytes>,
 ) -> Result<ImageManifest, String> {
+    match document(image, descriptor, manifests)? {
+        Manifest::Image(manifest) => Ok(manifest),
+        Manifest::Index(_) => {
+            let why = "it is an index, not the manifest of one platform";
+            Err(format!("image `{}`: manifest {}: {why}", image.reference, descriptor.digest))
+        }
+    }
+}
+
+/// A manifest or index of `image`.
+///
+/// # Errors
+/// When its bytes are not among `manifests`, or are neither.
+pub fn document(
+    image: &HeadImage,
+    descriptor: &Descriptor,
+    manifests: &BTreeMap<Digest, Bytes>,
+) -> Result<Manifest, String> {
     let fail = |why: String| format!("image `{}`: manifest {}: {why}", image.reference, descriptor.digest);
     let bytes = manifests.get(&descriptor.digest).ok_or_else(|| fail("its bytes are not known".to_owned()))?;
     let declared = Some(descriptor.media_type.as_str()).filter(|t| !t.is_empty());
-    match Manifest::parse(bytes, declared).map_err(|e| fail(e.to_string()))? {
-        Manifest::Image(manifest) => Ok(manifest),
-        Manifest::Index(_) => Err(fail("it is an index, not the manifest of one platform".to_owned())),
-    }
+    Manifest::parse(bytes, declared).map_err(|e| fail(e.to_string()))
 }
 
 /// What an index says of a blob, without the annotations that it had elsewhere.

@@ -80,6 +80,36 @@ pub enum Error {
         /// The digest.
         digest: Digest,
     },
+    /// An image that must be signed, and is not.
+    #[error("{place}: {root} is not signed by {keys}: {why}")]
+    NotSigned {
+        /// Which source.
+        place: String,
+        /// What the reference resolved to.
+        root: Digest,
+        /// The keys of which one must have signed it.
+        keys: String,
+        /// What was found instead.
+        why: String,
+    },
+    /// A public key that cannot be used.
+    #[error("`{}` cannot be used: {why}", .path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// More refers to an image than can sensibly be carried.
+    #[error("{place}: what refers to {subject} is too much to carry: {what}")]
+    TooManyReferrers {
+        /// Which source.
+        place: String,
+        /// The image.
+        subject: Digest,
+        /// How much it is.
+        what: String,
+    },
     /// Indexes within indexes, deeper than any real image.
     #[error("{place}: indexes are nested deeper than {limit}")]
     Nesting {
@@ -183,11 +213,13 @@ impl Failure for Error {
             Self::Archive(error) => error.kind(),
             Self::Client(error) => error.kind(),
             Self::Lock { .. } | Self::Unreadable { .. } | Self::File { .. } => Kind::Invalid,
+            Self::Key { .. } | Self::TooManyReferrers { .. } => Kind::Invalid,
             Self::MirrorDiffers { .. }
             | Self::NotLocked
             | Self::LockedChanged { .. }
             | Self::LockedPlatforms { .. }
-            | Self::Collision(_) => Kind::Conflict,
+            | Self::Collision(_)
+            | Self::NotSigned { .. } => Kind::Conflict,
         }
     }
 
@@ -237,6 +269,13 @@ impl Failure for Error {
             }
             Self::LockedPlatforms { .. } => {
                 "ask for the platforms of the lock, or make it anew with `--lock` (without `--locked`)"
+            }
+            Self::NotSigned { .. } => {
+                "do not use it before its publisher has said why; another key, or an exception, is named with `verify:`"
+            }
+            Self::Key { .. } => "name a file such as `cosign.pub`",
+            Self::TooManyReferrers { .. } => {
+                "choose some with `referrers: [signature]` at the image, or none with `referrers: false`"
             }
             Self::Overwrites { .. } => "name another file with `-o`",
             Self::Collision(_) => "give one of them another name with `as:`, or choose `layout: host`",

@@ -8,9 +8,10 @@
 //!
 //! Not here: the bundle file's form (`ferry-archive`), HTTP (`ferry-registry-client`), references in YAML (`ferry-rewrite`).
 //!
-//! Reading order: [`manifest`], [`list`], [`lock`], `place`, `select`, `resolve`, `origin`, `missing`, `near`, `fallback`, [`carry`],
-//! `gate`, [`plan`](mod@plan), [`output`], [`spool`](mod@spool), [`build`].
+//! Reading order: [`manifest`], [`list`], [`lock`], `place`, `select`, `referrers`, `signature`, `verify`, `attached`, `resolve`,
+//! `origin`, `missing`, `near`, `fallback`, [`carry`], `gate`, [`plan`](mod@plan), [`output`], [`spool`](mod@spool), [`build`].
 
+mod attached;
 pub mod build;
 pub mod carry;
 pub mod error;
@@ -25,11 +26,14 @@ mod origin;
 pub mod output;
 mod place;
 pub mod plan;
+mod referrers;
 mod resolve;
 #[cfg(test)]
 mod samples;
 mod select;
+mod signature;
 pub mod spool;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -40,11 +44,12 @@ use ferry_registry_client::Client;
 
 pub use build::Built;
 pub use error::Error;
-pub use plan::{Plan, PlannedImage};
+pub use plan::{Plan, PlannedImage, PlannedReferrer};
 
 use crate::lock::Lock;
 use crate::manifest::{BundleManifest, Platforms};
 use crate::resolve::Context;
+use crate::verify::Keys;
 
 type Carried = (Result<Vec<carry::Yaml>, Problems>, Result<Vec<ferry_archive::File>, Problems>);
 
@@ -103,7 +108,9 @@ impl Request {
 
     async fn plan_with(&self, client: &Client, lock: Option<&Lock>) -> Result<Plan, Problems> {
         let manifest = &self.manifest;
-        let context = Context::new(manifest, self.platforms.as_ref(), client, lock, self.spool.clone(), self.jobs);
+        let keys = Keys::load(manifest)?;
+        let spool = self.spool.clone();
+        let context = Context::new(manifest, self.platforms.as_ref(), client, lock, &keys, spool, self.jobs);
         // all problems together: those of the files do not hide those of the images
         let (yaml, files) = self.carried().await?;
         let (outcome, unresolved) = resolve::resolve_all(&context).await;

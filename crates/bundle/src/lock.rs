@@ -42,6 +42,12 @@ pub struct Locked {
     pub root: Root,
     /// The chosen platforms' manifests, in the order chosen (for `all`, in the order of the index).
     pub platforms: Vec<LockedPlatform>,
+    /// The referrers that are carried, subjects before what refers to them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub referrers: Vec<LockedReferrer>,
+    /// Signatures that were verified and are not carried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proofs: Vec<LockedReferrer>,
 }
 
 /// Where an image was found.
@@ -123,6 +129,23 @@ pub struct LockedPlatform {
     pub platform: Option<Platform>,
     /// The manifest's digest.
     pub digest: Digest,
+}
+
+/// What refers to an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LockedReferrer {
+    /// The media type of its manifest.
+    pub media_type: String,
+    /// The manifest's digest.
+    pub digest: Digest,
+    /// The manifest's size in bytes.
+    pub size: u64,
+    /// What it refers to.
+    pub subject: Digest,
+    /// The tag it stands under, for cosign's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
 }
 
 /// Why a lock file cannot be used. The caller knows its path.
@@ -257,6 +280,12 @@ mod tests {
         Root { media_type: media_type.to_owned(), digest: digest(text), size: text.len() as u64 }
     }
 
+    fn referrer(text: &str) -> LockedReferrer {
+        let media_type = "application/vnd.oci.image.manifest.v1+json".to_owned();
+        let (digest, size) = (digest(text), text.len() as u64);
+        LockedReferrer { media_type, digest, size, subject: super::tests::digest("index"), tag: None }
+    }
+
     fn sample() -> Lock {
         let platform: Platform = "linux/amd64".parse().expect("platform");
         let etcd = Locked {
@@ -264,6 +293,11 @@ mod tests {
             source: Source::Registry { reference: "docker.io/bitnamilegacy/etcd:3.5.9".parse().expect("reference") },
             root: root("index", "application/vnd.oci.image.index.v1+json"),
             platforms: vec![LockedPlatform { platform: Some(platform.clone()), digest: digest("manifest") }],
+            referrers: vec![
+                LockedReferrer { tag: Some("sha256-1.sig".to_owned()), ..referrer("signature") },
+                referrer("sbom"),
+            ],
+            proofs: vec![referrer("proof")],
         };
         let operator = Locked {
             reference: "alluxio/operator:3.2.1".parse().expect("reference"),
@@ -277,6 +311,8 @@ mod tests {
             }),
             root: root("made", "application/vnd.oci.image.manifest.v1+json"),
             platforms: vec![LockedPlatform { platform: Some(platform.clone()), digest: digest("made") }],
+            referrers: Vec::new(),
+            proofs: Vec::new(),
         };
         let absent = vec!["b:1".parse().expect("reference"), "a:1".parse().expect("reference")];
         Lock::new(Platforms::These(vec![platform]), vec![etcd, operator], absent)
@@ -327,7 +363,13 @@ mod tests {
         ] {
             assert_eq!(parse(text), Err(expected), "{text}");
         }
-        for place in ["\"source\": {", "{\n      \"reference\"", "\"root\": {", "\"platforms\": [\n        {"] {
+        for place in [
+            "\"source\": {",
+            "{\n      \"reference\"",
+            "\"root\": {",
+            "\"platforms\": [\n        {",
+            "\"referrers\": [\n        {",
+        ] {
             let text = GOLDEN.replacen(place, &place.replacen('{', "{ \"extra\": 1,", 1), 1);
             assert_ne!(text, GOLDEN, "{place}");
             assert!(matches!(parse(&text), Err(LockError::Form { .. })), "{place}");

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use ferry_image::{Ignore, Layout, Platform, Reference, SetRule, Target, TargetName};
+use ferry_image::{Ignore, Layout, Platform, Reference, ReferrerKind, SetRule, Target, TargetName, rules};
 use serde::{Deserialize, Serialize};
 
 pub use check::yaml_words;
@@ -37,6 +37,10 @@ pub struct BundleManifest {
     pub layers: Layers,
     /// `mirrors:`, per normalised host, in the order to ask them.
     pub mirrors: BTreeMap<String, Vec<Target>>,
+    /// `referrers:`, which signatures and the like are carried with images that do not say so themselves.
+    pub referrers: ReferrerKinds,
+    /// `verify:`, whose signature images must have, in the order written.
+    pub verify: Vec<Verify>,
     /// `images:`, in the order written, no reference twice.
     pub images: Vec<Image>,
     /// `yaml:`, files and folders that are carried, checked and rewritten.
@@ -64,6 +68,10 @@ pub struct Image {
     pub optional: bool,
     /// `platforms:` of this image alone.
     pub platforms: Option<Platforms>,
+    /// `referrers:` of this image alone.
+    pub referrers: Option<ReferrerKinds>,
+    /// `verify:` of this image alone; an empty list means that none is needed.
+    pub verify: Option<Vec<KeyFile>>,
     /// The line it stands at, counted from 1; 0 when it came from the command line.
     pub line: usize,
 }
@@ -72,7 +80,17 @@ impl Image {
     /// An image with nothing but its reference.
     #[must_use]
     pub fn new(reference: Reference, line: usize) -> Self {
-        Self { reference, from: Vec::new(), archive: None, target: None, optional: false, platforms: None, line }
+        Self {
+            reference,
+            from: Vec::new(),
+            archive: None,
+            target: None,
+            optional: false,
+            platforms: None,
+            referrers: None,
+            verify: None,
+            line,
+        }
     }
 }
 
@@ -95,6 +113,30 @@ pub struct Candidate {
     /// The name that this place is a mirror of.
     pub mirror_of: Option<Reference>,
 }
+
+/// Images that must be signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verify {
+    /// Which: a reference, a repository, or a pattern with `*`.
+    pub images: String,
+    /// The keys, one of which must have signed them; none where no signature is needed.
+    pub keys: Vec<KeyFile>,
+}
+
+/// A public key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFile {
+    /// The text as written.
+    pub written: String,
+    /// Where it is: relative paths are taken from the bundle manifest's folder.
+    pub path: PathBuf,
+    /// The line it stands at, counted from 1.
+    pub line: usize,
+}
+
+/// The kinds of referrers that are carried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReferrerKinds(Vec<ReferrerKind>);
 
 /// A file or folder that travels with the images.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,6 +225,8 @@ impl BundleManifest {
             layout: Layout::default(),
             layers: Layers::default(),
             mirrors: BTreeMap::new(),
+            referrers: ReferrerKinds::default(),
+            verify: Vec::new(),
             images,
             yaml: Vec::new(),
             set: Vec::new(),
@@ -195,6 +239,28 @@ impl BundleManifest {
     #[must_use]
     pub fn platforms_of<'a>(&'a self, image: &'a Image, chosen: Option<&'a Platforms>) -> Option<&'a Platforms> {
         image.platforms.as_ref().or(chosen).or(self.platforms.as_ref())
+    }
+
+    /// The kinds of referrers that are carried with `image`.
+    #[must_use]
+    pub fn referrers_of<'a>(&'a self, image: &'a Image) -> &'a ReferrerKinds {
+        image.referrers.as_ref().unwrap_or(&self.referrers)
+    }
+
+    /// The keys of which one must have signed `image`: its own, else those of the first entry that names it. None when it need not be
+    /// signed.
+    #[must_use]
+    pub fn keys_of<'a>(&'a self, image: &'a Image) -> &'a [KeyFile] {
+        let named = || self.verify.iter().find(|verify| rules::is_among(&verify.images, &image.reference));
+        image.verify.as_deref().or_else(|| Some(named()?.keys.as_slice())).unwrap_or_default()
+    }
+
+    /// Leaves all referrers behind, whatever the bundle manifest says.
+    pub fn without_referrers(&mut self) {
+        self.referrers = ReferrerKinds::NONE;
+        for image in &mut self.images {
+            image.referrers = None;
+        }
     }
 
     /// The name of `image` at the target, without host and prefix.
@@ -246,6 +312,36 @@ fn at_mirror(mirror: &Target, name: &Reference) -> Result<Reference, ferry_image
     match mirror.prefix() {
         "" => name.at(mirror.host(), name.path()),
         prefix => name.at(mirror.host(), &format!("{prefix}/{}", name.path())),
+    }
+}
+
+impl ReferrerKinds {
+    /// No referrer is carried.
+    pub const NONE: Self = Self(Vec::new());
+
+    /// Those of `kinds`.
+    #[must_use]
+    pub fn these(kinds: Vec<ReferrerKind>) -> Self {
+        Self(kinds)
+    }
+
+    /// Whether none is carried.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether those of `kind` are.
+    #[must_use]
+    pub fn has(&self, kind: ReferrerKind) -> bool {
+        self.0.contains(&kind)
+    }
+}
+
+impl Default for ReferrerKinds {
+    /// All of them: they belong to the image.
+    fn default() -> Self {
+        Self(ReferrerKind::ALL.to_vec())
     }
 }
 

@@ -8,16 +8,18 @@ use ferry_content::Problems;
 use crate::Error;
 use crate::manifest::BundleManifest;
 
-/// Refuses an `output` that is one of `inputs` (by whatever name or link), or one of the files and archives of `manifest`.
+/// Refuses an `output` that is one of `inputs` (by whatever name or link), or one of the files, archives and keys of `manifest`.
 ///
 /// # Errors
 /// [`Error::Overwrites`] for each.
 pub fn check(output: &Path, manifest: &BundleManifest, inputs: &[PathBuf]) -> Result<(), Problems> {
     let archives = manifest.images.iter().filter_map(|image| Some(&image.archive.as_ref()?.path));
     let carried = manifest.yaml.iter().chain(&manifest.files).map(|entry| &entry.path);
+    let of_images = manifest.images.iter().flat_map(|image| image.verify.iter().flatten());
+    let keys = manifest.verify.iter().flat_map(|verify| &verify.keys).chain(of_images).map(|key| &key.path);
     let mut problems = Problems::default();
     let Some(written) = identity(output) else { return Ok(()) };
-    for input in inputs.iter().chain(archives).chain(carried) {
+    for input in inputs.iter().chain(archives).chain(carried).chain(keys) {
         if identity(input) == Some(written) {
             problems.add("", Error::Overwrites { output: output.to_owned(), input: input.clone() });
         }

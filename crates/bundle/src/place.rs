@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use ferry_content::{Provider, read_all};
 use ferry_image::manifest::MAX_MANIFEST;
-use ferry_image::{Algorithm, Descriptor, Digest, ImageConfig, Manifest};
+use ferry_image::{Algorithm, Descriptor, Digest, ImageConfig, Manifest, referrer};
 use ferry_registry_client::Repository;
 
 use crate::Error;
@@ -19,16 +19,29 @@ pub(crate) struct Place {
     provider: Arc<dyn Provider>,
     /// Registries serve manifests under a path of their own; elsewhere a manifest is a blob like any other.
     repository: Option<Repository>,
+    /// What a layout lists beside the image, with its names there.
+    listed: Vec<(Vec<String>, Descriptor)>,
     documents: Mutex<Documents>,
 }
 
 impl Place {
     pub(crate) fn registry(repository: Repository) -> Self {
-        Self { provider: Arc::new(repository.clone()), repository: Some(repository), documents: Mutex::default() }
+        Self {
+            provider: Arc::new(repository.clone()),
+            repository: Some(repository),
+            listed: Vec::new(),
+            documents: Mutex::default(),
+        }
     }
 
     pub(crate) fn local(provider: Arc<dyn Provider>, known: impl IntoIterator<Item = (Digest, Bytes)>) -> Self {
-        Self { provider, repository: None, documents: Mutex::new(known.into_iter().collect()) }
+        let documents = Mutex::new(known.into_iter().collect());
+        Self { provider, repository: None, listed: Vec::new(), documents }
+    }
+
+    /// The same place, which lists these manifests, too.
+    pub(crate) fn listing(self, listed: Vec<(Vec<String>, Descriptor)>) -> Self {
+        Self { listed, ..self }
     }
 
     pub(crate) fn provider(&self) -> Arc<dyn Provider> {
@@ -78,6 +91,68 @@ impl Place {
         };
         self.check_size(descriptor, &bytes)?;
         ImageConfig::parse(&bytes).map_err(|source| self.document(&descriptor.digest, source))
+    }
+
+    /// What refers to `subject`, as far as the place says; more than `limit` are not asked for.
+    pub(crate) async fn referrers(&self, subject: &Digest, limit: usize) -> Result<Vec<Descriptor>, Error> {
+        if let Some(repository) = &self.repository {
+            return Ok(repository.referrers(subject, limit).await?.manifests);
+        }
+        let mut found = Vec::new();
+        for (_, descriptor) in &self.listed {
+            // what else a layout lists may be anything, or not be there
+            if let Ok(manifest) = self.manifest(descriptor).await
+                && referrer::subject(&manifest).is_some_and(|s| s.digest == *subject)
+            {
+                found.push(descriptor.clone());
+            }
+        }
+        Ok(found)
+    }
+
+    /// The manifest under a tag, `None` when there is none.
+    pub(crate) async fn tagged(&self, tag: &str) -> Result<Option<Descriptor>, Error> {
+        let Some(repository) = &self.repository else {
+            // the tag, or a whole name that ends with it
+            let is_tag =
+                |name: &String| name.strip_suffix(tag).is_some_and(|rest| rest.is_empty() || rest.ends_with(':'));
+            return Ok(self.listed.iter().find(|(names, _)| names.iter().any(is_tag)).map(|(_, d)| d.clone()));
+        };
+        // a HEAD counts against no quota, and mostly there is nothing
+        match repository.head(tag).await? {
+            Some(head) => {
+                self.fetched(repository, &head.digest.map_or_else(|| tag.to_owned(), |d| d.to_string())).await
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The manifest that a list names, `None` when it is gone. What a list says of its size and type may be wrong.
+    pub(crate) async fn named(&self, descriptor: &Descriptor) -> Result<Option<Descriptor>, Error> {
+        match &self.repository {
+            Some(repository) => self.fetched(repository, &descriptor.digest.to_string()).await,
+            None => Ok(Some(Descriptor::new(&descriptor.media_type, descriptor.digest.clone(), descriptor.size))),
+        }
+    }
+
+    async fn fetched(&self, repository: &Repository, tag_or_digest: &str) -> Result<Option<Descriptor>, Error> {
+        let fetched = match repository.manifest(tag_or_digest).await {
+            Ok(fetched) => fetched,
+            Err(error) if matches!(error.status(), Some(404 | 410)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let descriptor = Descriptor::new(&fetched.media_type, fetched.digest.clone(), fetched.bytes.len() as u64);
+        self.keep(fetched.digest, fetched.bytes);
+        Ok(Some(descriptor))
+    }
+
+    /// A small blob that is looked into.
+    pub(crate) async fn small(&self, descriptor: &Descriptor) -> Result<Bytes, Error> {
+        self.check_algorithm(&descriptor.digest)?;
+        match self.kept(&descriptor.digest) {
+            Some(bytes) => Ok(bytes),
+            None => self.blob(descriptor).await,
+        }
     }
 
     async fn blob(&self, descriptor: &Descriptor) -> Result<Bytes, Error> {

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ferry_archive::{Absent, Contents, Head, HeadBlob, HeadImage, HeadPlatform, Layout};
+use ferry_archive::{Absent, Contents, Head, HeadBlob, HeadImage, HeadPlatform, HeadVerified, Layout};
 use ferry_content::{Problems, Provider, memory::Memory};
-use ferry_image::{Descriptor, Digest, Reference, relocation};
+use ferry_image::{Descriptor, Digest, Reference, ReferrerKind, relocation};
 
 use crate::fallback::Served;
 use crate::lock::{Lock, Source};
 use crate::manifest::{BundleManifest, Platforms};
+use crate::referrers::Referrer;
 use crate::resolve::{Outcome, Resolved};
 use crate::{Error, fallback};
 
@@ -50,6 +51,23 @@ pub struct PlannedImage {
     pub bytes: u64,
     /// How many blobs it has.
     pub blobs: usize,
+    /// The referrers carried with it.
+    pub referrers: Vec<PlannedReferrer>,
+    /// The key files, as written, of those who signed it, where `verify:` asks for it.
+    pub signed_by: Vec<String>,
+}
+
+/// One referrer of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedReferrer {
+    /// What it is.
+    pub kind: ReferrerKind,
+    /// The digest of its manifest.
+    pub digest: Digest,
+    /// What it refers to.
+    pub subject: Digest,
+    /// The tag it stands under, for cosign's.
+    pub tag: Option<String>,
 }
 
 /// Lays out what was resolved.
@@ -108,12 +126,15 @@ pub(crate) fn plan(
             warnings
                 .push(format!("{reference}: layer {} is only named by the image, and is not carried", layer.digest));
         }
+        warnings.extend(resolved.attached.warnings.iter().map(|warning| format!("{reference}: {warning}")));
         planned.push(PlannedImage {
             reference: reference.clone(),
             source: resolved.place.clone(),
             platforms: selected.manifests.iter().filter_map(|(p, _)| Some(p.as_ref()?.to_string())).collect(),
             bytes,
             blobs: all().count(),
+            referrers: resolved.attached.carried.iter().map(Into::into).collect(),
+            signed_by: signed_by(resolved),
         });
     }
     let unique: u64 = blobs.iter().map(|(b, _)| b.size).sum();
@@ -142,6 +163,19 @@ pub(crate) fn plan(
         contents,
         served,
     })
+}
+
+fn signed_by(resolved: &Resolved) -> Vec<String> {
+    let mut keys: Vec<String> = resolved.attached.verified.iter().map(|v| v.key_file.clone()).collect();
+    keys.dedup();
+    keys
+}
+
+impl From<&Referrer> for PlannedReferrer {
+    fn from(referrer: &Referrer) -> Self {
+        let (digest, subject) = (referrer.descriptor.digest.clone(), referrer.subject.clone());
+        Self { kind: referrer.kind, digest, subject, tag: referrer.tag.clone() }
+    }
 }
 
 /// Every blob once, with the places it can be had from: manifests and configs first, then layers in order of first use.
@@ -226,7 +260,18 @@ fn head(
                             manifest: Descriptor::new(&manifest.media_type, manifest.digest.clone(), manifest.size),
                         })
                         .collect(),
-                    referrers: Vec::new(),
+                    referrers: resolved.attached.carried.iter().map(listed).collect(),
+                    verified: resolved
+                        .attached
+                        .verified
+                        .iter()
+                        .map(|v| HeadVerified {
+                            key: v.key.clone(),
+                            key_file: v.key_file.clone(),
+                            subject: v.subject.clone(),
+                            signature: v.signature.clone(),
+                        })
+                        .collect(),
                 }
             })
             .collect(),
@@ -249,6 +294,15 @@ fn head(
     }
 }
 
+/// A referrer for the head: its tag is the name under which it stands at the target, too.
+fn listed(referrer: &Referrer) -> Descriptor {
+    let mut descriptor = referrer.descriptor.clone();
+    if let Some(tag) = &referrer.tag {
+        descriptor.annotations.insert(ferry_archive::oci::REF_NAME.to_owned(), tag.clone());
+    }
+    descriptor
+}
+
 /// The source for the head: no path of the machine that built it.
 fn source_of(resolved: &Resolved) -> String {
     match &resolved.source {
@@ -262,6 +316,7 @@ mod tests {
     use ferry_content::Kind;
 
     use super::*;
+    use crate::attached::Attached;
     use crate::lock::{Encoded, LockedArchive};
     use crate::manifest::{Image, Layers};
     use crate::samples::{Sample, layer};
@@ -285,7 +340,18 @@ mod tests {
         });
         let provider = place.provider();
         let documents = place.into_documents();
-        Resolved { index, source, place: path.to_owned(), root, selected, documents, provider, unpacked: 1000 }
+        let attached = Attached::default();
+        Resolved {
+            index,
+            source,
+            place: path.to_owned(),
+            root,
+            selected,
+            attached,
+            documents,
+            provider,
+            unpacked: 1000,
+        }
     }
 
     fn manifest(references: &[&str]) -> BundleManifest {

@@ -6,20 +6,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ferry_content::local::{self, LocalSource};
 use ferry_content::{Failure as _, Kind, Problems, Provider};
-use ferry_image::{Descriptor, Manifest, Reference};
+use ferry_image::{Descriptor, Digest, Manifest, Reference};
 use ferry_registry_client::Client;
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::OnceCell;
 
 use crate::Error;
+use crate::attached::{Attached, Wish, attach};
 use crate::fallback::{self, Served};
-use crate::lock::{Encoded, Lock, Locked, LockedArchive, LockedPlatform, Source};
+use crate::lock::{Encoded, Lock, Locked, LockedArchive, LockedPlatform, LockedReferrer, Source};
 use crate::manifest::{ArchiveSource, BundleManifest, Image, Layers, Platforms};
 use crate::missing::{explain, missing_tag};
 use crate::near::slip;
 use crate::origin::Origins;
 use crate::place::{Documents, Place};
+use crate::referrers::Referrer;
 use crate::select::{Selected, select};
+use crate::verify::Keys;
 
 /// What the resolving needs to know beside the bundle manifest.
 pub(crate) struct Context<'a> {
@@ -28,6 +31,7 @@ pub(crate) struct Context<'a> {
     pub(crate) chosen: Option<&'a Platforms>,
     pub(crate) client: &'a Client,
     pub(crate) lock: Option<&'a Lock>,
+    pub(crate) keys: &'a Keys,
     /// The folder that raw layers are compressed in.
     spool: PathBuf,
     pub(crate) jobs: usize,
@@ -46,6 +50,7 @@ impl<'a> Context<'a> {
         chosen: Option<&'a Platforms>,
         client: &'a Client,
         lock: Option<&'a Lock>,
+        keys: &'a Keys,
         spool: PathBuf,
         jobs: usize,
     ) -> Self {
@@ -54,6 +59,7 @@ impl<'a> Context<'a> {
             chosen,
             client,
             lock,
+            keys,
             spool,
             jobs,
             opened: Mutex::default(),
@@ -61,6 +67,12 @@ impl<'a> Context<'a> {
             served: Served::default(),
             origins: Origins::default(),
         }
+    }
+
+    /// What shall go with `image`.
+    fn wish(&self, image: &'a Image, locked: Option<&'a Locked>) -> Wish<'a> {
+        let (kinds, signers) = (self.manifest.referrers_of(image), self.manifest.keys_of(image));
+        Wish { kinds, signers, keys: self.keys, locked }
     }
 
     async fn open(&self, archive: &ArchiveSource) -> Result<LocalSource, Error> {
@@ -81,7 +93,9 @@ pub(crate) struct Resolved {
     /// The source, for people.
     pub(crate) place: String,
     pub(crate) root: Descriptor,
+    /// What is carried, referrers included.
     pub(crate) selected: Selected,
+    pub(crate) attached: Attached,
     pub(crate) documents: Documents,
     pub(crate) provider: Arc<dyn Provider>,
     /// Bytes that the unpacked archive takes in the spool folder until the bundle is written.
@@ -110,6 +124,20 @@ impl Resolved {
                     digest: manifest.digest.clone(),
                 })
                 .collect(),
+            referrers: self.attached.carried.iter().map(Into::into).collect(),
+            proofs: self.attached.proofs.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<&Referrer> for LockedReferrer {
+    fn from(referrer: &Referrer) -> Self {
+        Self {
+            media_type: referrer.descriptor.media_type.clone(),
+            digest: referrer.descriptor.digest.clone(),
+            size: referrer.descriptor.size,
+            subject: referrer.subject.clone(),
+            tag: referrer.tag.clone(),
         }
     }
 }
@@ -200,7 +228,7 @@ async fn resolve(context: &Context<'_>, index: usize, image: &Image) -> Result<O
         None => None,
     };
     let mut resolved = match &image.archive {
-        Some(archive) => from_archive(context, index, archive, platforms).await?,
+        Some(archive) => from_archive(context, index, archive, platforms, context.wish(image, locked)).await?,
         None => from_registries(context, index, image, locked, platforms).await?,
     };
     if let Some(locked) = locked {
@@ -253,10 +281,11 @@ async fn from_registries(
     {
         sources[..=at].rotate_right(1);
     }
+    let wish = context.wish(image, locked);
     let mut tried: Vec<(Reference, Error)> = Vec::new();
     let mut rest = sources.into_iter();
     while let Some(source) = rest.next() {
-        let found = match from_registry(context, index, &source.at, locked, platforms).await {
+        let found = match from_registry(context, index, &source.at, platforms, wish).await {
             Ok(found) => found,
             // a mirror may have the name and lack a platform or a manifest below it
             Err(error) => {
@@ -303,16 +332,16 @@ async fn from_registry(
     context: &Context<'_>,
     index: usize,
     source: &Reference,
-    locked: Option<&Locked>,
     platforms: &Platforms,
+    wish: Wish<'_>,
 ) -> Result<Resolved, Error> {
     let repository = context.client.repository(source.host(), source.path())?;
-    let wanted = locked.map_or_else(|| source.manifest_reference(), |l| l.root.digest.to_string());
+    let wanted = wish.locked.map_or_else(|| source.manifest_reference(), |l| l.root.digest.to_string());
     let fetched = repository.manifest(&wanted).await?;
     let root = Descriptor::new(&fetched.media_type, fetched.digest.clone(), fetched.bytes.len() as u64);
     let place = Place::registry(repository);
     place.keep(fetched.digest, fetched.bytes);
-    finish(index, Source::Registry { reference: source.clone() }, place, root, platforms).await
+    finish(index, Source::Registry { reference: source.clone() }, place, root, platforms, wish).await
 }
 
 async fn from_archive(
@@ -320,6 +349,7 @@ async fn from_archive(
     index: usize,
     archive: &ArchiveSource,
     platforms: &Platforms,
+    wish: Wish<'_>,
 ) -> Result<Resolved, Error> {
     let mut options = local::Options::new(&context.spool);
     options.layers = match context.manifest.layers {
@@ -337,7 +367,7 @@ async fn from_archive(
     let prepared = source.prepare(&image, &options).await?;
     drop(compressing);
     let known = prepared.manifests.iter().map(|(d, bytes)| (d.digest.clone(), bytes.clone()));
-    let place = Place::local(Arc::clone(&prepared.provider), known);
+    let place = Place::local(Arc::clone(&prepared.provider), known).listing(listed(&source));
     let input = match (&image.root, place.manifest(&prepared.root).await?) {
         (local::Root::Manifest(descriptor), _) => descriptor.digest.clone(),
         (local::Root::Saved(_), Manifest::Image(made)) => made.config.digest,
@@ -355,9 +385,18 @@ async fn from_archive(
             .map(|c| Encoded { input: c.input.clone(), digest: c.layer.digest.clone(), size: c.layer.size })
             .collect(),
     };
-    let mut resolved = finish(index, Source::Archive(locked), place, prepared.root, platforms).await?;
+    let mut resolved = finish(index, Source::Archive(locked), place, prepared.root, platforms, wish).await?;
     resolved.unpacked = source.unpacked();
     Ok(resolved)
+}
+
+/// What a layout lists: referrers stand there beside their images.
+fn listed(source: &LocalSource) -> Vec<(Vec<String>, Descriptor)> {
+    let manifest = |image: &local::LocalImage| match &image.root {
+        local::Root::Manifest(descriptor) => Some((image.names.clone(), descriptor.clone())),
+        local::Root::Saved(_) => None,
+    };
+    source.images().iter().filter_map(manifest).collect()
 }
 
 async fn finish(
@@ -366,22 +405,29 @@ async fn finish(
     place: Place,
     root: Descriptor,
     platforms: &Platforms,
+    wish: Wish<'_>,
 ) -> Result<Resolved, Error> {
     place.check_algorithm(&root.digest)?;
     // servers may announce one document by several types: what it says of itself comes first
     let media_type = place.manifest(&root).await?.media_type().to_owned();
     let root = Descriptor { media_type, ..root };
-    let selected = select(&place, &root, platforms).await?;
+    let mut selected = select(&place, &root, platforms).await?;
+    let manifests: Vec<Digest> = selected.manifests.iter().map(|(_, manifest)| manifest.digest.clone()).collect();
+    let attached = attach(&place, &root.digest, &manifests, wish).await?;
+    for referrer in &attached.carried {
+        selected.add(&referrer.whole);
+    }
     let (name, provider) = (place.name(), place.provider());
     let documents = place.into_documents();
     // what an entry of index.json says beside these belongs to another document
     let root = Descriptor::new(&root.media_type, root.digest, root.size);
-    Ok(Resolved { index, source, place: name, root, selected, documents, provider, unpacked: 0 })
+    Ok(Resolved { index, source, place: name, root, selected, attached, documents, provider, unpacked: 0 })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::ReferrerKinds;
     use crate::samples::{Sample, entry, layer};
 
     async fn resolved(platforms: &[&str]) -> Resolved {
@@ -392,7 +438,9 @@ mod tests {
         let root = Descriptor { media_type: "application/json; charset=utf-8".to_owned(), ..root };
         let chosen = Platforms::These(platforms.iter().map(|p| p.parse().expect("platform")).collect());
         let source = Source::Registry { reference: "mirror.example/a:1".parse().expect("reference") };
-        finish(0, source, sample.place(), root, &chosen).await.expect("resolved")
+        let (kinds, keys) = (ReferrerKinds::NONE, Keys::default());
+        let wish = Wish { kinds: &kinds, signers: &[], keys: &keys, locked: None };
+        finish(0, source, sample.place(), root, &chosen, wish).await.expect("resolved")
     }
 
     #[tokio::test]
@@ -411,7 +459,7 @@ mod tests {
             (error.kind(), error.to_string().as_str()),
             (Kind::Conflict, "the lock is for linux/amd64, not for linux/arm64")
         );
-        locked.root.digest = ferry_image::Digest::of(b"other");
+        locked.root.digest = Digest::of(b"other");
         let error = check_lock(&locked, &now).expect_err("another image");
         assert!(matches!(error, Error::LockedChanged { .. }), "{error}");
     }

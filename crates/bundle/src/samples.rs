@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::place::Place;
 
 /// A source that is filled by hand.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(crate) struct Sample(Memory);
 
 impl Sample {

@@ -30,6 +30,19 @@ pub(crate) struct Selected {
     pub(crate) foreign: Vec<Descriptor>,
 }
 
+/// Everything at and below one document, whatever it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Whole {
+    /// Every manifest and index, root first.
+    pub(crate) documents: Vec<Descriptor>,
+    /// Configs, in order.
+    pub(crate) configs: Vec<Descriptor>,
+    /// Layers, in order of first use.
+    pub(crate) layers: Vec<Descriptor>,
+    /// Layers that are only named.
+    pub(crate) foreign: Vec<Descriptor>,
+}
+
 /// A manifest somewhere below the root.
 struct Leaf {
     descriptor: Descriptor,
@@ -65,21 +78,73 @@ pub(crate) async fn select(place: &Place, root: &Descriptor, platforms: &Platfor
         push(&mut selected.documents, &leaf.descriptor);
         selected.manifests.push((leaf.platform.clone(), leaf.descriptor.clone()));
         if let Manifest::Image(image) = place.manifest(&leaf.descriptor).await? {
-            blobs(place, &image, &mut selected)?;
+            selected.add(&blobs(place, &image)?);
         }
     }
     Ok(selected)
 }
 
-fn blobs(place: &Place, image: &ImageManifest, selected: &mut Selected) -> Result<(), Error> {
+/// Everything at and below `root`.
+pub(crate) async fn whole(place: &Place, root: &Descriptor) -> Result<Whole, Error> {
+    let mut whole = Whole::default();
+    let mut open = vec![(root.clone(), 0)];
+    while let Some((descriptor, depth)) = open.pop() {
+        if whole.documents.iter().any(|d| d.digest == descriptor.digest) {
+            continue;
+        }
+        match place.manifest(&descriptor).await? {
+            Manifest::Image(image) => whole.add(&blobs(place, &image)?),
+            Manifest::Index(_) if depth >= MAX_NESTING => {
+                return Err(Error::Nesting { place: place.name(), limit: MAX_NESTING });
+            }
+            Manifest::Index(index) => open.extend(index.manifests.into_iter().rev().map(|entry| (entry, depth + 1))),
+        }
+        whole.documents.push(descriptor);
+    }
+    Ok(whole)
+}
+
+/// What a manifest needs.
+fn blobs(place: &Place, image: &ImageManifest) -> Result<Whole, Error> {
+    let mut needs = Whole::default();
     place.check_algorithm(&image.config.digest)?;
-    push(&mut selected.configs, &image.config);
+    push(&mut needs.configs, &image.config);
     for layer in &image.layers {
         place.check_algorithm(&layer.digest)?;
         let foreign = media_type::is_foreign_layer(&layer.media_type);
-        push(if foreign { &mut selected.foreign } else { &mut selected.layers }, layer);
+        push(if foreign { &mut needs.foreign } else { &mut needs.layers }, layer);
     }
-    Ok(())
+    Ok(needs)
+}
+
+impl Whole {
+    /// The bytes of all that is carried of it.
+    pub(crate) fn bytes(&self) -> u64 {
+        let all = self.documents.iter().chain(&self.configs).chain(&self.layers);
+        all.fold(0, |sum, blob| sum.saturating_add(blob.size))
+    }
+
+    fn add(&mut self, other: &Self) {
+        extend(&mut self.configs, &other.configs);
+        extend(&mut self.layers, &other.layers);
+        extend(&mut self.foreign, &other.foreign);
+    }
+}
+
+impl Selected {
+    /// Carries `whole` with it.
+    pub(crate) fn add(&mut self, whole: &Whole) {
+        extend(&mut self.documents, &whole.documents);
+        extend(&mut self.configs, &whole.configs);
+        extend(&mut self.layers, &whole.layers);
+        extend(&mut self.foreign, &whole.foreign);
+    }
+}
+
+fn extend(list: &mut Vec<Descriptor>, more: &[Descriptor]) {
+    for descriptor in more {
+        push(list, descriptor);
+    }
 }
 
 fn push(list: &mut Vec<Descriptor>, descriptor: &Descriptor) {

@@ -107,6 +107,9 @@ pub(crate) struct Bundle {
     /// References in carried YAML that are not carried are warnings, not errors
     #[arg(long)]
     pub(crate) no_strict: bool,
+    /// Leave signatures, attestations and SBOMs behind, whatever the bundle manifest says
+    #[arg(long)]
+    pub(crate) no_referrers: bool,
     /// Log in to HOST (or to what is below PATH there) as USER; repeatable
     #[arg(long, value_name = "HOST[/PATH]=USER", requires = "password_stdin", help_heading = "Registries")]
     pub(crate) login: Vec<Account>,

@@ -59,11 +59,26 @@ impl Ignore {
     /// Whether `reference` is meant.
     #[must_use]
     pub fn matches(&self, reference: &Reference) -> bool {
-        let wanted = match self.image.parse::<Reference>() {
-            Ok(wanted) => return &wanted == reference,
-            Err(_) => self.image.as_str(),
-        };
-        glob(wanted, &reference.to_string()) || glob(wanted, reference.written())
+        match self.image.parse::<Reference>() {
+            Ok(wanted) => wanted == *reference,
+            Err(_) => fits(&self.image, reference),
+        }
+    }
+}
+
+/// Whether a pattern fits a reference in its normal form, or as it was written.
+fn fits(pattern: &str, reference: &Reference) -> bool {
+    glob(pattern, &reference.to_string()) || glob(pattern, reference.written())
+}
+
+/// Whether `reference` is one of the images that `pattern` names: a reference with tag or digest is that one, a repository is all that is
+/// in it, and `*` matches any run of characters.
+#[must_use]
+pub fn is_among(pattern: &str, reference: &Reference) -> bool {
+    match pattern.parse::<Reference>() {
+        Ok(one) if one.has_written_tag() || one.digest().is_some() => one == *reference,
+        Ok(all) => all.repository() == reference.repository(),
+        Err(_) => fits(pattern, reference),
     }
 }
 
@@ -101,6 +116,28 @@ mod tests {
             ("*", "", true),
         ] {
             assert_eq!(glob(pattern, text), fits, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn images_are_named_alone_by_repository_or_by_pattern() {
+        let digest = crate::Digest::of(b"x");
+        let pinned = format!("nginx@{digest}");
+        for (pattern, reference, expected) in [
+            ("nginx:1", "docker.io/library/nginx:1", true),
+            ("nginx:1", "nginx:2", false),
+            ("docker.io/library/nginx", "nginx:1", true),
+            ("nginx", pinned.as_str(), true),
+            ("nginx", "quay.io/library/nginx:1", false),
+            ("docker.io/library/*", "nginx:1", true),
+            ("docker.io/library/*", "docker.io/other/nginx:1", false),
+            ("library/*", "library/nginx:1", true),
+            ("docker.io/library/", "nginx:1", false),
+            ("*", "nginx:1", true),
+            (pinned.as_str(), pinned.as_str(), true),
+            (pinned.as_str(), "nginx:1", false),
+        ] {
+            assert_eq!(is_among(pattern, &reference.parse().expect("reference")), expected, "{pattern} {reference}");
         }
     }
 

@@ -269,7 +269,15 @@ mod tests {
             reference.replace("ROOT", &root.digest.to_string()).parse().expect("reference");
         let (is_pinned, name) =
             (reference.digest().is_some(), TargetName::place(&reference, None, ferry_image::Layout::Path));
-        let image = HeadImage { reference, target: None, source: String::new(), root, platforms, referrers: vec![] };
+        let image = HeadImage {
+            reference,
+            target: None,
+            source: String::new(),
+            root,
+            platforms,
+            referrers: vec![],
+            verified: vec![],
+        };
         (Named { image, name, is_pinned }, documents)
     }
 

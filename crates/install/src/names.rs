@@ -62,7 +62,15 @@ mod tests {
             .collect();
         let root = Descriptor::of(media_type::OCI_INDEX, b"index");
         let reference = reference.replace("ROOT", &root.digest.to_string()).parse().expect("reference");
-        HeadImage { reference, target: None, source: String::new(), root, platforms, referrers: vec![] }
+        HeadImage {
+            reference,
+            target: None,
+            source: String::new(),
+            root,
+            platforms,
+            referrers: vec![],
+            verified: vec![],
+        }
     }
 
     #[test]

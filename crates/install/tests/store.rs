@@ -80,6 +80,7 @@ impl Parts {
             root: root.clone(),
             platforms: manifests.iter().map(|m| HeadPlatform { platform: None, manifest: (*m).clone() }).collect(),
             referrers: Vec::new(),
+            verified: Vec::new(),
         });
     }
 

@@ -105,6 +105,7 @@ impl Parts {
                 manifest: manifest.clone(),
             }],
             referrers: Vec::new(),
+            verified: Vec::new(),
         });
         images.last_mut().expect("image")
     }

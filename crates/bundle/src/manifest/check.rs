@@ -2,6 +2,7 @@
 
 mod images;
 mod rules;
+mod signatures;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -82,8 +83,10 @@ impl Check<'_> {
         let layout = self.layout(text(d.layout));
         let layers = self.layers(text(d.layers));
         let mirrors = self.mirrors(d.mirrors);
+        let referrers = self.referrers(d.referrers).unwrap_or_default();
         let images = self.images(d.images);
         self.collisions(&images, layout);
+        let verify = self.verify(d.verify, &images);
         let set = self.set_rules(d.set, &images);
         Some(BundleManifest {
             name: name?,
@@ -92,6 +95,8 @@ impl Check<'_> {
             layout,
             layers,
             mirrors,
+            referrers,
+            verify,
             images,
             yaml: self.carried(d.yaml, "yaml"),
             set,

@@ -104,6 +104,12 @@ pub enum What {
         /// The image.
         image: String,
     },
+    /// A rule names images of which none is listed.
+    #[error("`verify:` names `{pattern}`, and no image that is listed is one of those")]
+    NamesNone {
+        /// The reference or pattern.
+        pattern: String,
+    },
     /// Two keys that do not go together.
     #[error("`{one}:` {why} `{other}:`")]
     Together {
@@ -141,6 +147,8 @@ impl What {
             Self::Twice { .. } => Some("take one of the two out".to_owned()),
             Self::Collision { .. } => Some("give one of them another name with `as:`".to_owned()),
             Self::NotListed { .. } => Some("list it under `images:`, or correct the rule".to_owned()),
+            Self::NamesNone { pattern } if pattern.ends_with('/') => Some(format!("write `{pattern}*` for all that is below it")),
+            Self::NamesNone { .. } => Some("correct it, or take it out".to_owned()),
             Self::Empty => Some("list one, such as `docker.io/library/nginx:1.27`: under `images:`, or on a line of its own in a plain list".to_owned()),
             _ => None,
         }

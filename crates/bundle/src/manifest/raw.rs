@@ -64,6 +64,8 @@ mapping! {
         layout: String = "layout",
         layers: String = "layers",
         mirrors: Entries<OneOrMany> = "mirrors",
+        referrers: FlagOrMany = "referrers",
+        verify: Entries<FlagOrMany> = "verify",
         images: Vec<Spanned<Item>> = "images",
         yaml: OneOrMany = "yaml",
         set: Vec<Spanned<Set>> = "set",
@@ -82,6 +84,8 @@ mapping! {
         target: String = "as",
         optional: bool = "optional",
         platforms: OneOrMany = "platforms",
+        referrers: FlagOrMany = "referrers",
+        verify: FlagOrMany = "verify",
     }
 }
 
@@ -147,24 +151,60 @@ impl<'de> Deserialize<'de> for OneOrMany {
             }
 
             fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                // the line is that of the key's value, which the caller knows
-                Ok(vec![Spanned::new(
-                    text.to_owned(),
-                    serde_saphyr::Location::UNKNOWN,
-                    serde_saphyr::Location::UNKNOWN,
-                )])
+                Ok(vec![alone(text)])
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                let mut all = Vec::new();
-                while let Some(one) = seq.next_element()? {
-                    all.push(one);
-                }
-                Ok(all)
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+                elements(seq)
             }
         }
         deserializer.deserialize_any(Either).map(Self)
     }
+}
+
+/// `true` or `false`, or texts.
+pub(super) enum FlagOrMany {
+    Flag(bool),
+    Many(OneOrMany),
+}
+
+impl<'de> Deserialize<'de> for FlagOrMany {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = FlagOrMany;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`true`, `false`, a text, or a list of texts")
+            }
+
+            fn visit_bool<E>(self, flag: bool) -> Result<Self::Value, E> {
+                Ok(FlagOrMany::Flag(flag))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(FlagOrMany::Many(OneOrMany(vec![alone(text)])))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+                elements(seq).map(OneOrMany).map(FlagOrMany::Many)
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// One text in the place of a list; its line is that of the key's value, which the caller knows.
+fn alone(text: &str) -> Spanned<String> {
+    Spanned::new(text.to_owned(), serde_saphyr::Location::UNKNOWN, serde_saphyr::Location::UNKNOWN)
+}
+
+fn elements<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(mut seq: A) -> Result<Vec<T>, A::Error> {
+    let mut all = Vec::new();
+    while let Some(one) = seq.next_element()? {
+        all.push(one);
+    }
+    Ok(all)
 }
 
 /// A mapping with free keys, in the order written.

@@ -9,6 +9,10 @@ layers: zstd
 mirrors:
   docker.io: mirror.example.com/hub
   quay.io: [a.example.com, b.example.com:5000/q]
+referrers: [signature, sbom]
+verify:
+  registry.k8s.io/*: keys/k8s.pub
+  docker.io/bitnami/etcd: [a.pub, ../b.pub]
 images:
   - image: docker.io/bitnami/etcd:3.5.9
     from: [docker.io/bitnamilegacy/etcd, quay.io/x/etcd:other]
@@ -18,6 +22,8 @@ images:
     archiveImage: localhost/AI:latest
     optional: true
     platforms: [linux/amd64, linux/arm64]
+    referrers: false
+    verify: /etc/keys/c.pub
   - registry.k8s.io/sig-storage/csi-provisioner:v2.0.5
 yaml:
   - ./values.yaml
@@ -49,12 +55,20 @@ fn every_key_is_read() {
     assert_eq!((m.layout, m.layers), (Layout::Flat, Layers::Zstd));
     assert_eq!(m.images.len(), 3);
     let lines: Vec<usize> = m.images.iter().map(|i| i.line).collect();
-    assert_eq!(lines, [11, 14, 19]);
+    assert_eq!(lines, [15, 18, 25]);
     let archive = m.images[1].archive.as_ref().expect("archive");
     assert_eq!(archive.path, Path::new("/m/tars/operator.tar"));
     assert_eq!(archive.image.as_deref(), Some("localhost/AI:latest"));
     assert!(m.images[1].optional);
     assert_eq!(m.images[1].platforms.as_ref().map(ToString::to_string).as_deref(), Some("linux/amd64, linux/arm64"));
+    let carries = |i: usize| ReferrerKind::ALL.map(|kind| m.referrers_of(&m.images[i]).has(kind));
+    assert_eq!((carries(0), carries(1)), ([true, false, true, false], [false; 4]));
+    let keys = |i: usize| -> Vec<(&str, usize)> {
+        m.keys_of(&m.images[i]).iter().map(|key| (key.path.to_str().expect("path"), key.line)).collect()
+    };
+    assert_eq!(keys(0), [("/m/a.pub", 13), ("/m/../b.pub", 13)]);
+    assert_eq!(keys(1), [("/etc/keys/c.pub", 24)]);
+    assert_eq!(keys(2), [("/m/keys/k8s.pub", 12)]);
     let names: Vec<&str> = m.yaml.iter().map(|y| y.name.as_str()).collect();
     assert_eq!(names, ["values.yaml", "cluster.yaml"]);
     assert_eq!(m.set.len(), 2);
@@ -62,6 +76,16 @@ fn every_key_is_read() {
     assert_eq!(m.set[0].form, ferry_image::Form::RegistryRepositoryTag);
     assert_eq!(m.files[0].path, Path::new("/m/notes.pdf"));
     assert_eq!(m.target_of(&m.images[0]).to_string(), "etcd:3.5.9");
+}
+
+#[test]
+fn the_first_entry_that_names_an_image_says_who_must_have_signed_it() {
+    let text = "name: n\nverify:\n  docker.io/library/busybox: false\n  quay.io/a/b:2: two.pub\n  '*': all.pub\nimages:\n  \
+                - busybox:1\n  - quay.io/a/b:2\n  - quay.io/a/b:1\n  - {image: quay.io/a/c:1, verify: false}\n";
+    let m = read(text).expect("manifest");
+    let keys: Vec<Vec<&str>> =
+        m.images.iter().map(|i| m.keys_of(i).iter().map(|key| key.written.as_str()).collect()).collect();
+    assert_eq!(keys, [vec![], vec!["two.pub"], vec!["all.pub"], vec![]]);
 }
 
 /// Each manifest with everything that is said of it.
@@ -110,6 +134,24 @@ fn problems_come_with_their_lines_all_together() {
                 ":4: `linux` is not a platform: write os/architecture[/variant], for example linux/amd64",
                 ":5: the platform `linux/amd64` is already listed at line 3",
             ],
+        ),
+        (
+            "name: n\nreferrers: [signature, tests]\nverify:\n  nginx: true\n  quay.io/:\n    - a.pub\nimages:\n  - image: nginx\n    referrers: []\n    verify: []\n",
+            &[
+                ":2: `referrers: tests` is none of signature, attestation, sbom, other",
+                ":4: `verify: true` names no key: write the path of a public key",
+                ":5: `verify:` names `quay.io/`, and no image that is listed is one of those",
+                ":9: `referrers: []` names none; write `false`",
+                ":10: `verify: []` names no key; where no signature is needed, write `false`",
+            ],
+        ),
+        (
+            "name: n\nverify: {nginx: https://x/a.pub}\nimages: [nginx]\n",
+            &[":2: `verify: https://x/a.pub` is not the path of a public key"],
+        ),
+        (
+            "name: n\nreferrers: 7\nimages: [a]\n",
+            &[":2: `true`, `false`, a text, or a list of texts is expected here, not integer `7`"],
         ),
         (
             "name: n\nimages:\n  - nginx\n  - docker.io/library/nginx:latest\n  - image: b/c\n    as: library/nginx\n  - image: c\n    as: X\n",
@@ -208,7 +250,10 @@ fn hints_name_the_slip_or_the_choices() {
     let slip = "name: n\nimages: [{image: a, archiveimage: x, archive: y}]\n";
     assert_eq!(hint(slip).as_deref(), Some("did you mean `archiveImage`?"));
     let other = "name: n\nimages: [{image: a, tag: x}]\n";
-    assert_eq!(hint(other).as_deref(), Some("known here: image, from, archive, archiveImage, as, optional, platforms"));
+    assert_eq!(
+        hint(other).as_deref(),
+        Some("known here: image, from, archive, archiveImage, as, optional, platforms, referrers, verify")
+    );
     let kubernetes = "apiVersion: v1\nname: n\nimages: [a]\n";
     assert_eq!(
         hint(kubernetes).as_deref(),

@@ -7,7 +7,7 @@ use ferry_archive::{Partial, SecretKey};
 use ferry_bundle::lock::{self, Lock};
 use ferry_bundle::manifest::{self, BundleManifest, Image, Platforms};
 use ferry_bundle::spool::Spool;
-use ferry_bundle::{Built, Plan, Request, list, output};
+use ferry_bundle::{Built, Plan, PlannedImage, PlannedReferrer, Request, list, output};
 use ferry_content::{copy, texts};
 use ferry_image::Reference;
 use ferry_registry_client::Client;
@@ -166,6 +166,9 @@ fn manifest(args: &args::Bundle) -> Result<BundleManifest, End> {
     if let Some(name) = &args.name {
         manifest.name.clone_from(name);
     }
+    if args.no_referrers {
+        manifest.without_referrers();
+    }
     Ok(manifest)
 }
 
@@ -285,9 +288,11 @@ fn plan_text(plan: &Plan, signed: bool, output: &Path) -> String {
     }
     let (blobs, bytes) = plan.total();
     let size = plan.size(signed);
+    let attached: Vec<String> = plan.images.iter().filter_map(attached).collect();
     format!(
-        "{}\n\n  {}, {}, {} ({} shared between images)\n  the file: {} bytes ({})\n  free space needed in {}: {}",
+        "{}\n\n{}  {}, {}, {} ({} shared between images)\n  the file: {} bytes ({})\n  free space needed in {}: {}",
         print::table(&rows),
+        attached.concat(),
         print::count(plan.images.len(), "image"),
         print::count(blobs, "blob"),
         print::bytes(bytes),
@@ -299,6 +304,20 @@ fn plan_text(plan: &Plan, signed: bool, output: &Path) -> String {
     )
 }
 
+/// A line on what goes with an image, if anything does.
+fn attached(image: &PlannedImage) -> Option<String> {
+    let kinds = image.referrers.iter().map(|r| r.kind);
+    let with = print::counted(kinds).map(|counted| format!("with {counted}"));
+    let keys = (!image.signed_by.is_empty()).then(|| format!("signed by {}", image.signed_by.join(", ")));
+    let both: Vec<String> = with.into_iter().chain(keys).collect();
+    (!both.is_empty()).then(|| format!("  {}: {}\n", image.reference, both.join("; ")))
+}
+
+fn referrers(image: &PlannedImage) -> Vec<serde_json::Value> {
+    let json = |r: &PlannedReferrer| serde_json::json!({"kind": r.kind, "digest": r.digest, "subject": r.subject, "tag": r.tag});
+    image.referrers.iter().map(json).collect()
+}
+
 fn plan_json(plan: &Plan, signed: bool, output: &Path) -> Result<String, End> {
     let (blobs, bytes) = plan.total();
     let images: Vec<_> = plan
@@ -307,7 +326,7 @@ fn plan_json(plan: &Plan, signed: bool, output: &Path) -> Result<String, End> {
         .map(|i| {
             serde_json::json!({
                 "reference": i.reference, "source": i.source, "platforms": i.platforms,
-                "blobs": i.blobs, "bytes": i.bytes,
+                "blobs": i.blobs, "bytes": i.bytes, "referrers": referrers(i), "signedBy": i.signed_by,
             })
         })
         .collect();

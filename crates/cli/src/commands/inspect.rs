@@ -1,7 +1,8 @@
 //! `ferry inspect`.
 
-use ferry_archive::{Bundle, Head, HeadImage, Trust};
-use ferry_image::TargetName;
+use ferry_archive::{Bundle, Head, HeadImage, Trust, oci};
+use ferry_image::manifest::MAX_MANIFEST;
+use ferry_image::{CosignTag, Descriptor, Digest, Manifest, ReferrerKind, TargetName, referrer};
 
 use crate::failure::End;
 use crate::{args, keys, print};
@@ -14,9 +15,31 @@ pub(crate) fn run(args: &args::Inspect) -> Result<(), End> {
     if args.json {
         print::out(&json(&bundle, &without_docker)?);
     } else {
-        print::out(&text(&bundle, &without_docker));
+        print::out(&text(&bundle, &without_docker)?);
     }
     Ok(())
+}
+
+/// What refers to an image: its descriptor, its tag, its subject, its kind.
+struct Referrer<'a> {
+    descriptor: &'a Descriptor,
+    tag: Option<&'a str>,
+    subject: Option<Digest>,
+    kind: ReferrerKind,
+}
+
+fn referrers<'a>(bundle: &Bundle, image: &'a HeadImage) -> Result<Vec<Referrer<'a>>, End> {
+    let mut referrers = Vec::with_capacity(image.referrers.len());
+    for descriptor in &image.referrers {
+        let bytes = bundle.read_small(&descriptor.digest, MAX_MANIFEST)?;
+        let manifest = Manifest::parse(&bytes, Some(&descriptor.media_type)).ok();
+        let tag = descriptor.annotations.get(oci::REF_NAME).map(String::as_str);
+        let named = tag.and_then(CosignTag::parse).map(|(subject, _)| subject);
+        let subject = named.or_else(|| manifest.as_ref().and_then(referrer::subject).map(|s| s.digest.clone()));
+        let kind = manifest.map_or(ReferrerKind::Other, |manifest| ReferrerKind::of(&manifest, tag));
+        referrers.push(Referrer { descriptor, tag, subject, kind });
+    }
+    Ok(referrers)
 }
 
 fn target(head: &Head, image: &HeadImage) -> TargetName {
@@ -25,22 +48,29 @@ fn target(head: &Head, image: &HeadImage) -> TargetName {
 
 fn json(bundle: &Bundle, without_docker: &[ferry_image::Reference]) -> Result<String, End> {
     let head = bundle.head();
-    let images: Vec<_> = head
-        .images
-        .iter()
-        .map(|image| {
-            let platforms: Vec<_> = image
-                .platforms
-                .iter()
-                .map(|p| serde_json::json!({"platform": p.platform, "digest": p.manifest.digest}))
-                .collect();
-            serde_json::json!({
-                "reference": image.reference, "source": image.source, "target": target(head, image),
-                "digest": image.root.digest, "platforms": platforms,
-                "dockerLoad": !without_docker.contains(&image.reference),
+    let mut images = Vec::with_capacity(head.images.len());
+    for image in &head.images {
+        let platforms: Vec<_> = image
+            .platforms
+            .iter()
+            .map(|p| serde_json::json!({"platform": p.platform, "digest": p.manifest.digest}))
+            .collect();
+        let referrers: Vec<_> = referrers(bundle, image)?
+            .into_iter()
+            .map(|r| {
+                serde_json::json!({
+                    "kind": r.kind, "digest": r.descriptor.digest, "subject": r.subject, "tag": r.tag,
+                    "artifactType": r.descriptor.artifact_type,
+                })
             })
-        })
-        .collect();
+            .collect();
+        images.push(serde_json::json!({
+            "reference": image.reference, "source": image.source, "target": target(head, image),
+            "digest": image.root.digest, "platforms": platforms,
+            "dockerLoad": !without_docker.contains(&image.reference),
+            "referrers": referrers, "verified": image.verified,
+        }));
+    }
     super::pretty(&serde_json::json!({
         "name": head.name, "version": head.version, "format": head.format, "platforms": head.platforms,
         "signedBy": bundle.claimed_signer().map(|id| id.to_string()), "signer": bundle.signer().map(|id| id.to_string()),
@@ -51,7 +81,7 @@ fn json(bundle: &Bundle, without_docker: &[ferry_image::Reference]) -> Result<St
     }))
 }
 
-fn text(bundle: &Bundle, without_docker: &[ferry_image::Reference]) -> String {
+fn text(bundle: &Bundle, without_docker: &[ferry_image::Reference]) -> Result<String, End> {
     let head = bundle.head();
     let signer = match (bundle.signer(), bundle.claimed_signer()) {
         (Some(id), _) => format!("signed by {id}, which is trusted here"),
@@ -78,6 +108,16 @@ fn text(bundle: &Bundle, without_docker: &[ferry_image::Reference]) -> String {
     }
     lines.push(print::table(&rows));
     lines.push(String::new());
+    for image in &head.images {
+        let kinds = referrers(bundle, image)?.into_iter().map(|r| r.kind);
+        if let Some(counted) = print::counted(kinds) {
+            lines.push(format!("  {}: with {counted}", image.reference));
+        }
+        for verified in &image.verified {
+            let (what, key) = (verified.subject.short(), verified.key.short());
+            lines.push(format!("  {}: {what} was signed by {} (key {key})", image.reference, verified.key_file));
+        }
+    }
     for absent in &head.absent {
         lines.push(format!("  absent: {} ({})", absent.reference, absent.reason));
     }
@@ -95,5 +135,5 @@ fn text(bundle: &Bundle, without_docker: &[ferry_image::Reference]) -> String {
         print::bytes(bytes),
         print::bytes(bundle.size())
     ));
-    lines.join("\n")
+    Ok(lines.join("\n"))
 }

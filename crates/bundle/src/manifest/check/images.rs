@@ -53,6 +53,8 @@ impl Check<'_> {
         let target: Option<TargetName> = text(item.target).and_then(|text| self.parsed(&text));
         let platforms = self.platforms(item.platforms);
         let optional = value(item.optional).unwrap_or(false);
+        let referrers = self.referrers(item.referrers);
+        let verify = self.keys(item.verify);
         let archive_image = text(item.archive_image);
         let archive = text(item.archive);
         let from_line = field_line(&item.from);
@@ -66,7 +68,7 @@ impl Check<'_> {
         let archive = archive.and_then(|text| self.archive(text, archive_image));
         let reference = reference?;
         let from = from.iter().filter_map(|text| self.from(text, &reference)).collect();
-        Some(Image { reference, from, archive, target, optional, platforms, line: at })
+        Some(Image { reference, from, archive, target, optional, platforms, referrers, verify, line: at })
     }
 
     fn archive(&mut self, (written, line): Text, image: Option<Text>) -> Option<ArchiveSource> {
