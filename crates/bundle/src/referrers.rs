@@ -206,7 +206,7 @@ async fn read(place: &Place, listed: &Listed) -> Result<Result<Referrer, String>
 /// Whether a referrer itself is broken, of a form of old drafts, addressed by sha512, or in part gone.
 fn is_its_own(error: &Error) -> bool {
     match error {
-        Error::Document { .. } | Error::Algorithm { .. } | Error::Nesting { .. } => true,
+        Error::Document { .. } | Error::Algorithm { .. } | Error::Nesting { .. } | Error::Manifests { .. } => true,
         Error::Content(ferry_content::Error::SizeMismatch { .. }) => true,
         other => other.kind() == Kind::Missing,
     }
@@ -271,7 +271,7 @@ mod tests {
             ("", &of_sbom),
             ("", &of_signature),
         ];
-        let found = find(&place(&all), &[image.digest.clone()]).await.expect("found");
+        let found = find(&place(&all), std::slice::from_ref(&image.digest)).await.expect("found");
         assert!(found.warnings.is_empty(), "{:?}", found.warnings);
         let mut by_subject = [(&sbom.digest, ReferrerKind::Sbom), (&thing.digest, ReferrerKind::Other)];
         by_subject.sort();
@@ -288,7 +288,7 @@ mod tests {
         assert_eq!(found.referrers[3].subject, sbom.digest);
         assert_eq!(found.referrers[1].whole.layers.len(), 1);
         let reversed: Vec<_> = all.iter().rev().copied().collect();
-        let again = find(&place(&reversed), &[image.digest.clone()]).await.expect("found");
+        let again = find(&place(&reversed), std::slice::from_ref(&image.digest)).await.expect("found");
         assert_eq!(digests(&again), digests(&found));
         // the other platform's, too, where it is carried
         let both = find(&place(&all), &[image.digest, other.digest]).await.expect("found");

@@ -15,6 +15,9 @@ const MAX_NESTING: usize = 4;
 /// Entries of all indexes of one image that are looked at, each as often as it is listed. Large images have some fifty.
 const MAX_MANIFESTS: usize = 1000;
 
+/// Manifests at and below one referrer. They have one.
+const MAX_WHOLE: usize = 100;
+
 /// What is carried of one image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Selected {
@@ -88,7 +91,12 @@ pub(crate) async fn select(place: &Place, root: &Descriptor, platforms: &Platfor
 pub(crate) async fn whole(place: &Place, root: &Descriptor) -> Result<Whole, Error> {
     let mut whole = Whole::default();
     let mut open = vec![(root.clone(), 0)];
+    let mut entries = 0;
     while let Some((descriptor, depth)) = open.pop() {
+        entries += 1;
+        if entries > MAX_WHOLE {
+            return Err(Error::Manifests { place: place.name(), limit: MAX_WHOLE });
+        }
         if whole.documents.iter().any(|d| d.digest == descriptor.digest) {
             continue;
         }
@@ -319,6 +327,10 @@ mod tests {
         assert!(matches!(error, Error::Nesting { limit: MAX_NESTING, .. }), "{error}");
         let error = select(&place, &wide, &Platforms::All).await.expect_err("too many");
         assert!(matches!(error, Error::Manifests { limit: MAX_MANIFESTS, .. }), "{error}");
+        let error = whole(&place, &wide).await.expect_err("too many");
+        assert!(matches!(error, Error::Manifests { limit: MAX_WHOLE, .. }), "{error}");
+        let error = whole(&place, &deeper).await.expect_err("too deep");
+        assert!(matches!(error, Error::Nesting { limit: MAX_NESTING, .. }), "{error}");
     }
 
     #[tokio::test]

@@ -3,8 +3,6 @@
 //!
 //! The API is asked without a filter: some registries state wrong artifact types, and a filter would hide what they hide.
 
-use std::sync::atomic::Ordering;
-
 use bytes::Bytes;
 use ferry_image::manifest::MAX_MANIFEST;
 use ferry_image::{Descriptor, Digest, Manifest, media_type, referrer};
@@ -78,7 +76,12 @@ impl Repository {
 
     /// `None` when there is no such API.
     async fn listed_by_api(&self, subject: &Digest, limit: usize) -> Result<Option<Vec<Descriptor>>, Error> {
-        if self.learnt.no_referrers.load(Ordering::Relaxed) {
+        let is_known = || self.learnt.lists_referrers.get().copied();
+        let mut asking = match is_known() {
+            Some(_) => None,
+            None => Some(self.learnt.asking_referrers.lock().await),
+        };
+        if is_known() == Some(false) {
             return Ok(None);
         }
         let what = What::Referrers(subject.clone());
@@ -91,8 +94,11 @@ impl Repository {
             let (reply, body) = self.registry.read(&call, fine, MAX_MANIFEST).await?;
             // a web page is the answer of something that answers to every path
             if reply.status() != 200 || content_type(&reply) == "text/html" {
-                self.learnt.no_referrers.store(true, Ordering::Relaxed);
+                let _ = self.learnt.lists_referrers.set(false);
                 return Ok(None);
+            }
+            if asking.take().is_some() {
+                let _ = self.learnt.lists_referrers.set(true);
             }
             let next = reply.header(LINK).and_then(link::next).map(str::to_owned);
             match Manifest::parse(&body, None) {

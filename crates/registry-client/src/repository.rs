@@ -1,8 +1,8 @@
 //! One repository: its manifests and tags. Blobs come out of it in [`crate::pull`] and go into it in [`crate::upload`].
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use ferry_image::manifest::MAX_MANIFEST;
@@ -42,8 +42,10 @@ pub(crate) struct Learnt {
     pub(crate) validators: Validators,
     /// It refuses `mount` on the request that opens an upload.
     pub(crate) no_mount: AtomicBool,
-    /// Its server has no referrers API.
-    pub(crate) no_referrers: AtomicBool,
+    /// Whether its server has a referrers API; unknown until it was asked.
+    pub(crate) lists_referrers: OnceLock<bool>,
+    /// Held by whoever asks for that first: the others wait for what he learns.
+    pub(crate) asking_referrers: tokio::sync::Mutex<()>,
     /// We write to it: one token for reading and writing does for all.
     pub(crate) writes: AtomicBool,
 }

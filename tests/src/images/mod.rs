@@ -51,7 +51,9 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
-    fn new(media_type: &str, bytes: &[u8]) -> Self {
+    /// That of these bytes.
+    #[must_use]
+    pub fn new(media_type: &str, bytes: &[u8]) -> Self {
         Self {
             media_type: media_type.to_owned(),
             digest: digest(bytes),

@@ -12,6 +12,7 @@ mod mirrors;
 mod plan;
 mod pushes;
 mod readers;
+mod referrers;
 mod seed;
 mod serve;
 mod sources;
