@@ -131,6 +131,8 @@ async fn end(blob: &Ranged, options: &Options, progress: &Arc<dyn Progress>) -> 
     if blob.finish().await? {
         return Ok(Outcome::Copied);
     }
+    // what is still there is counted again on its way through the hash
+    progress.lost(&blob.job.blob.digest, blob.counted());
     match start(&blob.job, options, progress.as_ref()).await? {
         Some(ingest) => stream::copy(&blob.job, ingest, options, progress.as_ref()).await,
         None => Ok(Outcome::Present),

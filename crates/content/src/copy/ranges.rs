@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use ferry_image::Hasher;
@@ -32,6 +32,8 @@ pub(super) struct Ranged {
     /// The provider turned out to serve whole blobs only.
     pub(super) degraded: AtomicBool,
     error: Mutex<Option<Error>>,
+    /// Bytes that were reported as arrived.
+    counted: AtomicU64,
     arrived: Mutex<Option<mpsc::UnboundedSender<Arrived>>>,
     hashing: Mutex<Option<tokio::task::JoinHandle<Result<Hasher, Error>>>>,
     waiting: Arc<Semaphore>,
@@ -61,9 +63,8 @@ impl Ranged {
                 Step::Missing(_) => None,
             })
             .collect();
-        for range in &present {
-            progress.advanced(&job.blob.digest, range.end - range.start);
-        }
+        let there = present.iter().map(|range| range.end - range.start).sum();
+        progress.advanced(&job.blob.digest, there);
         let mixed = AtomicBool::new(!present.is_empty());
         let hashing = tokio::spawn(follow(job.clone(), Arc::clone(&ingest), present, receiver));
         Self {
@@ -75,6 +76,7 @@ impl Ranged {
             changed: AtomicBool::new(false),
             degraded: AtomicBool::new(false),
             error: Mutex::new(None),
+            counted: AtomicU64::new(there),
             arrived: Mutex::new(Some(sender)),
             hashing: Mutex::new(Some(hashing)),
             waiting: Arc::new(Semaphore::new(WAITING)),
@@ -120,6 +122,7 @@ impl Ranged {
                     let for_hash = Arc::clone(&self.waiting).try_acquire_owned().ok().map(|p| (chunks.clone(), p));
                     ingest.write_at(at, chunks).await.map_err(|e| e.at(Side::Target))?;
                     progress.advanced(&self.job.blob.digest, end - at);
+                    self.counted.fetch_add(end - at, Ordering::Relaxed);
                     count.moved();
                     // the follower ends only when this sender does
                     let _ = arrived.send(Arrived { range: at..end, chunks: for_hash });
@@ -135,6 +138,11 @@ impl Ranged {
                 Err(error) => return Err(error.at(Side::Source)),
             }
         }
+    }
+
+    /// How many bytes were reported as arrived.
+    pub(super) fn counted(&self) -> u64 {
+        self.counted.load(Ordering::Relaxed)
     }
 
     /// All ranges have ended: waits for the hash and commits. `Ok(false)` when the blob must be fetched as one stream instead.

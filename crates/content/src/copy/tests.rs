@@ -497,3 +497,22 @@ async fn what_was_kept_counts_towards_the_digest() {
     let error = copy_all(vec![job], &quick(), Arc::new(Silent)).await.pop().unwrap().unwrap().unwrap_err();
     assert_eq!((error.kind(), target.committed.load(Ordering::Relaxed)), (Kind::Untrusted, 0));
 }
+
+#[tokio::test]
+async fn what_arrived_as_ranges_and_is_begun_anew_is_counted_once() {
+    let bytes = sample(50_000);
+    // wrong leftovers; and a provider that turns out to have no ranges
+    let kept = Some((vec![9; 50_000], vec![10_000..20_000]));
+    for (ranges, kept) in [(true, kept), (false, None)] {
+        let shelf = Shelf { random: true, kept, ..Shelf::default() };
+        let told = Arc::new(Told::default());
+        let job = Job {
+            blob: Descriptor::of("application/octet-stream", &bytes),
+            provider: Arc::new(Shaky { ranges, ..Shaky::new(&bytes) }),
+            ingester: Arc::new(shelf),
+        };
+        let mut results = copy_all(vec![job], &quick(), Arc::clone(&told) as _).await;
+        assert_eq!(results.pop().unwrap().unwrap().expect("copied"), Outcome::Copied);
+        assert_eq!(told.0.load(Ordering::Relaxed), bytes.len(), "{ranges}");
+    }
+}
