@@ -30,6 +30,7 @@ pub mod registry;
 pub mod route;
 pub mod server;
 pub mod tls;
+mod turns;
 mod uploads;
 
 pub use access::{Access, Passwords, Users};

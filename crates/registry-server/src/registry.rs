@@ -16,6 +16,7 @@ use crate::check::Checks;
 use crate::query::Query;
 use crate::refusal::Refusal;
 use crate::route::{Route, route};
+use crate::turns::Turns;
 use crate::{Backend, Error, Name, blobs, lists, manifests, uploads};
 
 pub use crate::body::Body;
@@ -34,6 +35,7 @@ pub struct Settings {
 pub struct Registry {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) checks: Arc<Checks>,
+    pub(crate) turns: Arc<Turns>,
     pub(crate) settings: Arc<Settings>,
 }
 
@@ -70,7 +72,7 @@ impl Registry {
     /// A registry over `backend`.
     #[must_use]
     pub fn new(backend: Arc<dyn Backend>, settings: Settings) -> Self {
-        Self { backend, checks: Arc::default(), settings: Arc::new(settings) }
+        Self { backend, checks: Arc::default(), turns: Arc::default(), settings: Arc::new(settings) }
     }
 
     /// Answers a request. What goes wrong becomes an error answer.

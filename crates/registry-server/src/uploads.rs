@@ -13,6 +13,7 @@ use crate::manifests::{created, empty, set};
 use crate::range::chunk;
 use crate::refusal::Refusal;
 use crate::registry::{Asked, blocking};
+use crate::turns::Turn;
 
 const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
@@ -40,7 +41,7 @@ pub(crate) async fn begin(
     let upload = registry.change(move |store| store.start_upload(&name)).await?;
     let Some(digest) = digest else { return Ok(progress(StatusCode::ACCEPTED, &repository, upload.id(), 0)) };
     let id = upload.id().to_owned();
-    match receive(upload, &mut body).await {
+    match receive(upload, &mut body, &registry.turns.begin(&id)).await {
         Ok(upload) => complete(registry, &repository, upload, digest).await,
         Err(refusal) => {
             // Nobody was told the name of this session.
@@ -58,8 +59,9 @@ pub(crate) async fn patch(
     id: String,
     mut body: Incoming,
 ) -> Result<Response<Body>, Refusal> {
+    let turn = registry.turns.begin(&id);
     let upload = resume(registry, asked, &repository, &id).await?;
-    let upload = receive(upload, &mut body).await?;
+    let upload = receive(upload, &mut body, &turn).await?;
     Ok(progress(StatusCode::ACCEPTED, &repository, &id, upload.offset()))
 }
 
@@ -76,8 +78,9 @@ pub(crate) async fn finish(
         Refusal::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "the query has no `digest` of the blob")
     })?;
     let digest = parse(digest)?;
+    let turn = registry.turns.begin(&id);
     let upload = resume(registry, asked, &repository, &id).await?;
-    let upload = receive(upload, &mut body).await?;
+    let upload = receive(upload, &mut body, &turn).await?;
     complete(registry, &repository, upload, digest).await
 }
 
@@ -90,6 +93,7 @@ pub(crate) async fn status(registry: &Registry, repository: String, id: String) 
 
 /// `DELETE …/blobs/uploads/<id>`.
 pub(crate) async fn cancel(registry: &Registry, repository: String, id: String) -> Result<Response<Body>, Refusal> {
+    let _turn = registry.turns.begin(&id);
     registry.change(move |store| store.resume_upload(&repository, &id)?.cancel()).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
@@ -121,12 +125,17 @@ async fn resume(registry: &Registry, asked: &Asked, repository: &str, id: &str) 
 }
 
 /// Takes the whole body: while one batch is hashed and written, the next arrives. What came before an error stays in the session.
-async fn receive(upload: Upload, body: &mut Incoming) -> Result<Upload, Refusal> {
+async fn receive(upload: Upload, body: &mut Incoming, turn: &Turn) -> Result<Upload, Refusal> {
     let mut writing: JoinHandle<Result<Upload, StoreError>> = tokio::spawn(async { Ok(upload) });
     loop {
         let (mut batch, mut size, mut end) = (Vec::new(), 0, None);
         while size < BATCH && end.is_none() {
-            match body::next(body).await {
+            let next = tokio::select! {
+                biased;
+                () = turn.over() => Err(taken_over()),
+                next = body::next(body) => next,
+            };
+            match next {
                 Ok(Some(data)) => {
                     size += data.len();
                     batch.push(data);
@@ -141,6 +150,10 @@ async fn receive(upload: Upload, body: &mut Incoming) -> Result<Upload, Refusal>
             return end.map(|()| upload);
         }
     }
+}
+
+fn taken_over() -> Refusal {
+    Refusal::new(StatusCode::CONFLICT, "BLOB_UPLOAD_INVALID", "another request goes on with this upload")
 }
 
 fn append(mut upload: Upload, batch: Vec<Bytes>) -> JoinHandle<Result<Upload, StoreError>> {

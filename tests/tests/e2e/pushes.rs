@@ -41,6 +41,21 @@ fn a_registry_that_keeps_what_came_gets_it_once() {
 }
 
 #[test]
+fn a_line_that_falls_silent_is_left_and_the_upload_goes_on() {
+    require!("docker-registry");
+    // more than the buffers on the way take
+    let (image, site) = bundled(1, 70 * MB);
+    let (store, _serving) = site.serve("--store store");
+    // to the server, the connection is still there
+    let proxy = Proxy::start(store.parse().unwrap(), Line::broken(Direction::Up, Fault::Stall(8 << 20), 3));
+    let install = format!("install b.tar --registry {} --stall-timeout 1 {TRUST}", proxy.host());
+    let _ = site.ferry(&install).ok();
+    let (up, faults) = (proxy.counts().up, proxy.counts().faults);
+    assert_eq!(faults, 3);
+    assert!(up < image.blob_bytes() + 3 * (2 << 20), "{up} of {}", image.blob_bytes());
+}
+
+#[test]
 fn a_registry_that_forgets_gets_pieces_that_come_through() {
     require!("docker-registry");
     let (image, site) = bundled(4, 30 * MB);

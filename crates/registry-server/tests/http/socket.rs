@@ -107,6 +107,28 @@ async fn what_a_lost_connection_sent_is_kept_and_the_upload_goes_on() {
 }
 
 #[tokio::test]
+async fn a_client_that_comes_back_need_not_wait_for_its_lost_connection() {
+    let site = Site::with_store(Settings::default());
+    let server = run(&site, None, Limits::default()).await;
+    let begin = site.ask("POST /v2/r/blobs/uploads/", &[], b"").await;
+    let location = begin.header("location").to_owned();
+    // to the server this one is well, and only slow
+    let mut lost = TcpStream::connect(server.address).await.expect("connect");
+    let head = format!("PATCH {location} HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\n\r\nhello");
+    lost.write_all(head.as_bytes()).await.expect("write");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let start = std::time::Instant::now();
+    let answer = site.ask(&format!("PATCH {location}"), &[("content-range", "0-10")], b"hello world").await;
+    assert_eq!((answer.status.as_u16(), answer.header("range")), (416, "0-4"), "what came is kept");
+    let put = format!("PUT {location}?digest={}", Digest::of(b"hello world"));
+    assert_eq!(site.ask(&put, &[("content-range", "5-10")], b" world").await.status.as_u16(), 201);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    let mut told = [0; 12];
+    lost.read_exact(&mut told).await.expect("an answer");
+    assert_eq!(&told, b"HTTP/1.1 409");
+}
+
+#[tokio::test]
 async fn slow_and_endless_heads_are_cut_off() {
     let site = Site::with_store(Settings::default());
     let limits = Limits { header_timeout: Duration::from_millis(200), ..Limits::default() };
