@@ -151,7 +151,7 @@ pub async fn preflight(bundle: Arc<Bundle>, destination: Destination, options: O
     let ping = match destination.ping().await {
         Ok(ping) => ping,
         Err(error) => {
-            problems.add(format!("target {host}"), error);
+            problems.add("target", error);
             return Err(problems);
         }
     };

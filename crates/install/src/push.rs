@@ -131,14 +131,24 @@ impl Preflight {
         for (need, result) in needs.into_iter().zip(copy_all(jobs, options, Arc::clone(progress)).await) {
             match result {
                 Some(Ok(outcome)) => done.push((need, outcome)),
-                Some(Err(error)) => {
-                    problems.add(format!("blob {} for `{}`", need.blob.digest.short(), need.repository), error);
-                }
+                Some(Err(error)) => problems.add(self.subject(&need), error),
                 // not begun: another failure of the same kind is reported
                 None => {}
             }
         }
         problems.or(done)
+    }
+
+    /// How the image that needs a blob is named in messages.
+    fn subject(&self, need: &Need) -> String {
+        let needs = |planned: &&Planned| {
+            planned.repository == need.repository
+                && self.blobs_of(planned).is_ok_and(|blobs| blobs.iter().any(|blob| blob.digest == need.blob.digest))
+        };
+        match self.images.iter().filter(|planned| planned.state.is_pushed()).find(needs) {
+            Some(planned) => format!("image `{}`", planned.image.reference),
+            None => format!("repository `{}`", need.repository),
+        }
     }
 
     /// Puts all manifests, each once in a repository, and gives, for each image, the digest it now has.

@@ -127,7 +127,11 @@ async fn open(
     for (repository, result, is_unknown) in results {
         match result {
             Ok(trial) => trials.push((repository, trial)),
-            Err(error) => refused.push(Refused { repository, error, is_unknown }),
+            Err(error) => {
+                let image = images.iter().find(|planned| planned.repository == repository);
+                let image = image.map(|planned| planned.image.reference.to_string()).unwrap_or_default();
+                refused.push(Refused { repository, image, error, is_unknown });
+            }
         }
     }
     (trials, refused)

@@ -10,6 +10,8 @@ use crate::Error;
 /// A repository that takes no upload.
 pub(super) struct Refused {
     pub(super) repository: String,
+    /// The first image that is to be pushed there.
+    pub(super) image: String,
     pub(super) error: Error,
     /// The registry says that it knows no such repository.
     pub(super) is_unknown: bool,
@@ -61,9 +63,13 @@ pub(super) fn explain(known: &Known<'_>, refused: Vec<Refused>) -> Vec<(String, 
         errors.push((String::new(), Error::TooDeep { host, taken: shorter.to_owned(), refused, answer }));
     }
     for (_, alike) in others {
-        let more = if alike.len() > 1 { format!(" and {} more", alike.len() - 1) } else { String::new() };
+        let more = match alike.len() {
+            0 | 1 => String::new(),
+            2 => " and those of another repository".to_owned(),
+            n => format!(" and those of {} more repositories", n - 1),
+        };
         if let Some(first) = alike.into_iter().next() {
-            errors.push((format!("repository `{}`{more}", first.repository), with_remedy(known, first)));
+            errors.push((format!("image `{}`{more}", first.image), with_remedy(known, first)));
         }
     }
     errors
@@ -261,7 +267,8 @@ mod tests {
     }
 
     fn refused(repository: &str, error: Error) -> Refused {
-        Refused { repository: repository.to_owned(), error, is_unknown: false }
+        let image = format!("source.example/{repository}:1");
+        Refused { repository: repository.to_owned(), image, error, is_unknown: false }
     }
 
     /// Each error with its hint.
@@ -303,6 +310,7 @@ mod tests {
         let named = |name: &str| refused(name, status(name, 404, "NAME_UNKNOWN", said));
         let dropped = |name: &str, is_unknown| Refused {
             repository: name.to_owned(),
+            image: format!("source.example/{name}:1"),
             error: Error::Client(ClientError::Connect {
                 host: host.to_owned(),
                 address: host.to_owned(),
