@@ -74,7 +74,7 @@ fn credentials_that_do_not_suffice() {
     let login = site.login(&target.host(), USER, PASSWORD);
     let told = site.ferry(&install(&format!("{}/mirror", target.host()))).env("DOCKER_CONFIG", &login).run();
     assert_snapshot!(said(told, 5, &site, &[("REGISTRY", &target.host())]), @r#"
-    error: repository `mirror/app/one`: REGISTRY/mirror/app/one: not allowed to push (403 DENIED)
+    error: image `registry.example/app/one:1`: REGISTRY/mirror/app/one: not allowed to push (403 DENIED)
       hint: the account must be allowed to push to `mirror` at REGISTRY; some registries answer so when it does not exist
     "#);
 }

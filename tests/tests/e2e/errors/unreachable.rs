@@ -23,7 +23,7 @@ fn nobody_listens() {
     let site = bundled();
     let told = site.ferry(&install(&gone)).run();
     assert_snapshot!(said(told, 5, &site, &[("GONE", &gone)]), @r#"
-    error: target GONE: GONE: connection refused
+    error: target: GONE: connection refused
       hint: check host and port, and that the registry is running
     "#);
 }
@@ -59,7 +59,7 @@ fn a_name_that_has_no_address() {
     let site = bundled();
     let told = site.ferry(&install("no-such-registry.invalid:5000")).run();
     assert_snapshot!(words(said(told, 5, &site, &[])), @r#"
-    error: target no-such-registry.invalid:5000: no-such-registry.invalid:5000: the name cannot be resolved: WHY
+    error: target: no-such-registry.invalid:5000: the name cannot be resolved: WHY
       hint: check the spelling of `no-such-registry.invalid:5000` and this machine's name servers
     "#);
 }
@@ -115,7 +115,7 @@ fn a_certificate_that_nobody_vouches_for_at_the_target() {
     let registry = FaultyRegistry::holding(&[]).tls(tls).start([]);
     let told = site.ferry(&install(&registry.host())).run();
     assert_snapshot!(said(told, 5, &site, &[("REGISTRY", &registry.host())]), @r#"
-    error: target REGISTRY: REGISTRY: its certificate is signed by nobody that is trusted here
+    error: target: REGISTRY: its certificate is signed by nobody that is trusted here
       hint: give the CA's (or the registry's own) certificate with `--ca-file`, or put it in /etc/docker/certs.d/REGISTRY/ca.crt
     "#);
 }

@@ -43,6 +43,8 @@ faults! { push:
     no_room_left: [always("PUT", Session, page(507, "Insufficient Storage"))] => Says(5, &["507", "Insufficient Storage", "app/one"]);
 
     // permission
+    a_token_that_ends_before_the_bytes_go: [once("POST", Upload, ExpireTokens).from(2)] => Well;
+    a_token_that_ends_before_the_manifest: [once("PUT", Session, ExpireTokens).times(3)] => Well;
     pushing_is_denied: [always("POST", Upload, page(403, "Forbidden"))] => Says(5, &["403", "app/one", "allowed to push"]);
 
     // what is told about a tag
