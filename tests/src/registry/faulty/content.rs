@@ -167,6 +167,13 @@ impl Content {
         reply
     }
 
+    /// Keeps what came of a request that broke off.
+    pub(super) fn keep(&mut self, id: u64, bytes: &[u8]) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.bytes.extend_from_slice(bytes);
+        }
+    }
+
     /// The session, if it is there and the address is the one that was given last.
     fn session(&mut self, repository: &str, id: u64, request: &Message) -> Result<&mut Session, Reply> {
         let session = self.sessions.get_mut(&id).filter(|s| s.repository == repository);

@@ -48,8 +48,12 @@ pub enum Fault {
     Mute,
     /// The connection is closed after so many bytes of the body.
     Drop(u64),
-    /// The same, for the body of the request.
+    /// The same, for the body of the request; nothing of it is kept.
     DropRequest(u64),
+    /// The same, and what came is kept: the upload can go on from there.
+    KeepRequest(u64),
+    /// Requests with a larger body than so many bytes are refused by a proxy: 413 and a page.
+    TooLarge(usize),
     /// Nothing comes after so many bytes of the body.
     Stall(u64),
     /// So many bytes come at so many bytes a second.
@@ -92,6 +96,7 @@ pub struct Rule {
     part: String,
     first: u64,
     times: u64,
+    elsewhere: bool,
     fault: Fault,
     met: AtomicU64,
 }
@@ -100,7 +105,8 @@ impl Rule {
     /// The first request of that kind. `*` stands for every method.
     #[must_use]
     pub fn once(method: &'static str, what: What, fault: Fault) -> Self {
-        Self { method, what, part: String::new(), first: 1, times: 1, fault, met: AtomicU64::new(0) }
+        let met = AtomicU64::new(0);
+        Self { method, what, part: String::new(), first: 1, times: 1, elsewhere: false, fault, met }
     }
 
     /// Every request of that kind.
@@ -125,6 +131,17 @@ impl Rule {
     #[must_use]
     pub fn of(self, part: &str) -> Self {
         Self { part: part.to_owned(), ..self }
+    }
+
+    /// At the second address, instead of the first.
+    #[must_use]
+    pub fn elsewhere(self) -> Self {
+        Self { elsewhere: true, ..self }
+    }
+
+    /// Whether it is about the second address.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.elsewhere
     }
 
     /// The fault, if this request is one that it happens to.

@@ -1,6 +1,9 @@
 //! The registry keeps to the specification where no fault is planned, and breaks it where one is.
 
+use std::time::Duration;
+
 use super::*;
+use crate::http::Message;
 use crate::images::{Format, Layer};
 use crate::registry::{PASSWORD, USER, push};
 

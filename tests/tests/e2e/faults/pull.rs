@@ -69,7 +69,8 @@ faults! { pull:
     tokens_that_never_last: [always(Tag, Answer(ferry_tests::http::Reply::empty(401)))] => Says(5, &["401", "app/one"]);
     blobs_at_another_host: [always(Blob, Elsewhere)] => Well;
     everything_at_another_host: [always(Blob, Elsewhere), always(Manifest, Elsewhere)] => Well;
-    dropped_at_another_host: [always(Layer, Elsewhere), once(Layer, ExpireTokens)] => Well;
+    dropped_at_another_host: [always(Layer, Elsewhere), once(Layer, ExpireTokens), once(Layer, Drop(100_000)).elsewhere(), once(Layer, Stall(50_000)).elsewhere().from(2)] => Well;
+    a_permit_that_ends: [always(Layer, Elsewhere), once(Layer, Drop(100_000)).elsewhere(), once(Layer, page(403, "Request has expired")).elsewhere().from(2)] => Well;
 
     // pages of proxies
     a_bad_gateway_for_once: [once(Ping, page(502, "502 Bad Gateway")), once(Tag, page(502, "502 Bad Gateway")), once(Layer, page(504, "504"))] => Well;

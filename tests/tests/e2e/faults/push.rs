@@ -30,6 +30,11 @@ faults! { push:
     dropped_in_a_layer: [once("PUT", Session, DropRequest(30)).times(2)] => Well;
     mute_for_once: [once("HEAD", Tag, Mute), once("POST", Upload, Mute), once("PUT", Tag, Mute)] => Well;
 
+    dropped_and_kept: [once("PUT", Session, KeepRequest(100_000)), once("PATCH", Session, KeepRequest(50_000))] => Well;
+    dropped_where_no_chunks_are_taken: [once("PUT", Session, DropRequest(30_000)).times(2), always("PATCH", Session, status(405))] => Well;
+    dropped_at_another_host: [always("POST", Upload, Elsewhere), once("PUT", Session, KeepRequest(100_000)).elsewhere(), once("GET", Session, Unanswered).elsewhere()] => Well;
+    chunks_at_another_host: [always("POST", Upload, Elsewhere), always("*", Session, TooLarge(150_000)).elsewhere()] => Says(5, &["too large", "413", "client_max_body_size"]);
+
     // uploads
     an_upload_that_goes_on_at_another_host: [always("POST", Upload, Elsewhere)] => Well;
     a_session_that_is_lost: [once("*", Session, Answer(ferry_tests::http::Reply::new(404, "application/json", r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN","message":"blob upload unknown to registry"}]}"#))).from(2)] => Well;
@@ -104,6 +109,49 @@ fn a_sparse_index_that_is_refused() {
     let taking = FaultyRegistry::holding(&[]).guard(TOKENS).start([]);
     let _ = install(&taking, "").expect_code(0);
     assert_eq!(taking.manifest("app/pinned", index.digest()).as_deref(), index.manifest(index.digest()));
+}
+
+/// What nginx takes in one request where nobody has told it otherwise.
+#[test]
+fn a_proxy_that_takes_a_megabyte() {
+    let image = Image::single("linux/amd64", Format::Oci, vec![Layer::random(1, 3_000_000)]);
+    let site = bundled(&[("app/one:1", &image)]);
+    for elsewhere in [false, true] {
+        let limit = always("*", Session, TooLarge(1 << 20));
+        let plan = match elsewhere {
+            false => vec![limit],
+            true => vec![limit.elsewhere(), always("POST", Upload, Elsewhere)],
+        };
+        let registry = FaultyRegistry::holding(&[]).guard(TOKENS).start(plan);
+        let _ = run(&site, &registry, &format!("install b.tar --registry {} {TRUST}", registry.host())).expect_code(0);
+        assert!(registry.holds("app/one", &image));
+        let chunks = registry.count(|seen| seen.method == "PATCH" && seen.status == 202);
+        assert!((3..=13).contains(&chunks), "{chunks}: {:?}", registry.seen());
+    }
+}
+
+/// Chunks smaller than it says are refused by object stores, but for the last.
+#[test]
+fn a_registry_with_a_smallest_chunk() {
+    let image = Image::single("linux/amd64", Format::Oci, vec![Layer::random(1, 3_000_000)]);
+    let site = bundled(&[("app/one:1", &image)]);
+    let plan = vec![
+        always("PUT", Session, TooLarge(1 << 20)),
+        always("POST", Upload, header("OCI-Chunk-Min-Length", "1200000")),
+    ];
+    let registry = FaultyRegistry::holding(&[]).guard(TOKENS).start(plan);
+    let _ = run(&site, &registry, &format!("install b.tar --registry {} {TRUST}", registry.host())).expect_code(0);
+    assert!(registry.holds("app/one", &image));
+    let mut chunks: Vec<u64> = registry.seen().iter().filter(|s| s.method == "PATCH").map(|s| s.bytes).collect();
+    let last = chunks.pop();
+    assert!(last.is_some() && chunks.iter().all(|bytes| *bytes >= 1_200_000), "{chunks:?} {last:?}");
+}
+
+#[test]
+fn what_was_kept_of_an_upload_is_not_sent_again() {
+    let registry = push(vec![once("PUT", Session, KeepRequest(100_000))], Well);
+    let sent: u64 = registry.seen().iter().filter(|seen| seen.path.contains("/blobs/uploads/")).map(|s| s.bytes).sum();
+    assert!(sent < image().blob_bytes() + 1000, "{sent} of {}", image().blob_bytes());
 }
 
 #[test]
