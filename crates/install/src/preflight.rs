@@ -163,7 +163,7 @@ pub async fn preflight(bundle: Arc<Bundle>, destination: Destination, options: O
         closing.end().await;
         return Err(problems);
     }
-    let notes = notes::of(&images, probe.sparse_index.answer);
+    let notes = notes::of(&images, probe.sparse_index.answer, ping.and_then(|ping| ping.product));
     Ok(Preflight { bundle, destination, images, documents, texts, warnings, probe, notes, options, closing })
 }
 

@@ -222,7 +222,7 @@ impl Preflight {
             State::Present(digest) => return Ok((digest.clone(), None)),
             State::Skipped(digest) => {
                 let note = format!(
-                    "{}: its tag stays at {digest}, where the bundle has {}",
+                    "{}: its tag stays at {digest}, where the bundle has {}; YAML is rewritten to what stays",
                     planned.image.reference, first.root.digest
                 );
                 return Ok((digest.clone(), Some(note)));

@@ -53,7 +53,9 @@ fn what_will_stand_there_is_known_before_anything_is_pushed() {
         assert_eq!(image["sourceDigest"], index.digest());
         let note = plan["notes"][0].as_str().unwrap();
         assert!(note.contains(&amd64.digest) && note.contains(index.digest()) && note.contains("mirror"), "{note}");
-        assert!(target.requests().manifests_stored().is_empty() && target.repositories().is_empty());
+        let asked = target.requests();
+        assert!(asked.manifests_stored().is_empty() && target.repositories().is_empty());
+        assert_eq!(asked.matching(|r| r.method == "PUT").len(), 1, "one question: {asked:?}");
         let _ = site.ferry(&install).ok().says(&["instead of the index", index.digest()]);
         assert_eq!(manifest(&target.host(), "1").map(|m| digest(&m)), Some(amd64.digest.clone()));
         let relocation: Value = serde_json::from_str(&site.read("strict/relocation.json")).unwrap();

@@ -1,5 +1,6 @@
 //! Targets with habits of their own, in their own words: what they want is said before anything is pushed, with the remedy.
 
+use ferry_tests::http::Reply;
 use ferry_tests::images::Format;
 use ferry_tests::registry::{Access, Front, PASSWORD, Registry, USER};
 use ferry_tests::require;
@@ -138,4 +139,44 @@ fn a_sparse_index_is_refused_in_many_words() {
         let _ = install(&site, &front, "", "").ok();
         assert!(front.registry().manifest("app/x", "1").is_some_and(|m| ferry_tests::images::digest(&m) == *amd64));
     }
+}
+
+/// What takes the question and not the real index is given something whole all the same.
+#[test]
+fn a_target_that_does_not_keep_its_word_on_indexes() {
+    require!("docker-registry");
+    let index = two_platforms(Format::Oci, 3);
+    let source = Registry::filled(Access::Plain, &[("app/x:1", &index), ("app/y:1", &small(1))]);
+    let site = Site::new();
+    let reference = format!("{}/app/x:1@{}", source.host(), index.digest());
+    let _ = site.ferry(&format!("bundle {reference} {}/app/y:1 {FOR} -o b.tar {SIGN}", source.host())).ok();
+    let fickle = || {
+        let asked = std::sync::atomic::AtomicBool::new(false);
+        Front::start(move |request, _| {
+            let is_index = request.header("content-type").is_some_and(|t| t.contains("index"));
+            let first = |wanted| wanted && !asked.swap(true, std::sync::atomic::Ordering::Relaxed);
+            match request.method.as_str() {
+                "PUT" if first(is_index) => Some(Reply::empty(201)),
+                "DELETE" if request.path.contains("/manifests/") => Some(Reply::empty(202)),
+                _ => None,
+            }
+        })
+    };
+    let front = fickle();
+    let plan = install(&site, &front, "", "--dry-run --json").ok().json();
+    assert_eq!(plan["probe"]["sparseIndex"]["answer"], "yes", "{plan}");
+    let amd64 = &index.platform("linux/amd64").unwrap().digest;
+    assert_eq!(
+        (&plan["images"][0]["digest"], &plan["images"][0]["ifRefused"]),
+        (&index.digest().into(), &amd64.as_str().into())
+    );
+
+    let front = fickle();
+    let done = install(&site, &front, "", "--out ready").ok();
+    done.says(&["the target refuses an index with absent platforms", amd64]);
+    assert!(front.registry().manifest("app/x", "1").is_some_and(|m| ferry_tests::images::digest(&m) == *amd64));
+    let relocation: serde_json::Value = serde_json::from_str(&site.read("ready/relocation.json")).unwrap();
+    assert_eq!(relocation["images"][0]["digest"], amd64.as_str(), "what is there, not what was planned");
+    let told = install(&site, &fickle(), "", "--index sparse").run().expect_code(5);
+    told.says(&["app/x:1", "refuses an index with absent platforms", "--index auto"]);
 }
