@@ -76,8 +76,8 @@ pub(crate) fn load(named: Option<&Path>) -> Result<Settings, End> {
 #[derive(Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
 struct Document {
-    logins: Entries<LoginEntry>,
-    hosts: Entries<HostEntry>,
+    logins: Entries<Option<LoginEntry>>,
+    hosts: Entries<Option<HostEntry>>,
 }
 
 #[derive(Deserialize)]
@@ -95,7 +95,7 @@ struct HostEntry {
     client_certificate: Option<Spanned<PathBuf>>,
     client_key: Option<Spanned<PathBuf>>,
     resolve: OneOrMany,
-    no_proxy: bool,
+    no_proxy: Option<bool>,
     connect_timeout: Option<Spanned<u64>>,
     stall_timeout: Option<Spanned<u64>>,
     mirrors: OneOrMany,
@@ -119,6 +119,7 @@ fn parse(bytes: &[u8], folder: &Path) -> Result<(Settings, Vec<LoginFile>), Prob
     let mut settings = Settings::default();
     let mut seen = BTreeSet::new();
     for (key, host) in document.hosts.0 {
+        let host = host.unwrap_or_default();
         let name = match key.value.to_ascii_lowercase().as_str() {
             "index.docker.io" | "registry-1.docker.io" => DOCKER_HUB.to_owned(),
             name if is_host(name) => name.to_owned(),
@@ -137,6 +138,7 @@ fn parse(bytes: &[u8], folder: &Path) -> Result<(Settings, Vec<LoginFile>), Prob
     }
     let mut logins = Vec::new();
     for (key, login) in document.logins.0 {
+        let Some(login) = login else { continue };
         if !secrets::is_place(&key.value) {
             return Err(at(&key, format!("`{}` is not a place: write HOST[:PORT] or HOST[:PORT]/PATH", key.value)));
         }
@@ -174,7 +176,7 @@ impl HostEntry {
             ca_files: self.ca_file.0.iter().map(|file| folder.join(&file.value)).collect(),
             client,
             resolve: self.resolve.0.iter().map(address).collect::<Result<_, _>>()?,
-            no_proxy: self.no_proxy,
+            no_proxy: self.no_proxy.unwrap_or(false),
             connect_timeout: seconds("connectTimeout", self.connect_timeout)?,
             stall_timeout: seconds("stallTimeout", self.stall_timeout)?,
         })
@@ -249,6 +251,10 @@ impl<'de> Deserialize<'de> for OneOrMany {
                 }
                 Ok(all)
             }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Vec::new())
+            }
         }
         // the line of a text alone is that of the whole
         let whole = Spanned::<Whole>::deserialize(deserializer)?;
@@ -291,7 +297,9 @@ mod tests {
             config
         };
         let client = ClientCertificate { certificate: "/c/me.pem".into(), key: "/k/me.key".into() };
-        assert_eq!(host(""), HostConfig::default());
+        for nothing in ["", "plainHttp: , caFile: , resolve: , noProxy: , clientKey: , stallTimeout: , mirrors: "] {
+            assert_eq!(host(nothing), HostConfig::default(), "{nothing}");
+        }
         assert_eq!(host("plainHttp: true"), with(|c| c.plain_http = Some(true)));
         assert_eq!(host("plainHttp: false"), with(|c| c.plain_http = Some(false)));
         assert_eq!(host("caFile: ca.pem"), with(|c| c.ca_files = vec!["/c/ca.pem".into()]));
@@ -349,7 +357,7 @@ hosts:
 
     #[test]
     fn nothing_is_fine() {
-        for text in ["", "# only words\n\n", "hosts:\n", "{}", "logins: {}\nhosts: {}\n"] {
+        for text in ["", "# only words\n\n", "hosts:\n", "{}", "logins: {}\nhosts: {}\n", "logins: {a.example: }\n"] {
             assert_eq!(read(text), Ok((Settings::default(), Vec::new())), "{text:?}");
         }
     }

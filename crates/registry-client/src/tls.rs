@@ -157,13 +157,17 @@ pub(crate) fn cause(error: &rustls::Error) -> Cause {
         C::ExpiredContext { not_after, .. } => Cause::Expired(day(*not_after)),
         C::NotValidYet => Cause::NotYetValid(None),
         C::NotValidYetContext { not_before, .. } => Cause::NotYetValid(day(*not_before)),
-        C::NotValidForNameContext { presented, .. } if presented.is_empty() => Cause::NoNames,
         C::NotValidForNameContext { presented, .. } => {
-            Cause::WrongName(presented.iter().take(8).map(|n| plain(n)).collect())
+            // an e-mail address or a URI is no name of a server
+            let names: Vec<String> =
+                presented.iter().filter(|n| !n.starts_with("Unsupported")).map(|n| plain(n)).collect();
+            if names.is_empty() { Cause::NoNames } else { Cause::WrongName(names.into_iter().take(8).collect()) }
         }
         // a bad signature is that of another CA of the same name: one that was made anew
         C::UnknownIssuer | C::BadSignature => Cause::UnknownIssuer,
         C::Other(other) if other.0.to_string() == "CaUsedAsEndEntity" => Cause::UnknownIssuer,
+        // a certificate of version 1, as `openssl x509 -req` makes it without extensions, can hold no names
+        C::Other(other) if other.0.to_string() == "UnsupportedCertVersion" => Cause::NoNames,
         C::Other(other) if other.0.is::<NoCa>() => Cause::NobodyTrusted,
         other => Cause::Tls(format!("its certificate is not valid: {other}")),
     }

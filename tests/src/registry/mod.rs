@@ -1,7 +1,9 @@
 //! Registries on loopback: real ones (Debian's `docker-registry`), each in its own folder, and one that misbehaves ([`faulty`]).
 
 mod access_log;
+mod authority;
 pub mod certificate;
+mod door;
 pub mod faulty;
 mod front;
 mod push;
@@ -20,7 +22,9 @@ use crate::images::Image;
 use crate::tools;
 
 pub use access_log::{Record, Records};
+pub use authority::{Authority, Says, lay_out};
 pub use certificate::{Certificate, self_signed, signed_by_private_ca};
+pub use door::Door;
 pub use front::Front;
 pub use push::push;
 pub use token::TokenServer;
@@ -80,7 +84,7 @@ impl Registry {
             let port = free_port();
             let config = config(access, folder.path(), port, certificate.as_ref(), realm.as_deref());
             fs::write(folder.path().join("config.yml"), config).unwrap();
-            if let Some(process) = Process::start(folder.path(), port) {
+            if let Some(process) = Process::start(folder.path(), SocketAddr::from(([127, 0, 0, 1], port))) {
                 return Self { process, folder, port, access, certificate, _tokens: tokens };
             }
         }
@@ -186,7 +190,7 @@ impl Registry {
     /// Ends it as a power cut would, and starts it again on the same port and folder.
     pub fn restart(&mut self) {
         self.process.end();
-        self.process = Process::start(self.folder.path(), self.port).expect("docker-registry starts again");
+        self.process = Process::start(self.folder.path(), self.address()).expect("docker-registry starts again");
     }
 
     /// Ends it for good.
@@ -216,7 +220,7 @@ struct Process(Child);
 
 impl Process {
     /// Starts `docker-registry` and waits until it listens; none when it ended before.
-    fn start(folder: &Path, port: u16) -> Option<Self> {
+    fn start(folder: &Path, address: SocketAddr) -> Option<Self> {
         let program = tools::find("docker-registry").expect("docker-registry is installed");
         let append = |name: &str| File::options().create(true).append(true).open(folder.join(name)).unwrap();
         let child = Command::new(program)
@@ -233,7 +237,7 @@ impl Process {
             if process.0.try_wait().unwrap().is_some() {
                 return None;
             }
-            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            if TcpStream::connect(address).is_ok() {
                 // the listener may be another program's: ours would end at once
                 std::thread::sleep(Duration::from_millis(20));
                 return process.0.try_wait().unwrap().is_none().then_some(process);
