@@ -107,7 +107,7 @@ impl Proxy {
     #[must_use]
     pub fn listen(at: SocketAddr, server: SocketAddr, line: Line) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let listener = runtime.block_on(TcpListener::bind(at)).unwrap();
+        let listener = runtime.block_on(async { listener(at, line.fault.is_some()) }).unwrap();
         let address = listener.local_addr().unwrap();
         let counters = Arc::new(Counters::default());
         let shared = Arc::clone(&counters);
@@ -158,13 +158,24 @@ async fn connection(client: TcpStream, server: SocketAddr, line: Line, counters:
     }
 }
 
-/// A reset loses what is on its way to the server: little on a line that breaks, and not the megabytes that loopback buffers.
-async fn connect(server: SocketAddr, breaks: bool) -> std::io::Result<TcpStream> {
-    let socket = if server.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+/// A reset loses what is on its way: little on a line that breaks, and not the megabytes that loopback buffers.
+fn socket(peer: SocketAddr, breaks: bool) -> std::io::Result<TcpSocket> {
+    let socket = if peer.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     if breaks {
         socket.set_send_buffer_size(32 << 10)?;
     }
-    socket.connect(server).await
+    Ok(socket)
+}
+
+fn listener(at: SocketAddr, breaks: bool) -> std::io::Result<TcpListener> {
+    let socket = socket(at, breaks)?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(at)?;
+    socket.listen(1024)
+}
+
+async fn connect(server: SocketAddr, breaks: bool) -> std::io::Result<TcpStream> {
+    socket(server, breaks)?.connect(server).await
 }
 
 enum Over {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::NamedTempFile;
 
+use crate::netns::Namespace;
 use crate::tools;
 
 /// Where the binary is: `$FERRY_BIN`, or beside the folder of the running test.
@@ -71,6 +72,22 @@ impl Ferry {
         }
         command.env("HOME", folder);
         Self { command, timeout: Duration::from_secs(120), shown }
+    }
+
+    /// Runs it in a network namespace.
+    #[must_use]
+    pub fn within(mut self, namespace: &Namespace) -> Self {
+        let mut command = Command::new(tools::find("ip").expect("ip is installed"));
+        command.args(["netns", "exec", namespace.name()]).arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.current_dir(self.command.get_current_dir().expect("it has a folder")).stdin(Stdio::null());
+        self.command = command;
+        self
     }
 
     /// Adds an argument.

@@ -19,11 +19,12 @@ pub fn find(program: &str) -> Option<PathBuf> {
         .find(|file| file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0))
 }
 
-/// Whether a need is met: a program's name, or `root`, or `busybox-static`.
+/// Whether a need is met: a program's name, or `root`, `netns` or `busybox-static`.
 #[must_use]
 pub fn has(need: &str) -> bool {
     match need {
         "root" => std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0),
+        "netns" => crate::netns::available(),
         "busybox-static" => crate::images::busybox_available(),
         program => find(program).is_some(),
     }

@@ -8,15 +8,18 @@
 //!
 //! Not here: the bundle file's form (`ferry-archive`), HTTP (`ferry-registry-client`), references in YAML (`ferry-rewrite`).
 //!
-//! Reading order: [`manifest`], [`list`], [`lock`], `place`, `select`, `referrers`, `signature`, `verify`, `attached`, `resolve`,
-//! `origin`, `missing`, `near`, `fallback`, [`carry`], `gate`, [`plan`](mod@plan), [`output`], [`spool`](mod@spool), [`build`].
+//! Reading order: [`manifest`], [`list`], [`lock`], [`known`], `foresee`, `place`, `select`, `referrers`, `signature`, `verify`,
+//! `attached`, `resolve`, `origin`, `missing`, `near`, `fallback`, [`carry`], `gate`, [`plan`](mod@plan), [`output`],
+//! [`spool`](mod@spool), [`build`].
 
 mod attached;
 pub mod build;
 pub mod carry;
 pub mod error;
 mod fallback;
+mod foresee;
 mod gate;
+pub mod known;
 pub mod list;
 pub mod lock;
 pub mod manifest;
@@ -46,6 +49,7 @@ pub use build::Built;
 pub use error::Error;
 pub use plan::{Plan, PlannedImage, PlannedReferrer};
 
+use crate::known::Known;
 use crate::lock::Lock;
 use crate::manifest::{BundleManifest, Platforms};
 use crate::resolve::Context;
@@ -66,6 +70,8 @@ pub struct Request {
     pub output: PathBuf,
     /// The folder that raw layers of archives are compressed in, see [`spool`](mod@spool).
     pub spool: PathBuf,
+    /// What was read of images already, see [`known`].
+    pub known: Known,
     /// Images resolved at a time.
     pub jobs: usize,
     /// Whether references in carried YAML that are not carried are errors.
@@ -109,8 +115,7 @@ impl Request {
     async fn plan_with(&self, client: &Client, lock: Option<&Lock>) -> Result<Plan, Problems> {
         let manifest = &self.manifest;
         let keys = Keys::load(manifest)?;
-        let spool = self.spool.clone();
-        let context = Context::new(manifest, self.platforms.as_ref(), client, lock, &keys, spool, self.jobs);
+        let context = Context::new(self, client, lock, &keys);
         // all problems together: those of the files do not hide those of the images
         let (yaml, files) = self.carried().await?;
         let (outcome, unresolved) = resolve::resolve_all(&context).await;

@@ -7,28 +7,45 @@ use bytes::Bytes;
 use ferry_content::{Provider, read_all};
 use ferry_image::manifest::MAX_MANIFEST;
 use ferry_image::{Algorithm, Descriptor, Digest, ImageConfig, Manifest, referrer};
-use ferry_registry_client::Repository;
+use ferry_registry_client::{Head, Repository};
 
 use crate::Error;
+use crate::known::{Document, Known};
 
 /// Manifests and configs that were read, by digest. They go into the bundle from here and are not asked for again.
 pub(crate) type Documents = BTreeMap<Digest, Bytes>;
+
+/// The manifest or index `digest`, from its registry.
+pub(crate) async fn fetch(repository: &Repository, digest: &Digest) -> Result<Document, Error> {
+    let fetched = repository.manifest(&digest.to_string()).await?;
+    Ok(Document { media_type: fetched.media_type, bytes: fetched.bytes })
+}
+
+/// `None` for what is not there.
+fn absent<T>(result: Result<T, ferry_registry_client::Error>) -> Result<Option<T>, Error> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if matches!(error.status(), Some(404 | 410)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
 
 /// Where an image is read from.
 pub(crate) struct Place {
     provider: Arc<dyn Provider>,
     /// Registries serve manifests under a path of their own; elsewhere a manifest is a blob like any other.
-    repository: Option<Repository>,
+    repository: Option<(Repository, Known)>,
     /// What a layout lists beside the image, with its names there.
     listed: Vec<(Vec<String>, Descriptor)>,
     documents: Mutex<Documents>,
 }
 
 impl Place {
-    pub(crate) fn registry(repository: Repository) -> Self {
+    /// What is `known` is not asked for.
+    pub(crate) fn registry(repository: Repository, known: Known) -> Self {
         Self {
             provider: Arc::new(repository.clone()),
-            repository: Some(repository),
+            repository: Some((repository, known)),
             listed: Vec::new(),
             documents: Mutex::default(),
         }
@@ -70,10 +87,10 @@ impl Place {
         self.check_algorithm(&descriptor.digest)?;
         let bytes = match (self.kept(&descriptor.digest), &self.repository) {
             (Some(bytes), _) => bytes,
-            (None, Some(repository)) => {
-                let fetched = repository.manifest(&descriptor.digest.to_string()).await?;
-                self.keep(descriptor.digest.clone(), fetched.bytes.clone());
-                fetched.bytes
+            (None, Some((repository, known))) => {
+                let document = known.get_or(&descriptor.digest, fetch(repository, &descriptor.digest)).await?;
+                self.keep(descriptor.digest.clone(), document.bytes.clone());
+                document.bytes
             }
             (None, None) => self.blob(descriptor).await?,
         };
@@ -95,7 +112,7 @@ impl Place {
 
     /// What refers to `subject`, as far as the place says; more than `limit` are not asked for.
     pub(crate) async fn referrers(&self, subject: &Digest, limit: usize) -> Result<Vec<Descriptor>, Error> {
-        if let Some(repository) = &self.repository {
+        if let Some((repository, _)) = &self.repository {
             return Ok(repository.referrers(subject, limit).await?.manifests);
         }
         let mut found = Vec::new();
@@ -112,7 +129,7 @@ impl Place {
 
     /// The manifest under a tag, `None` when there is none.
     pub(crate) async fn tagged(&self, tag: &str) -> Result<Option<Descriptor>, Error> {
-        let Some(repository) = &self.repository else {
+        let Some((repository, known)) = &self.repository else {
             // the tag, or a whole name that ends with it
             let is_tag =
                 |name: &String| name.strip_suffix(tag).is_some_and(|rest| rest.is_empty() || rest.ends_with(':'));
@@ -120,8 +137,12 @@ impl Place {
         };
         // a HEAD counts against no quota, and mostly there is nothing
         match repository.head(tag).await? {
-            Some(head) => {
-                self.fetched(repository, &head.digest.map_or_else(|| tag.to_owned(), |d| d.to_string())).await
+            Some(Head { digest: Some(digest), .. }) => self.fetched(repository, known, &digest).await,
+            Some(_) => {
+                let Some(fetched) = absent(repository.manifest(tag).await)? else { return Ok(None) };
+                let document = Document { media_type: fetched.media_type, bytes: fetched.bytes };
+                known.learn(&fetched.digest, document.clone());
+                Ok(Some(self.described(&fetched.digest, document)))
             }
             None => Ok(None),
         }
@@ -130,20 +151,29 @@ impl Place {
     /// The manifest that a list names, `None` when it is gone. What a list says of its size and type may be wrong.
     pub(crate) async fn named(&self, descriptor: &Descriptor) -> Result<Option<Descriptor>, Error> {
         match &self.repository {
-            Some(repository) => self.fetched(repository, &descriptor.digest.to_string()).await,
+            Some((repository, known)) => self.fetched(repository, known, &descriptor.digest).await,
             None => Ok(Some(Descriptor::new(&descriptor.media_type, descriptor.digest.clone(), descriptor.size))),
         }
     }
 
-    async fn fetched(&self, repository: &Repository, tag_or_digest: &str) -> Result<Option<Descriptor>, Error> {
-        let fetched = match repository.manifest(tag_or_digest).await {
-            Ok(fetched) => fetched,
-            Err(error) if matches!(error.status(), Some(404 | 410)) => return Ok(None),
-            Err(error) => return Err(error.into()),
+    async fn fetched(
+        &self,
+        repository: &Repository,
+        known: &Known,
+        digest: &Digest,
+    ) -> Result<Option<Descriptor>, Error> {
+        let read = async {
+            let fetched = repository.manifest(&digest.to_string()).await?;
+            Ok(Document { media_type: fetched.media_type, bytes: fetched.bytes })
         };
-        let descriptor = Descriptor::new(&fetched.media_type, fetched.digest.clone(), fetched.bytes.len() as u64);
-        self.keep(fetched.digest, fetched.bytes);
-        Ok(Some(descriptor))
+        Ok(absent(known.get_or(digest, read).await)?.map(|document| self.described(digest, document)))
+    }
+
+    fn described(&self, digest: &Digest, document: Document) -> Descriptor {
+        let Document { media_type, bytes } = document;
+        let descriptor = Descriptor::new(&media_type, digest.clone(), bytes.len() as u64);
+        self.keep(digest.clone(), bytes);
+        descriptor
     }
 
     /// A small blob that is looked into.
@@ -156,7 +186,16 @@ impl Place {
     }
 
     async fn blob(&self, descriptor: &Descriptor) -> Result<Bytes, Error> {
-        let bytes = read_all(self.provider.as_ref(), descriptor, MAX_MANIFEST).await?;
+        let read = read_all(self.provider.as_ref(), descriptor, MAX_MANIFEST);
+        let bytes = match &self.repository {
+            Some((_, known)) => {
+                let document = async {
+                    Ok::<_, Error>(Document { media_type: descriptor.media_type.clone(), bytes: read.await? })
+                };
+                known.get_or(&descriptor.digest, document).await?.bytes
+            }
+            None => read.await?,
+        };
         self.keep(descriptor.digest.clone(), bytes.clone());
         Ok(bytes)
     }

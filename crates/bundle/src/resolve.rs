@@ -7,22 +7,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ferry_content::local::{self, LocalSource};
 use ferry_content::{Failure as _, Kind, Problems, Provider};
 use ferry_image::{Descriptor, Digest, Manifest, Reference};
-use ferry_registry_client::Client;
+use ferry_registry_client::{Client, Fetched};
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::OnceCell;
 
-use crate::Error;
 use crate::attached::{Attached, Wish, attach};
 use crate::fallback::{self, Served};
+use crate::known::{Document, Known};
 use crate::lock::{Encoded, Lock, Locked, LockedArchive, LockedPlatform, LockedReferrer, Source};
 use crate::manifest::{ArchiveSource, BundleManifest, Image, Layers, Platforms};
 use crate::missing::{explain, missing_tag};
 use crate::near::slip;
 use crate::origin::Origins;
-use crate::place::{Documents, Place};
+use crate::place::{Documents, Place, fetch};
 use crate::referrers::Referrer;
 use crate::select::{Selected, select};
 use crate::verify::Keys;
+use crate::{Error, Request};
 
 /// What the resolving needs to know beside the bundle manifest.
 pub(crate) struct Context<'a> {
@@ -32,6 +33,8 @@ pub(crate) struct Context<'a> {
     pub(crate) client: &'a Client,
     pub(crate) lock: Option<&'a Lock>,
     pub(crate) keys: &'a Keys,
+    /// What need not be asked for.
+    known: &'a Known,
     /// The folder that raw layers are compressed in.
     spool: PathBuf,
     pub(crate) jobs: usize,
@@ -45,23 +48,16 @@ pub(crate) struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    pub(crate) fn new(
-        manifest: &'a BundleManifest,
-        chosen: Option<&'a Platforms>,
-        client: &'a Client,
-        lock: Option<&'a Lock>,
-        keys: &'a Keys,
-        spool: PathBuf,
-        jobs: usize,
-    ) -> Self {
+    pub(crate) fn new(request: &'a Request, client: &'a Client, lock: Option<&'a Lock>, keys: &'a Keys) -> Self {
         Self {
-            manifest,
-            chosen,
+            manifest: &request.manifest,
+            chosen: request.platforms.as_ref(),
             client,
             lock,
             keys,
-            spool,
-            jobs,
+            known: &request.known,
+            spool: request.spool.clone(),
+            jobs: request.jobs,
             opened: Mutex::default(),
             compressing: tokio::sync::Mutex::default(),
             served: Served::default(),
@@ -336,11 +332,23 @@ async fn from_registry(
     wish: Wish<'_>,
 ) -> Result<Resolved, Error> {
     let repository = context.client.repository(source.host(), source.path())?;
-    let wanted = wish.locked.map_or_else(|| source.manifest_reference(), |l| l.root.digest.to_string());
-    let fetched = repository.manifest(&wanted).await?;
-    let root = Descriptor::new(&fetched.media_type, fetched.digest.clone(), fetched.bytes.len() as u64);
-    let place = Place::registry(repository);
-    place.keep(fetched.digest, fetched.bytes);
+    let known = context.known;
+    let digest = match wish.locked {
+        Some(locked) => Some(locked.root.digest.clone()),
+        None => source.digest().cloned().or_else(|| known.tag(&source.to_string())),
+    };
+    let (digest, document) = match digest {
+        Some(digest) => (digest.clone(), known.get_or(&digest, fetch(&repository, &digest)).await?),
+        None => {
+            let Fetched { digest, bytes, media_type } = repository.manifest(&source.manifest_reference()).await?;
+            let document = Document { media_type, bytes };
+            known.learn(&digest, document.clone());
+            (digest, document)
+        }
+    };
+    let root = Descriptor::new(&document.media_type, digest.clone(), document.bytes.len() as u64);
+    let place = Place::registry(repository, known.clone());
+    place.keep(digest, document.bytes);
     finish(index, Source::Registry { reference: source.clone() }, place, root, platforms, wish).await
 }
 

@@ -29,6 +29,12 @@ impl Quota {
     pub fn renewed_within(&self) -> Option<Duration> {
         self.reset.or(self.window)
     }
+
+    /// The same for people: `at the latest in 6 h`.
+    #[must_use]
+    pub fn renewal(&self) -> Option<String> {
+        self.renewed_within().map(|time| format!("at the latest in {}", duration(time)))
+    }
 }
 
 impl fmt::Display for Quota {

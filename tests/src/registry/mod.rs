@@ -61,7 +61,16 @@ pub struct Registry {
     port: u16,
     access: Access,
     certificate: Option<Certificate>,
-    _tokens: Option<TokenServer>,
+    tokens: Option<TokenServer>,
+}
+
+/// What is special about a registry.
+#[derive(Debug, Default)]
+struct Special {
+    /// How long its tokens hold, and how long they are said to.
+    token_life: Option<(Duration, Duration)>,
+    /// It is a pull-through cache of this one.
+    origin: Option<String>,
 }
 
 impl Registry {
@@ -71,21 +80,42 @@ impl Registry {
     /// When `docker-registry` is missing or does not come up: ask `require!("docker-registry")` first.
     #[must_use]
     pub fn start(access: Access) -> Self {
+        Self::start_special(access, &Special::default())
+    }
+
+    /// One with tokens that hold for `life` and are said to hold for `said` (whole seconds both).
+    #[must_use]
+    pub fn with_tokens_for(life: Duration, said: Duration) -> Self {
+        Self::start_special(Access::Token, &Special { token_life: Some((life, said)), ..Special::default() })
+    }
+
+    /// A pull-through cache of `origin`, which answers already.
+    #[must_use]
+    pub fn cache_of(origin: &Self) -> Self {
+        let origin = Some(format!("http://{}", origin.host()));
+        Self::start_special(Access::Plain, &Special { origin, ..Special::default() })
+    }
+
+    fn start_special(access: Access, special: &Special) -> Self {
         let folder = tempfile::Builder::new().prefix("ferry-registry-").tempdir().unwrap();
         let certificate = match access {
             Access::Tls | Access::TlsBasic => Some(signed_by_private_ca(folder.path())),
             Access::SelfSigned => Some(self_signed(folder.path())),
             _ => None,
         };
-        let tokens = (access == Access::Token).then(|| TokenServer::start(folder.path()));
+        let life = special.token_life.unwrap_or((Duration::from_secs(300), Duration::from_secs(300)));
+        let tokens = (access == Access::Token).then(|| TokenServer::start(folder.path(), life));
         let realm = tokens.as_ref().map(TokenServer::realm);
         // another program may take the port between choosing and listening: then with a new one
         for _ in 0..5 {
             let port = free_port();
-            let config = config(access, folder.path(), port, certificate.as_ref(), realm.as_deref());
+            let mut config = config(access, folder.path(), port, certificate.as_ref(), realm.as_deref());
+            if let Some(origin) = &special.origin {
+                config += &format!("proxy: {{remoteurl: \"{origin}\"}}\n");
+            }
             fs::write(folder.path().join("config.yml"), config).unwrap();
             if let Some(process) = Process::start(folder.path(), SocketAddr::from(([127, 0, 0, 1], port))) {
-                return Self { process, folder, port, access, certificate, _tokens: tokens };
+                return Self { process, folder, port, access, certificate, tokens };
             }
         }
         panic!("docker-registry did not start: {}", fs::read_to_string(folder.path().join("error.log")).unwrap());
@@ -171,6 +201,12 @@ impl Registry {
         let answer = self.endpoint().send("GET", "/v2/_catalog?n=1000", &[], &[]).unwrap();
         let catalog: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
         catalog["repositories"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+    }
+
+    /// How many tokens its token server gave.
+    #[must_use]
+    pub fn tokens_given(&self) -> u64 {
+        self.tokens.as_ref().map_or(0, TokenServer::asked)
     }
 
     /// Every request since the start or [`Self::forget_requests`], in order of completion.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,6 +16,8 @@ use crate::http::{Message, Reply, Server, base64};
 
 /// The name of both the service and the issuer.
 pub(super) const SERVICE: &str = "ferry-tests";
+/// docker-registry takes a token for so many seconds longer than it holds (its `token.Leeway`).
+const LEEWAY: u64 = 60;
 
 /// A running token server; it ends when dropped.
 #[derive(Debug)]
@@ -25,9 +27,10 @@ pub struct TokenServer {
 }
 
 impl TokenServer {
-    /// Starts one, and writes `token.crt`, which the registry must trust, into `folder`.
+    /// Starts one, and writes `token.crt`, which the registry must trust, into `folder`. Tokens hold as long as the first of `life`
+    /// says, and are said to hold as long as the second.
     #[must_use]
-    pub fn start(folder: &Path) -> Self {
+    pub fn start(folder: &Path, life: (Duration, Duration)) -> Self {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(vec![SERVICE.to_owned()]).unwrap().self_signed(&key).unwrap();
         fs::write(folder.join("token.crt"), certificate.pem()).unwrap();
@@ -36,7 +39,7 @@ impl TokenServer {
         let counter = Arc::clone(&issued);
         let server = Server::start(move |request, _| {
             let number = counter.fetch_add(1, Ordering::Relaxed);
-            answer(request, &key, &chain, number)
+            answer(request, &key, &chain, number, life)
         });
         Self { server, issued }
     }
@@ -54,7 +57,7 @@ impl TokenServer {
     }
 }
 
-fn answer(request: &Message, key: &KeyPair, chain: &str, number: u64) -> Reply {
+fn answer(request: &Message, key: &KeyPair, chain: &str, number: u64, life: (Duration, Duration)) -> Reply {
     let login = format!("Basic {}", base64(format!("{USER}:{PASSWORD}")));
     if request.header("authorization") != Some(login.as_str()) {
         return Reply::new(401, "application/json", r#"{"details":"incorrect username or password"}"#);
@@ -69,14 +72,14 @@ fn answer(request: &Message, key: &KeyPair, chain: &str, number: u64) -> Reply {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let header = json!({"typ": "JWT", "alg": "ES256", "x5c": [chain]});
     let claims = json!({
-        "iss": SERVICE, "sub": USER, "aud": SERVICE, "exp": now + 300, "nbf": now - 10, "iat": now,
+        "iss": SERVICE, "sub": USER, "aud": SERVICE, "exp": now + life.0.as_secs() - LEEWAY, "nbf": now - 90, "iat": now,
         "jti": number.to_string(), "access": access,
     });
     let encode = |value: &Value| URL_SAFE_NO_PAD.encode(serde_json::to_vec(value).unwrap());
     let signed = format!("{}.{}", encode(&header), encode(&claims));
     let signature = fixed(&key.sign(signed.as_bytes()).unwrap());
     let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature));
-    let body = json!({"token": token, "access_token": token, "expires_in": 300});
+    let body = json!({"token": token, "access_token": token, "expires_in": life.1.as_secs()});
     Reply::new(200, "application/json", serde_json::to_vec(&body).unwrap())
 }
 

@@ -13,6 +13,7 @@ mod mirrors;
 mod names;
 mod plan;
 mod proxies;
+mod pulls;
 mod pushes;
 mod readers;
 mod referrers;

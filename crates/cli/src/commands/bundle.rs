@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ferry_archive::{Partial, SecretKey};
+use ferry_bundle::known::Known;
 use ferry_bundle::lock::{self, Lock};
 use ferry_bundle::manifest::{self, BundleManifest, Image, Platforms};
 use ferry_bundle::spool::Spool;
@@ -52,7 +53,9 @@ pub(crate) async fn run(bundle: Bundle) -> Result<(), End> {
         true => Spool::for_dry_run(&output),
         false => Spool::beside(&output, manifest.images.iter().any(|image| image.archive.is_some()))?,
     };
+    let known = Known::beside(&output, !args.dry_run);
     let request = Request {
+        known: known.clone(),
         spool: spool.folder().to_owned(),
         platforms: platforms(&args.platform)?,
         locked: locked(&args)?,
@@ -62,8 +65,12 @@ pub(crate) async fn run(bundle: Bundle) -> Result<(), End> {
         installer: installer(&args)?,
         manifest,
     };
-    let plan = request.plan(&client).await.inspect_err(|_| kept(&spool))?;
+    // before anything counts
+    let foreseen = request.foresee(&client).await;
+    print::warnings(&foreseen);
+    let mut plan = request.plan(&client).await.inspect_err(|_| kept(&spool))?;
     print::warnings(&plan.warnings);
+    plan.warnings.splice(0..0, foreseen);
     if args.json {
         print::out(&plan_json(&plan, !args.unsigned, &output)?);
     } else if args.dry_run {
@@ -79,6 +86,7 @@ pub(crate) async fn run(bundle: Bundle) -> Result<(), End> {
     }
     let built = build(plan, &request, sign, &args).await.inspect_err(|_| kept(&spool))?;
     spool.remove();
+    known.remove();
     report(&built, &request)?;
     print::talk(&format!("{} is complete: {}", built.sealed.path.display(), print::bytes(built.sealed.size)));
     Ok(())

@@ -13,6 +13,7 @@ mod tests;
 mod tokens;
 
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
@@ -93,6 +94,7 @@ impl Setup {
             plan: plan.into_iter().collect(),
             seen: Mutex::default(),
             answered: Mutex::default(),
+            spent: AtomicU64::new(0),
             hosts: OnceLock::new(),
         });
         let listen = |at, elsewhere, tls| {
@@ -145,6 +147,11 @@ impl FaultyRegistry {
     #[must_use]
     pub fn count(&self, wanted: impl Fn(&Seen) -> bool) -> usize {
         self.seen().iter().filter(|seen| wanted(seen)).count()
+    }
+
+    /// A quota is fresh again: what was left at the start is left once more.
+    pub fn renew(&self) {
+        self.state.spent.store(0, Ordering::Relaxed);
     }
 
     /// The bytes under a tag or digest, past all faults.

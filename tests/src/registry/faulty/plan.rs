@@ -38,6 +38,9 @@ pub enum Fault {
     Answer(Reply),
     /// So many requests are answered in any second; the others get 429, with or without `Retry-After` (seconds).
     Limit(usize, Option<u64>),
+    /// Docker Hub's quota: so many GETs of manifests in six hours, of which so many are left at the start; 429 beyond. Every answer
+    /// says how many are left.
+    Quota(u64, u64),
     /// 429, and a date so many seconds from now to come again at.
     ComeAgainAt(u64),
     /// The connection is closed without an answer, and nothing is done.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::Read;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,6 +27,8 @@ pub(super) struct State {
     pub(super) seen: Mutex<Vec<Seen>>,
     /// When the last requests under a limit were answered.
     pub(super) answered: Mutex<VecDeque<Instant>>,
+    /// How much of a quota is spent.
+    pub(super) spent: AtomicU64,
     /// Both addresses, known once they listen.
     pub(super) hosts: OnceLock<(String, String)>,
 }
@@ -100,6 +103,11 @@ impl State {
                         "<html><head><title>413 Request Entity Too Large</title></head><body>nginx</body></html>";
                     return Reply::new(413, "text/html", page).into();
                 }
+                Fault::Quota(most, left) => {
+                    if let Some(reply) = self.charge(&request, *most, *left) {
+                        return reply.into();
+                    }
+                }
                 Fault::Limit(most, wait) => {
                     if let Some(reply) = self.limit(*most, *wait) {
                         return reply.into();
@@ -159,6 +167,21 @@ impl State {
         Some(wait.iter().fold(reply, |reply, wait| reply.header("Retry-After", wait.to_string())))
     }
 
+    /// 429, when the quota is spent.
+    fn charge(&self, request: &Message, most: u64, left: u64) -> Option<Reply> {
+        if request.method != "GET" {
+            return None;
+        }
+        let spend = |spent: u64| (spent < left).then_some(spent + 1);
+        match self.spent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend) {
+            Ok(_) => None,
+            Err(_) => {
+                let reply = refusal(429, "TOOMANYREQUESTS", "You have reached your unauthenticated pull rate limit.");
+                Some(quota(reply, most, 0))
+            }
+        }
+    }
+
     /// What a fault changes in an answer that is ready.
     fn spoil(&self, fault: &Fault, delivery: &mut Delivery) {
         let body = &mut delivery.reply.body;
@@ -175,6 +198,11 @@ impl State {
             Fault::Header(name, value) => {
                 delivery.reply.remove(name);
                 delivery.reply.headers.extend(value.clone().map(|value| ((*name).to_owned(), value)));
+            }
+            Fault::Quota(most, left) => {
+                let left = left.saturating_sub(self.spent.load(Ordering::Relaxed));
+                let reply = std::mem::replace(&mut delivery.reply, Reply::empty(0));
+                delivery.reply = quota(reply, *most, left);
             }
             Fault::ExpireTokens => self.tokens.lock().unwrap().expire(),
             Fault::Retag(name, digest) => {
@@ -199,6 +227,11 @@ impl State {
             | Fault::OnePage => {}
         }
     }
+}
+
+fn quota(reply: Reply, most: u64, left: u64) -> Reply {
+    let reply = reply.header("ratelimit-limit", format!("{most};w=21600"));
+    reply.header("ratelimit-remaining", format!("{left};w=21600"))
 }
 
 /// A body whose bytes are counted.
