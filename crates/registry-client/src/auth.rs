@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,9 +17,6 @@ use crate::registry::Registry;
 use crate::token::{self, Realm, Token};
 use crate::transport::Reply;
 use crate::{Error, Secret};
-
-/// A token younger than this that is refused was not refused for its age.
-const YOUNG: Duration = Duration::from_secs(10);
 
 /// What a request needs to be allowed, as the token specification writes it: `repository:NAME:pull,push`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,7 +43,6 @@ impl Scopes {
 pub(crate) struct Authorization {
     pub(crate) header: HeaderValue,
     pub(crate) with_credentials: bool,
-    since: Instant,
     /// Of a token.
     fresh_until: Option<Instant>,
 }
@@ -55,12 +50,11 @@ pub(crate) struct Authorization {
 impl Authorization {
     /// Made of what is configured.
     pub(crate) fn configured(header: HeaderValue) -> Self {
-        Self { header, with_credentials: true, since: Instant::now(), fresh_until: None }
+        Self { header, with_credentials: true, fresh_until: None }
     }
 
     fn token(token: &Token, with_credentials: bool) -> Self {
-        let (header, since) = (token.header.clone(), token.since);
-        Self { header, with_credentials, since, fresh_until: Some(token.fresh_until) }
+        Self { header: token.header.clone(), with_credentials, fresh_until: Some(token.fresh_until) }
     }
 
     /// Whether it has grown too old to begin another request with.
@@ -71,11 +65,6 @@ impl Authorization {
     /// Whether a token server gave it.
     pub(crate) fn is_token(&self) -> bool {
         self.fresh_until.is_some()
-    }
-
-    /// Whether a refusal may just mean that a token is too old.
-    pub(crate) fn may_have_expired(&self) -> bool {
-        self.fresh_until.is_some() && self.since.elapsed() >= YOUNG
     }
 }
 

@@ -102,7 +102,11 @@ impl Repository {
         let reply = self.registry.send(&call).await.map_err(Failed::other)?;
         let length = match reply.status() {
             200 | 206 | 416 => self.check(&call, &reply, blob, &range)?,
-            status => return Err(Failed::other(self.registry.refusal(&call, reply, status != 429).await)),
+            status => {
+                // what authorises was renewed already, and the gate has waited
+                let again = !matches!(status, 401 | 429);
+                return Err(Failed::other(self.registry.refusal(&call, reply, again).await));
+            }
         };
         drop(first);
         let (repository, blob, wanted) = (self.clone(), blob.clone(), range.end - range.start);

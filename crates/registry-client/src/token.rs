@@ -37,7 +37,6 @@ const NO_NAME: &str = "<token>";
 #[derive(Debug)]
 pub(crate) struct Token {
     pub(crate) header: HeaderValue,
-    pub(crate) since: Instant,
     /// Until when it will do for one more request.
     pub(crate) fresh_until: Instant,
 }
@@ -173,7 +172,7 @@ pub(crate) fn read(body: &[u8], since: Instant, now: SystemTime) -> Result<Token
     let issued: Option<jiff::Timestamp> = answer.issued_at.and_then(|at| at.as_str()?.parse().ok());
     let age = issued.and_then(|at| now.duration_since(SystemTime::from(at)).ok()).unwrap_or_default();
     let left = life.checked_sub(age).filter(|left| !left.is_zero()).unwrap_or(life);
-    Ok(Token { header, since, fresh_until: since + left - left / 10 })
+    Ok(Token { header, fresh_until: since + left - left / 10 })
 }
 
 #[cfg(test)]

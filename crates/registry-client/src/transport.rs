@@ -440,7 +440,7 @@ impl Registry {
 /// Whether a refused upload may do well when begun anew: its session was lost (the registry restarted, or another replica
 /// answers), its bytes were damaged on the way, or its token grew too old meanwhile.
 fn is_of_this_attempt(status: u16, code: &str, authorization: Option<&Authorization>) -> bool {
-    status == 401 && authorization.is_some_and(Authorization::may_have_expired)
+    status == 401 && authorization.is_some_and(Authorization::is_token)
         || matches!(code, "BLOB_UPLOAD_UNKNOWN" | "BLOB_UPLOAD_INVALID" | "DIGEST_INVALID" | "SIZE_INVALID")
 }
 
