@@ -100,6 +100,16 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// What refers to an image cannot be found out.
+    #[error("{place}: what refers to {subject} cannot be found out: {error}")]
+    Referrers {
+        /// Which source.
+        place: String,
+        /// The image.
+        subject: Digest,
+        /// Why.
+        error: Box<Error>,
+    },
     /// More refers to an image than can sensibly be carried.
     #[error("{place}: what refers to {subject} is too much to carry: {what}")]
     TooManyReferrers {
@@ -209,6 +219,7 @@ impl Failure for Error {
             Self::Document { .. } | Self::Algorithm { .. } | Self::Nesting { .. } | Self::Manifests { .. } => {
                 Kind::Invalid
             }
+            Self::Referrers { error, .. } => error.kind(),
             Self::Content(error) => error.kind(),
             Self::Archive(error) => error.kind(),
             Self::Client(error) => error.kind(),
@@ -274,6 +285,10 @@ impl Failure for Error {
                 "do not use it before its publisher has said why; another key, or an exception, is named with `verify:`"
             }
             Self::Key { .. } => "name a file such as `cosign.pub`",
+            Self::Referrers { error, .. } => {
+                let first = error.hint().map(|hint| format!("{hint}; ")).unwrap_or_default();
+                return Some(format!("{first}without signatures and the like it goes with `--no-referrers`"));
+            }
             Self::TooManyReferrers { .. } => {
                 "choose some with `referrers: [signature]` at the image, or none with `referrers: false`"
             }

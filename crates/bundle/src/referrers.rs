@@ -133,13 +133,13 @@ impl Lists {
         match answer {
             Ok(answer) => Ok(Some(answer)),
             Err(Error::Client(error)) if matches!(error.status(), Some(401 | 403)) => {
-                self.denied.push(format!(
-                    "{}: whether all that refers to {subject} is known cannot be said: {error}",
-                    place.name()
-                ));
+                self.denied.push(format!("whether anything else refers to {subject} is not known: {error}"));
                 Ok(None)
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                let (place, subject) = (place.name(), subject.clone());
+                Err(Error::Referrers { place, subject, error: Box::new(error) })
+            }
         }
     }
 }

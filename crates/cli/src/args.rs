@@ -207,6 +207,9 @@ pub(crate) struct Install {
     /// References in YAML that are not carried are warnings, not errors
     #[arg(long)]
     pub(crate) no_strict: bool,
+    /// Leave signatures, attestations and SBOMs behind
+    #[arg(long)]
+    pub(crate) no_referrers: bool,
     /// Refuse any other bundle than NAME, or NAME@VERSION
     #[arg(long, value_name = "NAME[@VERSION]")]
     pub(crate) expect: Option<String>,

@@ -1,10 +1,7 @@
 //! Words for people. stdout carries data, stderr carries talk.
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::ExitCode;
-
-use ferry_image::ReferrerKind;
 
 use crate::failure::End;
 
@@ -93,20 +90,6 @@ pub(crate) fn count(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
-/// How many there are of each kind: `2 signatures, 1 sbom`. None when there is none.
-pub(crate) fn counted(kinds: impl Iterator<Item = ReferrerKind>) -> Option<String> {
-    let mut counts: BTreeMap<ReferrerKind, usize> = BTreeMap::new();
-    for kind in kinds {
-        *counts.entry(kind).or_default() += 1;
-    }
-    let words = counts.into_iter().map(|(kind, n)| match (kind, n) {
-        (ReferrerKind::Other, n) => count(n, "other referrer"),
-        (kind, n) => count(n, kind.name()),
-    });
-    let words: Vec<String> = words.collect();
-    (!words.is_empty()).then(|| words.join(", "))
-}
-
 /// Rows in columns, two spaces apart.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -128,19 +111,6 @@ mod tests {
     fn talk_cannot_move_the_cursor() {
         assert_eq!(harmless("a\n\tb é"), "a\n\tb é");
         assert_eq!(harmless("\u{1b}[31mred\r\u{202e}x\u{9b}"), "\\u{1b}[31mred\\r\\u{202e}x\\u{9b}");
-    }
-
-    #[test]
-    fn referrers_for_people() {
-        use ReferrerKind::{Other, Sbom, Signature};
-        for (kinds, text) in [
-            (&[][..], None),
-            (&[Sbom, Signature, Signature], Some("2 signatures, 1 sbom")),
-            (&[Other], Some("1 other referrer")),
-            (&[Other, Other], Some("2 other referrers")),
-        ] {
-            assert_eq!(counted(kinds.iter().copied()).as_deref(), text);
-        }
     }
 
     #[test]

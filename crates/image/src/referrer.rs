@@ -1,6 +1,7 @@
 //! What refers to an image: signatures, attestations, SBOMs. How they are found (distribution-spec, "Listing Referrers" and "Referrers
 //! Tag Schema"; the tags of cosign, which know no subject), and what they are.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -78,6 +79,22 @@ impl ReferrerKind {
         };
         types.chain(below).find_map(|media_type| kind_of(media_type, predicate)).unwrap_or(Self::Other)
     }
+}
+
+/// How many there are of each kind, for people: `2 signatures, 1 sbom`. None when there is none.
+pub fn counted(kinds: impl IntoIterator<Item = ReferrerKind>) -> Option<String> {
+    let mut counts: BTreeMap<ReferrerKind, usize> = BTreeMap::new();
+    for kind in kinds {
+        *counts.entry(kind).or_default() += 1;
+    }
+    let words: Vec<String> = counts
+        .into_iter()
+        .map(|(kind, n)| {
+            let name = if kind == ReferrerKind::Other { "other referrer" } else { kind.name() };
+            format!("{n} {name}{}", if n == 1 { "" } else { "s" })
+        })
+        .collect();
+    (!words.is_empty()).then(|| words.join(", "))
 }
 
 /// What a media type tells; none where it may be anything.
@@ -259,6 +276,19 @@ mod tests {
             assert_eq!(kind.name().parse(), Ok(kind));
         }
         assert!("signatures".parse::<ReferrerKind>().is_err());
+    }
+
+    #[test]
+    fn referrers_for_people() {
+        use ReferrerKind::{Other, Sbom, Signature};
+        for (kinds, text) in [
+            (&[][..], None),
+            (&[Sbom, Signature, Signature], Some("2 signatures, 1 sbom")),
+            (&[Other], Some("1 other referrer")),
+            (&[Other, Other], Some("2 other referrers")),
+        ] {
+            assert_eq!(counted(kinds.iter().copied()).as_deref(), text);
+        }
     }
 
     #[test]

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use ferry_content::Ingester;
 use ferry_content::store::{ManifestRef, Store};
 use ferry_image::{Digest, Target};
-use ferry_registry_client::{Client, Ping};
+use ferry_registry_client::{Client, ListedBy, Ping};
 
-use crate::Error;
+use crate::{Error, referrers};
 
 /// A place to install to.
 #[derive(Clone)]
@@ -27,6 +27,14 @@ pub enum Destination {
         /// Host and prefix as YAML shall name them.
         target: Target,
     },
+}
+
+/// Who lists the referrers of a manifest.
+pub(crate) enum Listed {
+    /// The target.
+    ByItself,
+    /// Its clients, in the index that stands under a tag, if it does.
+    ByClients(Option<Bytes>),
 }
 
 impl Destination {
@@ -79,6 +87,55 @@ impl Destination {
             }
             Self::Store { store, .. } => Arc::clone(store) as Arc<dyn Ingester>,
         })
+    }
+
+    /// The bytes of a manifest, if it is there.
+    pub(crate) async fn manifest(&self, repository: &str, reference: &str) -> Result<Option<Bytes>, Error> {
+        match self {
+            Self::Registry { client, target } => {
+                match client.repository(target.host(), repository)?.to_push().manifest(reference).await {
+                    Ok(fetched) => Ok(Some(fetched.bytes)),
+                    Err(error) if error.status() == Some(404) => Ok(None),
+                    Err(error) => Err(error.into()),
+                }
+            }
+            Self::Store { store, .. } => {
+                Ok(store.manifest(repository, &manifest_ref(reference)?)?.map(|record| record.bytes))
+            }
+        }
+    }
+
+    /// Who lists the referrers of `subject`.
+    pub(crate) async fn listed(&self, repository: &str, subject: &Digest) -> Result<Listed, Error> {
+        match self {
+            Self::Registry { client, target } => {
+                let repository = client.repository(target.host(), repository)?.to_push();
+                Ok(match repository.referrers(subject, referrers::MOST).await?.listed_by {
+                    ListedBy::Api => Listed::ByItself,
+                    ListedBy::Tag(fetched) => Listed::ByClients(Some(fetched.bytes)),
+                    ListedBy::Nobody => Listed::ByClients(None),
+                })
+            }
+            Self::Store { .. } => Ok(Listed::ByItself),
+        }
+    }
+
+    /// Puts a manifest as [`put_manifest`](Self::put_manifest). Whether the target lists it by itself among the referrers of `subject`.
+    pub(crate) async fn put_referrer(
+        &self,
+        repository: &str,
+        reference: &str,
+        media_type: &str,
+        bytes: &Bytes,
+        subject: &Digest,
+    ) -> Result<bool, Error> {
+        match self {
+            Self::Registry { client, target } => {
+                let repository = client.repository(target.host(), repository)?;
+                Ok(repository.put_referrer(reference, media_type, bytes, subject).await?)
+            }
+            Self::Store { .. } => self.put_manifest(repository, reference, media_type, bytes).await.map(|()| true),
+        }
     }
 
     /// Puts a manifest under a tag or its digest.

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use ferry_content::{Failure, Kind};
-use ferry_image::Digest;
+use ferry_image::{Digest, ReferrerKind};
+
+use crate::probe::is_refusal;
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +80,24 @@ pub enum Error {
         /// What is wrong with it.
         source: ferry_image::Error,
     },
+    /// What refers to an image cannot be pushed.
+    #[error("the {kind} `{name}` cannot be pushed: {error}")]
+    Referrer {
+        /// What it is.
+        kind: ReferrerKind,
+        /// Its tag or digest.
+        name: String,
+        /// Why.
+        error: Box<Error>,
+    },
+    /// The list of an image's referrers cannot be kept.
+    #[error("`{name}`, where an image's referrers are listed, holds something else: {source}")]
+    List {
+        /// The name at the target.
+        name: String,
+        /// What is wrong with it.
+        source: ferry_image::Error,
+    },
     /// Two images would have one name at the target.
     #[error("{0}")]
     Collision(ferry_image::Error),
@@ -146,11 +166,13 @@ impl Failure for Error {
             Self::Client(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::Sparse { .. } | Self::Missing { .. } | Self::TooDeep { .. } => Kind::Remote,
+            Self::Referrer { error, .. } => error.kind(),
             Self::NoPush { error, .. } => error.kind(),
             Self::Document { .. } => Kind::Untrusted,
             Self::Collision(_)
             | Self::Existing { .. }
             | Self::Immutable { .. }
+            | Self::List { .. }
             | Self::SameName { .. }
             | Self::Onto { .. } => Kind::Conflict,
             Self::Name(_) | Self::Refused { .. } | Self::Rule { .. } | Self::Yaml { .. } => Kind::Invalid,
@@ -162,6 +184,7 @@ impl Failure for Error {
         match self {
             Self::Client(error) => error.is_transient(),
             Self::Content(error) => error.is_transient(),
+            Self::Referrer { error, .. } => error.is_transient(),
             _ => false,
         }
     }
@@ -175,6 +198,11 @@ impl Failure for Error {
             Self::Document { .. } => "the bundle was not built by ferry, or its builder was deceived; build it anew",
             Self::Missing { names, fixes, .. } => return Some(make(names, fixes)),
             Self::NoPush { hint, .. } => return Some(hint.clone()),
+            Self::Referrer { error, .. } if !is_refusal(error) => return error.hint(),
+            Self::Referrer { .. } => {
+                "the images themselves are there; go on without what refers to them with `--no-referrers`"
+            }
+            Self::List { .. } => "remove that tag at the target, or leave referrers behind with `--no-referrers`",
             Self::Sparse { .. } => "choose `--index auto`, `--index filtered` or `--index platform`",
             Self::TooDeep { .. } => "choose `--layout flat`, or shorter names with `as:` in the bundle manifest",
             Self::Immutable { .. } => {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::names::Named;
+use crate::referrers;
 
 /// The user's choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -85,11 +86,21 @@ pub fn choose(named: &Named, documents: &BTreeMap<Digest, Bytes>, mode: IndexMod
     };
     Ok(match mode {
         IndexMode::Sparse => Forms { first: original, second: None },
-        IndexMode::Auto if named.is_pinned || !image.referrers.is_empty() => {
+        IndexMode::Auto if named.is_pinned || is_referred_to(image, documents)? => {
             Forms { first: original, second: Some(whole()?) }
         }
         _ => Forms { first: whole()?, second: None },
     })
+}
+
+/// Whether signatures and the like of the index itself are carried.
+fn is_referred_to(image: &HeadImage, documents: &BTreeMap<Digest, Bytes>) -> Result<bool, Error> {
+    for referrer in &image.referrers {
+        if referrers::subject_of(referrer, documents)?.as_ref() == Some(&image.root.digest) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The index as it came. Its children are what is carried below it, indexes included.
@@ -308,7 +319,14 @@ mod tests {
     #[test]
     fn a_signed_index_is_kept_if_it_can() {
         let (mut image, documents) = sample(&[1], "nginx:1");
-        image.image.referrers.push(Descriptor::of(media_type::OCI_MANIFEST, b"signature"));
+        let mut signature = Descriptor::of(media_type::OCI_MANIFEST, b"signature");
+        let platform = image.image.platforms[0].manifest.digest.clone();
+        for (subject, kind) in [(&platform, FormKind::Platform), (&image.image.root.digest, FormKind::Original)] {
+            let tag = ferry_image::CosignTag::Signature.tag(subject);
+            signature.annotations.insert(ferry_archive::oci::REF_NAME.to_owned(), tag);
+            image.image.referrers = vec![signature.clone()];
+            assert_eq!(choose(&image, &documents, IndexMode::Auto).expect("forms").first.kind, kind);
+        }
         let forms = choose(&image, &documents, IndexMode::Auto).expect("forms");
         assert_eq!((forms.first.kind, forms.second.map(|f| f.kind)), (FormKind::Original, Some(FormKind::Platform)));
     }

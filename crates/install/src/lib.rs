@@ -8,7 +8,7 @@
 //! (`ferry-rewrite`), what connected machines do (`ferry-bundle`).
 //!
 //! Reading order: [`destination`], [`names`], [`form`], [`yaml`], [`preflight`](mod@preflight) with `existing`, [`probe`] and `notes`,
-//! [`push`], [`receipt`].
+//! [`push`], [`referrers`], [`receipt`].
 
 pub mod destination;
 pub mod error;
@@ -20,6 +20,7 @@ pub mod preflight;
 pub mod probe;
 pub mod push;
 pub mod receipt;
+pub mod referrers;
 pub mod yaml;
 
 pub use destination::Destination;
@@ -30,3 +31,4 @@ pub use preflight::{OnExisting, Options, Planned, Preflight, State, preflight};
 pub use probe::{Answer, Probe, Verdict};
 pub use push::Pushed;
 pub use receipt::{Receipt, Written};
+pub use referrers::{PlannedReferrer, ReferrerState};

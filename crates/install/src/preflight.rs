@@ -15,6 +15,7 @@ use crate::destination::Destination;
 use crate::form::{self, Form, Forms, IndexMode};
 use crate::names::named;
 use crate::probe::{self, Closing, Probe};
+use crate::referrers::{self, PlannedReferrer};
 use crate::yaml::{self, Text};
 use crate::{Error, existing, notes, receipt};
 
@@ -46,6 +47,8 @@ pub struct Options {
     pub out: PathBuf,
     /// Whether references that are not carried are errors.
     pub strict: bool,
+    /// Whether signatures and the like stay behind.
+    pub without_referrers: bool,
     /// Requests at a time.
     pub jobs: usize,
     /// Whether nothing will be pushed: then the target is also asked what only people want to know.
@@ -108,6 +111,8 @@ pub struct Preflight {
     pub destination: Destination,
     /// Every image.
     pub images: Vec<Planned>,
+    /// What refers to them, and follows them.
+    pub referrers: Vec<PlannedReferrer>,
     /// The bytes of manifests and indexes.
     pub documents: BTreeMap<Digest, Bytes>,
     /// The YAML to rewrite.
@@ -163,8 +168,30 @@ pub async fn preflight(bundle: Arc<Bundle>, destination: Destination, options: O
         closing.end().await;
         return Err(problems);
     }
-    let notes = notes::of(&images, probe.sparse_index.answer, ping.and_then(|ping| ping.product));
-    Ok(Preflight { bundle, destination, images, documents, texts, warnings, probe, notes, options, closing })
+    let mut notes = notes::of(&images, probe.sparse_index.answer, ping.and_then(|ping| ping.product));
+    let settled = images.iter().map(|planned| (planned, &planned.settled().root.digest));
+    let following = referrers::plan(settled, &documents)?;
+    notes.extend(following.notes);
+    let referrers = following.referrers;
+    let mut preflight = Preflight {
+        bundle,
+        destination,
+        images,
+        referrers,
+        documents,
+        texts,
+        warnings,
+        probe,
+        notes,
+        options,
+        closing,
+    };
+    preflight.look_at_referrers(&mut problems).await;
+    if !problems.is_empty() {
+        preflight.close().await;
+        return Err(problems);
+    }
+    Ok(preflight)
 }
 
 /// Every image with its place and its forms; two on one name are problems.
@@ -175,7 +202,10 @@ fn place(
     options: &Options,
     problems: &mut Problems,
 ) -> Vec<Planned> {
-    let named = named(bundle.head(), options.layout);
+    let mut named = named(bundle.head(), options.layout);
+    if options.without_referrers {
+        named.iter_mut().for_each(|named| named.image.referrers.clear());
+    }
     for clash in relocation::collisions(named.iter().map(|n| (&n.image.reference, &n.image.root.digest, &n.name))) {
         problems.add("", Error::Collision(clash));
     }
@@ -195,7 +225,7 @@ fn place(
     images
 }
 
-/// Every manifest and index of the bundle: roots, platforms, and the indexes between them.
+/// Every manifest and index of the bundle: roots, platforms, the indexes between them, referrers.
 ///
 /// # Errors
 /// When one is damaged, or is not what it should be.
@@ -204,7 +234,7 @@ pub fn documents(bundle: &Bundle) -> Result<BTreeMap<Digest, Bytes>, Error> {
     let mut wanted = Vec::new();
     for image in &bundle.head().images {
         wanted.push(image.root.clone());
-        wanted.extend(image.platforms.iter().map(|p| p.manifest.clone()));
+        wanted.extend(image.platforms.iter().map(|p| p.manifest.clone()).chain(image.referrers.iter().cloned()));
     }
     while let Some(descriptor) = wanted.pop() {
         if documents.contains_key(&descriptor.digest) || bundle.blob(&descriptor.digest).is_none() {

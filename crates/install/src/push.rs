@@ -1,4 +1,4 @@
-//! From the bundle to the target: blobs, then manifests from the leaves up, tags last.
+//! From the bundle to the target: blobs, then manifests from the leaves up, tags last, then what refers to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use crate::Error;
 use crate::form::{self, Form};
 use crate::preflight::{self, Planned, Preflight, State};
 use crate::probe::{is_immutable, is_refusal};
+use crate::referrers::{self, ReferrerState};
 
 /// What an install did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,10 @@ pub struct Pushed {
     pub images: usize,
     /// Images whose tag stayed at another digest.
     pub skipped: usize,
+    /// Signatures and the like that were put.
+    pub referrers: usize,
+    /// Signatures and the like that were there.
+    pub referrers_present: usize,
     /// Forms that the target refused, and tags that stayed, told for each image.
     pub notes: Vec<String>,
 }
@@ -65,11 +70,14 @@ impl Preflight {
         }
         let mut notes = self.notes.clone();
         let digests = self.manifests(&mut notes).await?;
+        let done = self.push_referrers(&digests).await?;
+        notes.extend(done.notes.into_iter().filter(|note| !self.notes.contains(note)));
         let images = self.images.iter().filter(|i| i.state.is_pushed()).count();
         let skipped = self.images.iter().filter(|i| matches!(i.state, State::Skipped(_))).count();
         let relocation = preflight::relocation(self.destination.target(), self.images.iter().zip(&digests))?;
         self.close().await;
-        Ok(Pushed { relocation, sent, spared, images, skipped, notes })
+        let (referrers, referrers_present) = (done.pushed, done.present);
+        Ok(Pushed { relocation, sent, spared, images, skipped, referrers, referrers_present, notes })
     }
 
     fn needs(&self) -> Result<(Vec<Need>, Vec<Need>), Error> {
@@ -78,7 +86,11 @@ impl Preflight {
             images.map(|planned| Ok((planned.repository.as_str(), self.blobs_of(planned)?))).collect()
         };
         let there = of(|state| matches!(state, State::Present(_)))?;
-        Ok(needs(&there, of(State::is_pushed)?, self.destination.has_repository_blobs()))
+        let mut pushed = of(State::is_pushed)?;
+        for referrer in self.referrers.iter().filter(|referrer| referrer.is_pushed()) {
+            pushed.push((&referrer.repository, referrers::blobs_of(&referrer.descriptor, &self.documents)?));
+        }
+        Ok(needs(&there, pushed, self.destination.has_repository_blobs()))
     }
 
     /// Configs and layers of an image's carried manifests. Layers that are only named are not carried.
@@ -106,6 +118,16 @@ impl Preflight {
             let forms = [&planned.forms.first].into_iter().chain(&planned.forms.second);
             for form in forms.filter(|form| Some(&form.root.digest) == there) {
                 held.extend(form.children.iter().chain([&form.root]).map(|d| d.digest.clone()));
+            }
+        }
+        for referrer in self.referrers.iter().filter(|r| !matches!(r.state, ReferrerState::Skipped(_))) {
+            held.extend(
+                referrers::blobs_of(&referrer.descriptor, &self.documents)?.into_iter().map(|blob| blob.digest),
+            );
+            // of two lists that were merged neither is there
+            if referrer.state != ReferrerState::Merges {
+                let documents = referrers::documents_of(&referrer.descriptor, &self.documents)?;
+                held.extend(documents.into_iter().map(|document| document.digest));
             }
         }
         held.retain(|digest| self.bundle.blob(digest).is_some());

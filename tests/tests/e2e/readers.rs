@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use ferry_tests::cosign;
 use ferry_tests::daemons::{Containerd, Docker};
 use ferry_tests::images::docker_save::{Wrap, write_old};
 use ferry_tests::images::{Format, Image, Layer, architecture, busybox, digest};
@@ -11,7 +12,7 @@ use ferry_tests::{require, tools};
 
 use crate::{SIGN, bundled, two_platforms};
 
-/// A bundle that mixes OCI, schema 2, an index and a docker-save image; the first two run and say who they are.
+/// A bundle that mixes OCI, schema 2, an index, a docker-save image, a chart, signatures and an SBOM; the first two run and say who they are.
 struct Mixed {
     site: Site,
     source: Registry,
@@ -27,7 +28,22 @@ impl Mixed {
         let other = Image::single("linux/riscv64", Format::Oci, vec![Layer::random(3, 10)]);
         let third = Image::single(&native, Format::Oci, vec![Layer::random(4, 5000)]);
         let index = Image::index(Format::Oci, &[&other, &third]);
-        let content = [("app/oci:1", &oci), ("app/docker:1", &docker), ("app/index:1", &index)];
+        let chart = Image::artifact("application/vnd.cncf.helm.config.v1+json", b"a chart");
+        let signed = [(cosign::payload(oci.digest()), "AAAA".to_owned())];
+        let signature = cosign::tagged(&signed, "application/vnd.dev.cosign.simplesigning.v1+json");
+        let sbom = Image::referrer(&index, "application/spdx+json", b"inside");
+        let sbom_list = Image::index(Format::Oci, &[&sbom]);
+        let (sig, list) = (cosign::tag(oci.digest(), "sig"), cosign::referrers_tag(index.digest()));
+        let (sig, list) = (format!("app/oci:{sig}"), format!("app/index:{list}"));
+        let content = [
+            ("app/oci:1", &oci),
+            ("app/docker:1", &docker),
+            ("app/index:1", &index),
+            ("app/chart:1", &chart),
+            (sig.as_str(), &signature),
+            ("app/index", &sbom),
+            (list.as_str(), &sbom_list),
+        ];
         let source = Registry::filled(Access::Plain, &content);
         let site = Site::new();
         let saved = Image::single(&native, Format::Docker, vec![Layer::mixed(5, 9000, 0.5)]);
@@ -37,11 +53,15 @@ impl Mixed {
             "m.yaml",
             format!(
                 "name: mixed\nplatforms: [{native}]\nimages:\n\
-             - \"{host}/app/oci:1\"\n- \"{host}/app/docker:1\"\n- \"{host}/app/index:1\"\n\
+             - \"{host}/app/oci:1\"\n- \"{host}/app/docker:1\"\n- \"{host}/app/index:1\"\n- \"{host}/app/chart:1\"\n\
              - {{image: \"vendor/saved:1\", archive: saved.tar}}\n"
             ),
         );
         let _ = site.ferry(&format!("bundle m.yaml -o b.tar {SIGN}")).ok();
+        let index_json = tools::succeed("tar", &["xOf", &site.at("b.tar").display().to_string(), "index.json"]);
+        for digest in [chart.digest(), signature.digest(), sbom.digest()] {
+            assert!(index_json.contains(digest), "{index_json}");
+        }
         Self { site, source, oci, docker, index }
     }
 

@@ -1,5 +1,8 @@
 //! Signatures, attestations, SBOMs and other artifacts: found, carried, pushed after what they refer to, and verified.
 
+mod artifacts;
+mod faults;
+mod target;
 mod verify;
 
 use ferry_tests::cosign::{self, Signer, referrers_tag, tag};

@@ -10,7 +10,7 @@ use ferry_bundle::manifest::{self, BundleManifest, Image, Platforms};
 use ferry_bundle::spool::Spool;
 use ferry_bundle::{Built, Plan, PlannedImage, PlannedReferrer, Request, list, output};
 use ferry_content::{copy, texts};
-use ferry_image::Reference;
+use ferry_image::{Reference, referrer};
 use ferry_registry_client::Client;
 
 use crate::args;
@@ -315,7 +315,7 @@ fn plan_text(plan: &Plan, signed: bool, output: &Path) -> String {
 /// A line on what goes with an image, if anything does.
 fn attached(image: &PlannedImage) -> Option<String> {
     let kinds = image.referrers.iter().map(|r| r.kind);
-    let with = print::counted(kinds).map(|counted| format!("with {counted}"));
+    let with = referrer::counted(kinds).map(|counted| format!("with {counted}"));
     let keys = (!image.signed_by.is_empty()).then(|| format!("signed by {}", image.signed_by.join(", ")));
     let both: Vec<String> = with.into_iter().chain(keys).collect();
     (!both.is_empty()).then(|| format!("  {}: {}\n", image.reference, both.join("; ")))

@@ -110,7 +110,7 @@ fn text(bundle: &Bundle, without_docker: &[ferry_image::Reference]) -> Result<St
     lines.push(String::new());
     for image in &head.images {
         let kinds = referrers(bundle, image)?.into_iter().map(|r| r.kind);
-        if let Some(counted) = print::counted(kinds) {
+        if let Some(counted) = referrer::counted(kinds) {
             lines.push(format!("  {}: with {counted}", image.reference));
         }
         for verified in &image.verified {

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use ferry_archive::Bundle;
 use ferry_content::copy;
 use ferry_content::store::Store;
-use ferry_image::Target;
-use ferry_install::{Destination, Options, Preflight, Probe, Pushed, State, Written, preflight};
+use ferry_image::{Target, referrer};
+use ferry_install::{
+    Destination, Options, PlannedReferrer, Preflight, Probe, Pushed, ReferrerState, State, Written, preflight,
+};
 use ferry_registry_client::Login;
 use tempfile::TempDir;
 
@@ -29,6 +31,7 @@ pub(crate) async fn run(args: args::Install) -> Result<(), End> {
         yaml: args.yaml.clone(),
         out: args.out.clone(),
         strict: !args.no_strict,
+        without_referrers: args.no_referrers,
         jobs: usize::from(args.registry.jobs),
         is_look: args.dry_run,
     };
@@ -129,8 +132,8 @@ fn show(preflight: &Preflight, probe: &Probe, json: bool) -> Result<(), End> {
         let yaml: Vec<_> = preflight.texts.iter().map(|t| &t.name).collect();
         let value = serde_json::json!({
             "target": preflight.destination.target().to_string(), "images": images,
-            "blobs": {"count": blobs, "bytes": bytes}, "yaml": yaml, "probe": probe, "notes": preflight.notes,
-            "warnings": preflight.warnings,
+            "blobs": {"count": blobs, "bytes": bytes}, "referrers": referrers(preflight), "yaml": yaml,
+            "probe": probe, "notes": preflight.notes, "warnings": preflight.warnings,
         });
         print::out(&super::pretty(&value)?);
         return Ok(());
@@ -154,6 +157,10 @@ fn show(preflight: &Preflight, probe: &Probe, json: bool) -> Result<(), End> {
     for note in &preflight.notes {
         print::out(&format!("\n  {note}"));
     }
+    let new = preflight.referrers.iter().filter(|referrer| referrer.is_pushed()).map(|referrer| referrer.kind);
+    if let Some(counted) = referrer::counted(new) {
+        print::out(&format!("\n  after the images: {counted}"));
+    }
     let size = print::bytes(bytes);
     print::out(&format!(
         "\n  at most {} ({size}) to push; what the target has is not sent",
@@ -167,6 +174,22 @@ fn show(preflight: &Preflight, probe: &Probe, json: bool) -> Result<(), End> {
         ));
     }
     Ok(())
+}
+
+fn referrers(preflight: &Preflight) -> Vec<serde_json::Value> {
+    let json = |r: &PlannedReferrer| {
+        let state = match &r.state {
+            ReferrerState::Present => "is there",
+            ReferrerState::Absent => "new",
+            ReferrerState::Merges => "joins others",
+            ReferrerState::Skipped(_) => "stays behind",
+        };
+        serde_json::json!({
+            "kind": r.kind, "digest": r.descriptor.digest, "subject": r.subject, "repository": r.repository, "tag": r.tag,
+            "state": state,
+        })
+    };
+    preflight.referrers.iter().map(json).collect()
 }
 
 fn state(state: &State) -> (&'static str, Option<&ferry_image::Digest>) {
@@ -190,6 +213,7 @@ fn report(preflight: &Preflight, pushed: &Pushed, written: &Written, json: bool)
             "target": preflight.destination.target().to_string(),
             "images": {"pushed": pushed.images, "skipped": pushed.skipped, "present": there},
             "blobs": {"sent": blobs, "bytes": bytes, "spared": pushed.spared},
+            "referrers": {"pushed": pushed.referrers, "present": pushed.referrers_present},
             "receipt": shown(&written.receipt), "relocation": shown(&written.relocation), "yaml": yaml, "notes": pushed.notes,
             "probe": preflight.probe,
         });
@@ -209,6 +233,11 @@ fn report(preflight: &Preflight, pushed: &Pushed, written: &Written, json: bool)
         print::bytes(bytes),
         pushed.spared
     ));
+    let (pushed, there) = (pushed.referrers, pushed.referrers_present);
+    if pushed + there > 0 {
+        let pushed = print::count(pushed, "referrer");
+        print::talk(&format!("{pushed} (signatures and the like) pushed after them, {there} were there"));
+    }
     for (path, changes) in &written.yaml {
         print::talk(&format!("  {} ({} changed)", path.display(), print::count(*changes, "value")));
     }

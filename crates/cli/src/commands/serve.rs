@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ferry_archive::Bundle;
+use bytes::Bytes;
+use ferry_archive::{Bundle, HeadImage, oci};
 use ferry_content::store::Store;
-use ferry_install::{IndexMode, Named, form, named, preflight};
-use ferry_registry_server::catalog::{Catalog, Entry};
+use ferry_image::{Digest, Reference};
+use ferry_install::{IndexMode, Named, form, named, preflight, referrers};
+use ferry_registry_server::catalog::{Catalog, Entry, SourceId};
 use ferry_registry_server::{Backend, Limits, Registry, Server, Settings, Tls};
 
 use crate::failure::End;
@@ -114,6 +116,40 @@ fn add(catalog: &mut Catalog, bundle: &Arc<Bundle>, all: Vec<Named>) -> Result<(
             let repository = name.repository.clone();
             let origin = Some(image.reference.clone());
             catalog.add(source, Entry { repository, tag, origin, media_type, bytes }).map_err(Error::Server)?;
+        }
+        follow(catalog, source, &image, &name.repository, &documents)?;
+    }
+    Ok(())
+}
+
+/// What refers to an image, cosign's under its tags. Of bundles that differ in what stands under such a tag the first is served.
+fn follow(
+    catalog: &mut Catalog,
+    source: SourceId,
+    image: &HeadImage,
+    repository: &str,
+    documents: &BTreeMap<Digest, Bytes>,
+) -> Result<(), Error> {
+    for referrer in &image.referrers {
+        let tag = referrer.annotations.get(oci::REF_NAME);
+        let (host, path) = (image.reference.host(), image.reference.path());
+        let origin = Reference::new(host, path, tag.map(String::as_str), Some(&referrer.digest)).ok();
+        for document in referrers::documents_of(referrer, documents).map_err(Error::Install)? {
+            let tag = tag.filter(|_| document.digest == referrer.digest).cloned();
+            let bytes = form::bytes(&document, documents).map_err(Error::Install)?;
+            let (repository, media_type) = (repository.to_owned(), document.media_type.clone());
+            let entry = Entry { repository, tag, origin: origin.clone(), media_type, bytes };
+            match catalog.add(source, entry.clone()) {
+                Err(ferry_registry_server::Error::Collision { name, second, .. }) => {
+                    let warning =
+                        format!("`{name}` is another bundle's already; {second} is served by its digest only");
+                    print::warnings(&[warning]);
+                    catalog.add(source, Entry { tag: None, ..entry }).map_err(Error::Server)?;
+                }
+                added => {
+                    added.map_err(Error::Server)?;
+                }
+            }
         }
     }
     Ok(())
