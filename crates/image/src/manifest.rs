@@ -74,7 +74,9 @@ impl Manifest {
         if bytes.len() as u64 > MAX_MANIFEST {
             return Err(fail(format!("{} bytes, more than the {MAX_MANIFEST} that registries take", bytes.len())));
         }
-        let raw: Raw = serde_json::from_slice(bytes).map_err(|e| fail(e.to_string()))?;
+        // a reader of JSON need not look into strings that it passes over, but whoever reads the whole later will
+        let text = std::str::from_utf8(bytes).map_err(|e| fail(format!("not UTF-8: {e}")))?;
+        let raw: Raw = serde_json::from_str(text).map_err(|e| fail(e.to_string()))?;
         match raw.schema_version {
             Some(2) => {}
             Some(1) => {
@@ -215,6 +217,9 @@ mod tests {
         ] {
             assert!(Manifest::parse(text.as_bytes(), None).is_err(), "{text}");
         }
+        let latin = [image(r#","x":""#).trim_end_matches('}').as_bytes(), b"\xe9\"}"].concat();
+        let why = Manifest::parse(&latin, None).expect_err("not UTF-8").to_string();
+        assert!(why.contains("not UTF-8"), "{why}");
         let typed = image(&format!(r#","mediaType":"{}""#, media_type::OCI_MANIFEST));
         assert!(Manifest::parse(typed.as_bytes(), Some(media_type::DOCKER_MANIFEST)).is_err());
         assert!(Manifest::parse(typed.as_bytes(), Some("application/json; charset=utf-8")).is_ok());

@@ -1,7 +1,7 @@
 //! In which form an image stands at the target: the original index, one filtered to what is carried, or a platform's manifest
 //! (design, "Platforms and digests"). Pure, over the bytes in the bundle.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use ferry_archive::HeadImage;
@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::names::Named;
 use crate::referrers;
+
+/// Indexes within indexes that are followed; bundles are made with half as many.
+const MAX_NESTING: usize = 8;
 
 /// The user's choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -109,7 +112,7 @@ fn is_referred_to(image: &HeadImage, documents: &BTreeMap<Digest, Bytes>) -> Res
 /// When the bundle's documents contradict its head.
 pub fn original(image: &HeadImage, documents: &BTreeMap<Digest, Bytes>) -> Result<Form, Error> {
     let mut children = Vec::new();
-    let sparse = below(&image.root, documents, &mut children)?;
+    let sparse = below(&image.root, documents, 0, &mut children)?;
     let bytes = bytes(&image.root, documents)?;
     Ok(Form { kind: FormKind::Original, root: image.root.clone(), bytes, children, sparse })
 }
@@ -143,8 +146,10 @@ pub fn absent_platforms(form: &Form) -> Result<Vec<serde_json::Value>, Error> {
 fn below(
     index: &Descriptor,
     documents: &BTreeMap<Digest, Bytes>,
+    depth: usize,
     children: &mut Vec<Descriptor>,
 ) -> Result<bool, Error> {
+    check_depth(index, depth)?;
     let Manifest::Index(view) = parse(index, documents)? else { return Ok(false) };
     let mut sparse = false;
     for entry in &view.manifests {
@@ -155,19 +160,26 @@ fn below(
         if children.iter().any(|c| c.digest == entry.digest) {
             continue;
         }
-        // a nested index goes after what it names; the bundle format bounds the depth, and a digest cannot contain itself
+        // a nested index goes after what it names; a digest cannot contain itself
         if media_type::is_index(&entry.media_type) {
-            sparse |= below(entry, documents, children)?;
+            sparse |= below(entry, documents, depth + 1, children)?;
         }
         children.push(plain(entry));
     }
     Ok(sparse)
 }
 
+fn check_depth(index: &Descriptor, depth: usize) -> Result<(), Error> {
+    if depth <= MAX_NESTING {
+        return Ok(());
+    }
+    Err(document(index, format!("indexes are nested deeper than {MAX_NESTING}")))
+}
+
 /// An index of the original's entries that are carried, each as it stood there.
 fn filtered(image: &HeadImage, documents: &BTreeMap<Digest, Bytes>) -> Result<Form, Error> {
     let mut entries = Vec::new();
-    entries_below(&image.root, documents, image, &mut entries)?;
+    entries_below(&image.root, documents, image, 0, &mut BTreeSet::new(), &mut entries)?;
     let fail = |e: serde_json::Error| document(&image.root, e.to_string());
     let mut json: serde_json::Value = serde_json::from_slice(&bytes(&image.root, documents)?).map_err(fail)?;
     if let Some(object) = json.as_object_mut() {
@@ -183,8 +195,11 @@ fn entries_below(
     index: &Descriptor,
     documents: &BTreeMap<Digest, Bytes>,
     image: &HeadImage,
+    depth: usize,
+    seen: &mut BTreeSet<Digest>,
     entries: &mut Vec<serde_json::Value>,
 ) -> Result<(), Error> {
+    check_depth(index, depth)?;
     #[derive(Deserialize)]
     struct Entries {
         manifests: Vec<serde_json::Value>,
@@ -194,7 +209,10 @@ fn entries_below(
     for value in raw.manifests {
         let entry: Descriptor = serde_json::from_value(value.clone()).map_err(fail)?;
         if media_type::is_index(&entry.media_type) && documents.contains_key(&entry.digest) {
-            entries_below(&entry, documents, image, entries)?;
+            // an index that is listed several times has nothing new the second time
+            if seen.insert(entry.digest.clone()) {
+                entries_below(&entry, documents, image, depth + 1, seen, entries)?;
+            }
         } else if image.platforms.iter().any(|p| p.manifest.digest == entry.digest) && !entries.contains(&value) {
             entries.push(value);
         }
@@ -361,5 +379,26 @@ mod tests {
         assert_eq!((root(IndexMode::Filtered).children.len(), root(IndexMode::Filtered).kind), (1, FormKind::Filtered));
         assert_eq!(root(IndexMode::Platform).root.digest, Digest::of(&manifest(1)));
         assert_eq!(root(IndexMode::Platform).kind, FormKind::Platform);
+    }
+
+    /// Each index names the next one many times: 100^6 ways lead down. A chain without end is refused.
+    #[test]
+    fn indexes_that_multiply_are_followed_once() {
+        let (mut named, mut documents) = sample(&[0], "a/b:1");
+        let chain = |documents: &mut BTreeMap<Digest, Bytes>, mut root: Descriptor, levels: usize| {
+            for _ in 0..levels {
+                let json = serde_json::json!({"schemaVersion": 2, "manifests": vec![root; 100]});
+                let bytes = Bytes::from(json.to_string());
+                root = Descriptor::of(media_type::OCI_INDEX, &bytes);
+                documents.insert(root.digest.clone(), bytes);
+            }
+            root
+        };
+        named.image.root = chain(&mut documents, named.image.root.clone(), 6);
+        let filtered = choose(&named, &documents, IndexMode::Filtered).expect("forms").first;
+        assert_eq!((filtered.kind, filtered.children.len()), (FormKind::Filtered, 1));
+        named.image.root = chain(&mut documents, named.image.root.clone(), 3);
+        let error = choose(&named, &documents, IndexMode::Filtered).expect_err("too deep").to_string();
+        assert!(error.contains("nested deeper than 8"), "{error}");
     }
 }
