@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::credentials::Credential;
+use crate::quota::Quota;
 use crate::{Commands, Credentials, Source};
 
 /// Schemes with their parameters.
@@ -39,6 +40,24 @@ pub fn content_range(value: &str) -> Option<(Range<u64>, Option<u64>)> {
 
 pub fn range_header(range: &Range<u64>) -> String {
     crate::range::range_header(range)
+}
+
+/// The size that stands beside a 416.
+pub fn unsatisfied(value: &str) -> Option<u64> {
+    crate::range::unsatisfied(value)
+}
+
+pub fn chunk_range(range: &Range<u64>) -> String {
+    crate::range::chunk_range(range)
+}
+
+/// How much of an upload a registry has.
+pub fn uploaded(value: &str) -> Option<u64> {
+    crate::range::uploaded(value)
+}
+
+pub fn quota(headers: &http::HeaderMap, now: SystemTime) -> Option<Quota> {
+    crate::quota::read(headers, now)
 }
 
 pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {

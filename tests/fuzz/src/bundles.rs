@@ -1,14 +1,15 @@
 //! Bundles, their signatures, and the journal of an unfinished one.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::Path;
 
 use ferry_archive::fuzz as archive;
 use ferry_archive::{Bundle, Error, Head, PublicKey, SecretKey, Trust, member};
 use ferry_content::{Failure as _, Kind};
-use ferry_image::Digest;
+use ferry_image::{Descriptor, Digest, Manifest};
+use ferry_install::{FormKind, IndexMode, form, preflight};
 
 use crate::pieces::{Piece, pieces};
 use crate::sources::Folder;
@@ -60,7 +61,35 @@ pub fn documents(data: &[u8]) {
             };
             assert_eq!(found.expect("what is listed can be read"), bytes);
         }
+        forms(&bundle);
     }
+}
+
+/// Whatever is pushed is a document that the target can check, and so is all that it names.
+fn forms(bundle: &Bundle) {
+    let Ok(documents) = preflight::documents(bundle) else { return };
+    for named in ferry_install::named(bundle.head(), None) {
+        for mode in [IndexMode::Auto, IndexMode::Sparse, IndexMode::Filtered, IndexMode::Platform] {
+            let Ok(forms) = form::choose(&named, &documents, mode) else { continue };
+            for form in [Some(forms.first), forms.second].into_iter().flatten() {
+                let found = Descriptor::of(&form.root.media_type, &form.bytes);
+                assert_eq!((&found.digest, found.size), (&form.root.digest, form.root.size));
+                let Manifest::Index(index) = parsed(&form) else { continue };
+                let mut there = BTreeSet::new();
+                for child in &form.children {
+                    assert!(documents.contains_key(&child.digest) && there.insert(&child.digest), "{child:?}");
+                }
+                let whole = index.manifests.iter().all(|entry| there.contains(&entry.digest));
+                assert!(form.sparse || whole, "{:?}", form.kind);
+                assert!(form.kind != FormKind::Filtered || (whole && !form.sparse));
+            }
+        }
+    }
+}
+
+fn parsed(form: &form::Form) -> Manifest {
+    let declared = Some(form.root.media_type.as_str()).filter(|media_type| !media_type.is_empty());
+    Manifest::parse(&form.bytes, declared).expect("what is pushed is a manifest")
 }
 
 /// What opens is what another reader finds, member by member; whatever else comes is not believed.

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use ferry_registry_client::fuzz as client;
 use ferry_registry_server::fuzz as server;
+use http::{HeaderMap, HeaderValue};
 use regex::{Captures, Regex};
 use server::Asked;
 use url::Url;
@@ -57,6 +58,10 @@ static CHUNK: LazyLock<Regex> =
 static CONTENT_RANGE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new("(?i)^bytes  *([0-9]+) *- *([0-9]+) */ *([0-9]+|\\*)$").expect("expression"));
 
+static UPLOADED: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new("(?i)^(?:bytes[ =]*)? *([0-9]+) *- *([0-9]+)$").expect("expression"));
+static UNSATISFIED: LazyLock<Regex> = LazyLock::new(|| Regex::new("(?i)^bytes  *\\*/ *([0-9]+)$").expect("expression"));
+
 /// Two lines: the size of a blob, and a header. The server's reading of a range and the client's fit each other.
 pub fn range(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -85,6 +90,15 @@ pub fn range(data: &[u8]) {
         bytes(&found).filter(|range| total.is_none_or(|t| range.end <= t)).map(|range| (range, total))
     });
     assert_eq!(client::content_range(header), content, "`{header}`");
+    let unsatisfied = UNSATISFIED.captures(header.trim()).and_then(|found| found[1].parse().ok());
+    assert_eq!(client::unsatisfied(header), unsatisfied, "`{header}`");
+    let uploaded = UPLOADED.captures(header.trim()).and_then(|found| exact(&found).and_then(|_| bytes(&found)));
+    assert_eq!(client::uploaded(header), uploaded.map(|range| range.end), "`{header}`");
+    if size > 0 {
+        let chunk = client::chunk_range(&(size / 2..size));
+        assert_eq!(server::chunk(&chunk), Some(size / 2..size));
+        assert_eq!(client::uploaded(&client::chunk_range(&(0..size))), Some(size));
+    }
 }
 
 fn exact(found: &Captures<'_>) -> Option<(u64, u64)> {
@@ -131,6 +145,26 @@ pub fn retry_after(data: &[u8]) {
         let date = httpdate::fmt_http_date(now + wait);
         assert_eq!(client::retry_after(&date, now), Some(Duration::from_secs(wait.as_secs())), "{date}");
     }
+}
+
+/// Three lines: limit, what remains, when it begins anew.
+pub fn quota(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let mut headers = HeaderMap::new();
+    for (name, value) in ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"].into_iter().zip(text.split('\n'))
+    {
+        let Ok(value) = HeaderValue::from_str(value) else { return };
+        headers.insert(name, value);
+    }
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    let Some(quota) = client::quota(&headers, now) else { return };
+    let first = |name: &str| {
+        let value = headers[name].to_str().expect("visible");
+        value.split([',', ';']).next().and_then(|number| number.trim().parse::<u64>().ok())
+    };
+    assert_eq!((Some(quota.limit), Some(quota.remaining)), (first("ratelimit-limit"), first("ratelimit-remaining")));
+    assert!(quota.window.is_none_or(|window| !window.is_zero()));
+    assert!(!quota.to_string().is_empty() && quota.renewed_within() == quota.reset.or(quota.window));
 }
 
 /// Two lines: where an answer came from, and its `Location`.

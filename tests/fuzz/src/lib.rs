@@ -36,6 +36,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("link", headers::link),
     ("range", headers::range),
     ("retry_after", headers::retry_after),
+    ("quota", headers::quota),
     ("location", headers::location),
     // documents of registries and of the user
     ("manifest", answers::manifest),

@@ -60,7 +60,7 @@ macro_rules! targets {
 
 targets! {
     reference digest platform target_name
-    challenge link range retry_after location
+    challenge link range retry_after quota location
     manifest token tags refusal credentials
     tar source source_documents bundle bundle_documents signature journal
     route
