@@ -81,6 +81,13 @@ faults! { pull:
     a_page_in_place_of_a_token: [always(Token, page(200, "Log in to the network"))] => Says(5, &["token", "app/one"]);
     a_page_in_place_of_a_layer: [always(Layer, page(200, "Log in to the network"))] => Says(5, &["app/one", "web page"]);
 
+    // what refers to an image
+    referrers_that_fail_for_once: [once(Any, status(500)).of("/referrers/"), once(Any, Unanswered).of("/referrers/").from(2)] => Well;
+    a_page_in_place_of_referrers: [always(Any, page(404, "404 Not Found")).of("/referrers/")] => Well;
+    another_page_in_place_of_referrers: [always(Any, page(200, "Log in to the network")).of("/referrers/")] => Well;
+    endless_referrers: [always(Any, status(200)).of("/referrers/"), always(Any, Endless).of("/referrers/")] => Says(3, &["app/one", "larger than"]);
+    referrers_that_nobody_may_see: [always(Any, status(403)).of("/referrers/")] => Well;
+
     // headers
     a_manifest_of_no_type: [always(Manifest, Header("Content-Type", None))] => Well;
     a_manifest_of_a_wrong_type: [always(Manifest, header("Content-Type", "text/plain"))] => Well;
