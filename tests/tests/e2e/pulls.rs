@@ -34,11 +34,12 @@ fn verified(site: &Site, image: &Image) {
     assert!(std::fs::metadata(site.at("b.tar")).unwrap().len() > image.blob_bytes());
 }
 
-/// The number to meet: a drop for each 8 MB costs less than two in a hundred.
+/// The number to meet: a drop for each 8 MB costs less than two in a hundred. A range has about as many bytes, so a connection that
+/// breaks after half of that breaks in every one of them.
 fn drops(sizes: &[usize]) {
     let image = layers(sizes);
     let source = Registry::filled(Access::Plain, &[("app/large:1", &image)]);
-    let line = Proxy::start(source.address(), breaking(8 << 20, None));
+    let line = Proxy::start(source.address(), breaking(4 << 20, None));
     let site = Site::new();
     let _ = site.ferry(&format!("bundle {}/app/large:1 {FOR} -o b.tar {SIGN}", line.host())).ok();
     verified(&site, &image);
@@ -46,7 +47,7 @@ fn drops(sizes: &[usize]) {
     let (extra, all) = (counts.down - image.blob_bytes(), image.blob_bytes());
     let said = format!("{extra} bytes beyond {all} ({:.2} %): {counts:?}\n", extra as f64 * 100.0 / all as f64);
     std::io::stderr().write_all(said.as_bytes()).unwrap();
-    assert!(counts.faults >= all / (12 << 20), "{said}");
+    assert!(counts.faults >= all / (8 << 20), "{said}");
     assert!(extra * 50 < all, "{said}");
 }
 
