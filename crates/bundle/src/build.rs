@@ -57,7 +57,7 @@ impl Plan {
         let jobs: Vec<Job> = self
             .blobs
             .into_iter()
-            .map(|(blob, provider)| Job { blob, provider, ingester: Arc::clone(&partial) as Arc<dyn Ingester> })
+            .map(|(blob, provider)| Job::new(blob, provider, Arc::clone(&partial) as Arc<dyn Ingester>))
             .collect();
         let digests: Vec<_> = jobs.iter().map(|j| j.blob.digest.clone()).collect();
         let mut problems = Problems::default();

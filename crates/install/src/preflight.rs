@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::destination::Destination;
 use crate::form::{self, Form, Forms, IndexMode};
 use crate::names::named;
-use crate::probe::{self, Closing, Probe};
+use crate::probe::{self, Open, Probe};
 use crate::referrers::{self, PlannedReferrer};
 use crate::yaml::{self, Text};
 use crate::{Error, existing, notes, receipt};
@@ -125,13 +125,13 @@ pub struct Preflight {
     pub notes: Vec<String>,
     /// As asked for.
     pub options: Options,
-    pub(crate) closing: Closing,
+    pub(crate) open: Open,
 }
 
 impl Preflight {
-    /// Waits until the uploads that were opened by the probe are given up. What the target cannot cancel is said.
+    /// Gives up the uploads that were opened by the probe and that no push went on with. What the target cannot cancel is said.
     pub async fn close(&self) -> Vec<String> {
-        self.closing.end().await
+        self.open.end().await
     }
 }
 
@@ -162,10 +162,10 @@ pub async fn preflight(bundle: Arc<Bundle>, destination: Destination, options: O
     };
     let unanswered = existing::look(&destination, &mut images, options.jobs).await;
     existing::settle(&mut images, options.on_existing, &host, &mut problems);
-    let (probe, closing) =
+    let (probe, open) =
         probe::ask(&destination, ping.as_ref(), &mut images, unanswered, &documents, &options, &mut problems).await;
     if !problems.is_empty() {
-        closing.end().await;
+        open.end().await;
         return Err(problems);
     }
     let mut notes = notes::of(&images, probe.sparse_index.answer, ping.and_then(|ping| ping.product));
@@ -173,19 +173,8 @@ pub async fn preflight(bundle: Arc<Bundle>, destination: Destination, options: O
     let following = referrers::plan(settled, &documents)?;
     notes.extend(following.notes);
     let referrers = following.referrers;
-    let mut preflight = Preflight {
-        bundle,
-        destination,
-        images,
-        referrers,
-        documents,
-        texts,
-        warnings,
-        probe,
-        notes,
-        options,
-        closing,
-    };
+    let mut preflight =
+        Preflight { bundle, destination, images, referrers, documents, texts, warnings, probe, notes, options, open };
     preflight.look_at_referrers(&mut problems).await;
     if !problems.is_empty() {
         preflight.close().await;

@@ -1,13 +1,13 @@
 //! What the target is asked before anything is pushed, and what it answers. It keeps nothing of it, or [`Probe::leaves`] says what.
 //!
-//! An install asks what its plan depends on: a HEAD for each name, an upload opened and given up in each repository that is pushed to,
-//! and, where an image wants an index with absent platforms, a small one of that kind. A look ([`Options::is_look`]) also asks what only
+//! An install asks what its plan depends on: a HEAD for each name, an upload opened in each repository that is pushed to, for the
+//! largest blob that goes there, with which the push goes on; and, where an image wants an index with absent platforms, a small one of that kind. A look ([`Options::is_look`]) also asks what only
 //! people want to know.
 //!
 //! [`Options::is_look`]: crate::Options::is_look
 
 mod asking;
-mod closing;
+mod opened;
 mod refusal;
 mod sparse;
 
@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::preflight::{Planned, State};
 
 pub(crate) use asking::ask;
-pub(crate) use closing::Closing;
+pub(crate) use opened::Open;
 pub(crate) use refusal::is_immutable;
 pub(crate) use sparse::is_refusal;
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ferry_content::copy::{Job, Outcome, Progress, copy_all};
 use ferry_content::{Problems, Provider, copy};
 use ferry_image::{Descriptor, Digest, Manifest, Relocation, media_type};
@@ -36,10 +37,12 @@ pub struct Pushed {
 }
 
 /// A blob for a repository.
-struct Need {
-    blob: Descriptor,
-    repository: String,
-    mount_from: Option<String>,
+pub(crate) struct Need {
+    pub(crate) blob: Descriptor,
+    pub(crate) repository: String,
+    pub(crate) mount_from: Option<String>,
+    /// The need that brings the blob to where it is mounted from.
+    after: Option<usize>,
 }
 
 impl Preflight {
@@ -48,8 +51,9 @@ impl Preflight {
     /// # Errors
     /// When the bundle's documents contradict its head.
     pub fn blobs(&self) -> Result<(usize, u64), Error> {
-        let (first, _) = self.needs()?;
-        Ok((first.len(), first.iter().map(|n| n.blob.size).sum()))
+        let needs = self.needs()?;
+        let first = needs.iter().filter(|need| need.after.is_none());
+        Ok(first.fold((0, 0), |(count, bytes), need| (count + 1, bytes + need.blob.size)))
     }
 
     /// Pushes what is not there.
@@ -57,15 +61,13 @@ impl Preflight {
     /// # Errors
     /// Every blob and manifest that could not be pushed. No tag is set then for an image that lacks something.
     pub async fn push(&self, options: &copy::Options, progress: Arc<dyn Progress>) -> Result<Pushed, Problems> {
-        let (first, mounts) = self.needs()?;
         let mut sent = (0, 0);
         let mut spared = 0;
-        for needs in [first, mounts] {
-            for (need, outcome) in self.copy(needs, options, &progress).await? {
-                match outcome {
-                    Outcome::Copied => sent = (sent.0 + 1, sent.1 + need.blob.size),
-                    Outcome::Present => spared += 1,
-                }
+        self.open.hand_over();
+        for (need, outcome) in self.copy(self.needs()?, options, progress).await? {
+            match outcome {
+                Outcome::Copied => sent = (sent.0 + 1, sent.1 + need.blob.size),
+                Outcome::Present => spared += 1,
             }
         }
         let mut notes = self.notes.clone();
@@ -80,39 +82,19 @@ impl Preflight {
         Ok(Pushed { relocation, sent, spared, images, skipped, referrers, referrers_present, notes })
     }
 
-    fn needs(&self) -> Result<(Vec<Need>, Vec<Need>), Error> {
-        let of = |wanted: fn(&State) -> bool| -> Result<Vec<(&str, Vec<Descriptor>)>, Error> {
-            let images = self.images.iter().filter(|planned| wanted(&planned.state));
-            images.map(|planned| Ok((planned.repository.as_str(), self.blobs_of(planned)?))).collect()
-        };
-        let there = of(|state| matches!(state, State::Present(_)))?;
-        let mut pushed = of(State::is_pushed)?;
+    fn needs(&self) -> Result<Vec<Need>, Error> {
+        let (there, mut pushed) = blobs_of_images(&self.images, &self.documents)?;
         for referrer in self.referrers.iter().filter(|referrer| referrer.is_pushed()) {
             pushed.push((&referrer.repository, referrers::blobs_of(&referrer.descriptor, &self.documents)?));
         }
         Ok(needs(&there, pushed, self.destination.has_repository_blobs()))
     }
 
-    /// Configs and layers of an image's carried manifests. Layers that are only named are not carried.
-    fn blobs_of(&self, planned: &Planned) -> Result<Vec<Descriptor>, Error> {
-        let mut blobs: Vec<Descriptor> = Vec::new();
-        for platform in &planned.image.platforms {
-            if let Manifest::Image(image) = form::parse(&platform.manifest, &self.documents)? {
-                for blob in image.blobs().filter(|b| !media_type::is_foreign_layer(&b.media_type)) {
-                    if !blobs.iter().any(|b| b.digest == blob.digest) {
-                        blobs.push(blob.clone());
-                    }
-                }
-            }
-        }
-        Ok(blobs)
-    }
-
     /// What of the bundle is at the target after a push: nothing of an image whose tag stayed at something else.
     pub(crate) fn held(&self, relocation: &Relocation) -> Result<BTreeSet<Digest>, Error> {
         let mut held = BTreeSet::new();
         for planned in self.images.iter().filter(|i| !matches!(i.state, State::Skipped(_))) {
-            held.extend(self.blobs_of(planned)?.into_iter().map(|blob| blob.digest));
+            held.extend(blobs_of(planned, &self.documents)?.into_iter().map(|blob| blob.digest));
             held.extend(planned.image.platforms.iter().map(|p| p.manifest.digest.clone()));
             let there = relocation.lookup(&planned.image.reference).map(|image| &image.digest);
             let forms = [&planned.forms.first].into_iter().chain(&planned.forms.second);
@@ -138,19 +120,17 @@ impl Preflight {
         &self,
         needs: Vec<Need>,
         options: &copy::Options,
-        progress: &Arc<dyn Progress>,
+        progress: Arc<dyn Progress>,
     ) -> Result<Vec<(Need, Outcome)>, Problems> {
         let mut jobs = Vec::with_capacity(needs.len());
         for need in &needs {
-            jobs.push(Job {
-                blob: need.blob.clone(),
-                provider: Arc::clone(&self.bundle) as Arc<dyn Provider>,
-                ingester: self.destination.uploads(&need.repository, need.mount_from.as_deref())?,
-            });
+            let provider = Arc::clone(&self.bundle) as Arc<dyn Provider>;
+            let ingester = self.destination.uploads(&need.repository, need.mount_from.as_deref())?;
+            jobs.push(Job { after: need.after, ..Job::new(need.blob.clone(), provider, ingester) });
         }
         let mut problems = Problems::default();
         let mut done = Vec::new();
-        for (need, result) in needs.into_iter().zip(copy_all(jobs, options, Arc::clone(progress)).await) {
+        for (need, result) in needs.into_iter().zip(copy_all(jobs, options, progress).await) {
             match result {
                 Some(Ok(outcome)) => done.push((need, outcome)),
                 Some(Err(error)) => problems.add(self.subject(&need), error),
@@ -165,7 +145,8 @@ impl Preflight {
     fn subject(&self, need: &Need) -> String {
         let needs = |planned: &&Planned| {
             planned.repository == need.repository
-                && self.blobs_of(planned).is_ok_and(|blobs| blobs.iter().any(|blob| blob.digest == need.blob.digest))
+                && blobs_of(planned, &self.documents)
+                    .is_ok_and(|blobs| blobs.iter().any(|blob| blob.digest == need.blob.digest))
         };
         match self.images.iter().filter(|planned| planned.state.is_pushed()).find(needs) {
             Some(planned) => format!("image `{}`", planned.image.reference),
@@ -289,38 +270,62 @@ impl Preflight {
     }
 }
 
-/// Which blobs go where: each once from the bundle, then mounted into the other repositories. `there` and `pushed` are repositories and
-/// the blobs of an image in them.
-fn needs(
-    there: &[(&str, Vec<Descriptor>)],
-    pushed: Vec<(&str, Vec<Descriptor>)>,
-    per_repository: bool,
-) -> (Vec<Need>, Vec<Need>) {
+/// A repository, and the blobs of an image in it.
+type Blobs<'a> = Vec<(&'a str, Vec<Descriptor>)>;
+
+/// The blobs of images that are there, and of images that are pushed.
+pub(crate) fn blobs_of_images<'a>(
+    images: &'a [Planned],
+    documents: &BTreeMap<Digest, Bytes>,
+) -> Result<(Blobs<'a>, Blobs<'a>), Error> {
+    let of = |wanted: fn(&State) -> bool| -> Result<Blobs<'a>, Error> {
+        let images = images.iter().filter(|planned| wanted(&planned.state));
+        images.map(|planned| Ok((planned.repository.as_str(), blobs_of(planned, documents)?))).collect()
+    };
+    Ok((of(|state| matches!(state, State::Present(_)))?, of(State::is_pushed)?))
+}
+
+/// Configs and layers of an image's carried manifests. Layers that are only named are not carried.
+fn blobs_of(planned: &Planned, documents: &BTreeMap<Digest, Bytes>) -> Result<Vec<Descriptor>, Error> {
+    let mut blobs: Vec<Descriptor> = Vec::new();
+    for platform in &planned.image.platforms {
+        if let Manifest::Image(image) = form::parse(&platform.manifest, documents)? {
+            for blob in image.blobs().filter(|b| !media_type::is_foreign_layer(&b.media_type)) {
+                if !blobs.iter().any(|b| b.digest == blob.digest) {
+                    blobs.push(blob.clone());
+                }
+            }
+        }
+    }
+    Ok(blobs)
+}
+
+/// Which blobs go where: each once from the bundle, then mounted into the other repositories.
+pub(crate) fn needs(there: &Blobs<'_>, pushed: Blobs<'_>, per_repository: bool) -> Vec<Need> {
     let mut homes: BTreeMap<Digest, &str> = BTreeMap::new();
     for (repository, blobs) in there {
         for blob in blobs {
             homes.entry(blob.digest.clone()).or_insert(repository);
         }
     }
-    let (mut first, mut mounts) = (Vec::new(), Vec::new());
+    let mut needs = Vec::new();
     let mut seen: BTreeSet<(Digest, &str)> = BTreeSet::new();
-    let mut begun: BTreeSet<Digest> = BTreeSet::new();
+    let mut begun: BTreeMap<Digest, usize> = BTreeMap::new();
     for (repository, blobs) in pushed {
         for blob in blobs {
             if !seen.insert((blob.digest.clone(), if per_repository { repository } else { "" })) {
                 continue;
             }
             let home = homes.get(&blob.digest).filter(|home| **home != repository).map(|home| (*home).to_owned());
-            let waits = begun.contains(&blob.digest);
+            let after = begun.get(&blob.digest).copied();
             if home.is_none() {
                 homes.insert(blob.digest.clone(), repository);
-                begun.insert(blob.digest.clone());
+                begun.insert(blob.digest.clone(), needs.len());
             }
-            let need = Need { blob, repository: repository.to_owned(), mount_from: home };
-            if waits { mounts.push(need) } else { first.push(need) }
+            needs.push(Need { blob, repository: repository.to_owned(), mount_from: home, after });
         }
     }
-    (first, mounts)
+    needs
 }
 
 #[cfg(test)]
@@ -331,27 +336,23 @@ mod tests {
         names.iter().map(|name| Descriptor::of("layer", name.as_bytes())).collect()
     }
 
-    /// `blob>repository`, and `<from` where it is mounted.
+    /// `blob>repository`, `<from` where it is mounted, and `+N` where it waits.
     fn shown(needs: &[Need]) -> Vec<String> {
         let name = |need: &Need| ["a", "b", "c"].into_iter().find(|n| Digest::of(n.as_bytes()) == need.blob.digest);
         let from = |need: &Need| need.mount_from.as_ref().map(|from| format!("<{from}")).unwrap_or_default();
-        needs.iter().map(|need| format!("{}>{}{}", name(need).unwrap_or("?"), need.repository, from(need))).collect()
+        let after = |need: &Need| need.after.map(|after| format!("+{after}")).unwrap_or_default();
+        let show = |need| format!("{}>{}{}{}", name(need).unwrap_or("?"), need.repository, from(need), after(need));
+        needs.iter().map(show).collect()
     }
 
     #[test]
     fn each_blob_is_sent_once_and_mounted_from_there() {
         let pushed = || vec![("x", blobs(&["a", "b"])), ("x", blobs(&["a"])), ("y", blobs(&["a", "c"]))];
-        let (first, mounts) = needs(&[], pushed(), true);
-        assert_eq!((shown(&first), shown(&mounts)), (vec_of(&["a>x", "b>x", "c>y"]), vec_of(&["a>y<x"])));
+        assert_eq!(shown(&needs(&vec![], pushed(), true)), ["a>x", "b>x", "a>y<x+0", "c>y"]);
         // an image that is there has them already: nothing to wait for
-        let (first, mounts) = needs(&[("z", blobs(&["a"]))], pushed(), true);
-        assert_eq!((shown(&first), shown(&mounts)), (vec_of(&["a>x<z", "b>x", "a>y<z", "c>y"]), vec![]));
+        let there = vec![("z", blobs(&["a"]))];
+        assert_eq!(shown(&needs(&there, pushed(), true)), ["a>x<z", "b>x", "a>y<z", "c>y"]);
         // one place for all
-        let (first, mounts) = needs(&[], pushed(), false);
-        assert_eq!((shown(&first), shown(&mounts)), (vec_of(&["a>x", "b>x", "c>y"]), vec![]));
-    }
-
-    fn vec_of(texts: &[&str]) -> Vec<String> {
-        texts.iter().map(|text| (*text).to_owned()).collect()
+        assert_eq!(shown(&needs(&vec![], pushed(), false)), ["a>x", "b>x", "c>y"]);
     }
 }

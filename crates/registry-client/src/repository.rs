@@ -1,8 +1,9 @@
 //! One repository: its manifests and tags. Blobs come out of it in [`crate::pull`] and go into it in [`crate::upload`].
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use ferry_image::manifest::MAX_MANIFEST;
@@ -15,6 +16,7 @@ use crate::auth::Scopes;
 use crate::pull::Ranges;
 use crate::registry::Registry;
 use crate::transport::{Call, Reply};
+use crate::upload::session::Session;
 use crate::validator::Validators;
 use crate::{Error, Quota, Uploads, What, host, link, location, reply};
 
@@ -48,6 +50,23 @@ pub(crate) struct Learnt {
     pub(crate) asking_referrers: tokio::sync::Mutex<()>,
     /// We write to it: one token for reading and writing does for all.
     pub(crate) writes: AtomicBool,
+    /// Uploads that were opened to see whether one may be, each for a blob that is to come.
+    opened: Mutex<HashMap<Digest, Session>>,
+}
+
+impl Learnt {
+    pub(crate) fn keep(&self, blob: &Digest, session: Session) {
+        self.opened().insert(blob.clone(), session);
+    }
+
+    /// What was kept for `blob`.
+    pub(crate) fn take(&self, blob: &Digest) -> Option<Session> {
+        self.opened().remove(blob)
+    }
+
+    fn opened(&self) -> MutexGuard<'_, HashMap<Digest, Session>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A manifest that was fetched; its digest is that of its bytes.

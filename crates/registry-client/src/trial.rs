@@ -1,25 +1,23 @@
-//! Finding out what a repository takes without leaving anything there: an upload is opened and given up again.
+//! Finding out what a repository takes without leaving anything there: an upload is opened, and given up again or gone on with.
 
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use ferry_image::Digest;
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION};
-use http::{HeaderName, Method};
+use http::Method;
+use http::header::{CONTENT_LENGTH, LOCATION};
 
 use crate::transport::{Call, Reply};
+use crate::upload::session::Session;
 use crate::{Error, Repository, What};
 
-/// Where a registry says how small a chunk may be (distribution-spec, "Pushing a blob in chunks").
-pub(crate) const CHUNK_MIN: HeaderName = HeaderName::from_static("oci-chunk-min-length");
-
-/// What opening an upload has shown. An open session waits for [`give_up`](Self::give_up); one that is dropped stays until the
-/// registry forgets it.
+/// What opening an upload has shown. An open session waits for [`keep_for`](Self::keep_for) or [`give_up`](Self::give_up); one that is
+/// dropped stays until the registry forgets it.
 #[derive(Debug)]
 pub struct Trial {
     repository: Repository,
-    /// The request that would cancel it; none where no session was opened.
-    session: Option<Call>,
+    /// None where none was opened.
+    session: Option<Session>,
     /// Whether a blob that was asked for by `mount` was given: no when that was refused, unknown when an upload was opened instead.
     pub mounts: Option<bool>,
     /// The fewest bytes that a chunk may have, where the registry says so: it takes chunks then.
@@ -70,10 +68,9 @@ impl Repository {
     }
 
     async fn trial(&self, call: Call, reply: Reply, mounts: Option<bool>) -> Result<Trial, Error> {
-        let url = self.session(&call, &reply)?;
-        let smallest_chunk = reply.header(CHUNK_MIN).and_then(|v| v.trim().parse().ok());
+        let session = Session::new(self, call.clone(), &reply)?;
         self.registry.drain(&call, reply).await;
-        let session = Call { method: Method::DELETE, url, ..call };
+        let smallest_chunk = session.least;
         Ok(Trial { repository: self.clone(), session: Some(session), mounts, smallest_chunk })
     }
 }
@@ -85,18 +82,17 @@ impl Trial {
     /// When there is no answer, or one that says nothing about chunks.
     pub async fn takes_chunks(&mut self) -> Result<Option<bool>, Error> {
         let Some(session) = &mut self.session else { return Ok(None) };
-        let mut chunk = Call { method: Method::PATCH, ..session.clone() }
-            .header(CONTENT_TYPE, "application/octet-stream")
-            .header(CONTENT_LENGTH, "1")
-            .header(CONTENT_RANGE, "0-0");
+        let mut chunk = session.chunk(&(0..1));
         chunk.body = Some(Bytes::from_static(&[0]));
+        // whatever comes of it, the session is no longer one to begin a blob with
+        session.at = None;
         let registry = &self.repository.registry;
         let reply = registry.send(&chunk).await?;
         match reply.status() {
             200..300 => {
                 // the session may go on elsewhere
                 if reply.header(LOCATION).is_some() {
-                    session.url = self.repository.session(&chunk, &reply)?;
+                    session.call.url = self.repository.session(&chunk, &reply)?;
                 }
                 registry.drain(&chunk, reply).await;
                 Ok(Some(true))
@@ -109,13 +105,20 @@ impl Trial {
         }
     }
 
+    /// Leaves the open session to the next upload of `blob` into this repository.
+    pub fn keep_for(self, blob: &Digest) {
+        if let Some(session) = self.session.filter(|session| session.at == Some(0)) {
+            self.repository.learnt.keep(blob, session);
+        }
+    }
+
     /// Cancels the upload.
     ///
     /// # Errors
     /// When the registry does not cancel: it forgets the session in its own time then.
     pub async fn give_up(self) -> Result<(), Error> {
-        let Some(cancel) = self.session else { return Ok(()) };
-        let registry = &self.repository.registry;
+        let Some(session) = self.session else { return Ok(()) };
+        let (registry, cancel) = (&self.repository.registry, session.cancellation());
         let reply = registry.expect(&cancel, &[200, 202, 204, 404]).await?;
         registry.drain(&cancel, reply).await;
         Ok(())

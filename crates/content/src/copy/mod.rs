@@ -7,6 +7,8 @@
 //!   provider.open(range) ──chunks──▶ hash ──▶ ingest.write_at(offset) ──▶ commit, once the digest agrees
 //! ```
 //!
+//! A job may wait for another ([`Job::after`]): a blob is sent once to a registry, and mounted from there into other repositories.
+//!
 //! A small blob, and any blob for a place that takes bytes in order only, moves as one stream ([`stream`]): its last bytes are
 //! held back until the hash agrees. A large blob from a remote place to a file moves as several ranges at once ([`ranges`]); the
 //! hash follows the contiguous prefix. What an earlier run left is read back and hashed, not fetched; what an upload that broke off
@@ -38,6 +40,16 @@ pub struct Job {
     pub provider: Arc<dyn Provider>,
     /// Where it goes to.
     pub ingester: Arc<dyn Ingester>,
+    /// Another of the same jobs that must be over first, however it ends: one that brings what this place can take without a transfer.
+    pub after: Option<usize>,
+}
+
+impl Job {
+    /// A job that waits for no other.
+    #[must_use]
+    pub fn new(blob: Descriptor, provider: Arc<dyn Provider>, ingester: Arc<dyn Ingester>) -> Self {
+        Self { blob, provider, ingester, after: None }
+    }
 }
 
 /// How a job ended well.

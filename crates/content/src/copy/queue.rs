@@ -1,6 +1,6 @@
 //! The queue of blobs and ranges, and the workers that empty it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,12 +24,49 @@ enum Work {
 }
 
 struct Queue {
-    work: Mutex<VecDeque<Work>>,
+    pending: Mutex<Pending>,
     /// Workers that may still add ranges.
     busy: AtomicUsize,
     changed: Notify,
     results: Mutex<Vec<Option<Result<Outcome, Error>>>>,
     range_size: u64,
+}
+
+/// What no worker has taken yet.
+struct Pending {
+    work: VecDeque<Work>,
+    /// By the job that they wait for.
+    waiting: HashMap<usize, Vec<Work>>,
+}
+
+impl Pending {
+    fn new(jobs: Vec<Job>) -> Self {
+        let mut jobs: Vec<(usize, Job)> = jobs.into_iter().enumerate().collect();
+        jobs.sort_by_key(|(index, job)| (std::cmp::Reverse(job.blob.size), *index));
+        let mut pending = Self { work: VecDeque::new(), waiting: HashMap::new() };
+        for (index, job) in jobs {
+            let after = job.after;
+            let work = Work::Blob(index, Box::new(job));
+            match after {
+                None => pending.work.push_back(work),
+                Some(other) => pending.waiting.entry(other).or_default().push(work),
+            }
+        }
+        pending
+    }
+
+    /// A job is over: those that waited for it are next.
+    fn release(&mut self, index: usize) {
+        for work in self.waiting.remove(&index).into_iter().flatten().rev() {
+            self.work.push_front(work);
+        }
+    }
+
+    /// Begins no further blob.
+    fn close(&mut self) {
+        self.work.retain(|work| matches!(work, Work::Range(..)));
+        self.waiting.clear();
+    }
 }
 
 pub(super) async fn run(
@@ -39,11 +76,9 @@ pub(super) async fn run(
 ) -> Vec<Option<Result<Outcome, Error>>> {
     let count = jobs.len();
     let total: u64 = jobs.iter().map(|j| j.blob.size).sum();
-    let mut work: Vec<(usize, Job)> = jobs.into_iter().enumerate().collect();
-    work.sort_by_key(|(index, job)| (std::cmp::Reverse(job.blob.size), *index));
     let workers = options.concurrency.max(1);
     let queue = Arc::new(Queue {
-        work: Mutex::new(work.into_iter().map(|(index, job)| Work::Blob(index, Box::new(job))).collect()),
+        pending: Mutex::new(Pending::new(jobs)),
         busy: AtomicUsize::new(0),
         changed: Notify::new(),
         results: Mutex::new(std::iter::repeat_with(|| None).take(count).collect()),
@@ -105,9 +140,9 @@ async fn begin(
     }
     let ranges = split(&ingest.missing(), queue.range_size);
     let blob = Arc::new(Ranged::new(job.clone(), index, ingest, ranges.len(), Arc::clone(progress)));
-    let mut work = queue.work.lock().await;
+    let mut pending = queue.pending.lock().await;
     for range in ranges.into_iter().rev() {
-        work.push_front(Work::Range(Arc::clone(&blob), range));
+        pending.work.push_front(Work::Range(Arc::clone(&blob), range));
     }
     None
 }
@@ -160,10 +195,10 @@ impl Queue {
             tokio::pin!(changed);
             changed.as_mut().enable();
             {
-                let mut work = self.work.lock().await;
-                if let Some(next) = work.pop_front() {
+                let mut pending = self.pending.lock().await;
+                if let Some(next) = pending.work.pop_front() {
                     self.busy.fetch_add(1, Ordering::AcqRel);
-                    if !work.is_empty() {
+                    if !pending.work.is_empty() {
                         self.changed.notify_one();
                     }
                     return Some(next);
@@ -187,8 +222,10 @@ impl Queue {
         }
         let network = results.iter().flatten().filter(|r| matches!(r, Err(e) if e.kind() == Kind::Remote)).count();
         drop(results);
+        let mut pending = self.pending.lock().await;
+        pending.release(index);
         if failed == Some(Kind::Local) || failed == Some(Kind::Remote) && network >= NETWORK_FAILURES {
-            self.work.lock().await.retain(|w| matches!(w, Work::Range(..)));
+            pending.close();
         }
     }
 }

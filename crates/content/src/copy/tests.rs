@@ -182,11 +182,11 @@ fn sample(n: usize) -> Vec<u8> {
 
 async fn copy(provider: Shaky, shelf: Shelf, bytes: &[u8]) -> (Result<Outcome, Error>, Arc<Shaky>, Arc<Shelf>) {
     let (provider, shelf) = (Arc::new(provider), Arc::new(shelf));
-    let job = Job {
-        blob: Descriptor::of("application/octet-stream", bytes),
-        provider: Arc::clone(&provider) as _,
-        ingester: Arc::clone(&shelf) as _,
-    };
+    let job = Job::new(
+        Descriptor::of("application/octet-stream", bytes),
+        Arc::clone(&provider) as _,
+        Arc::clone(&shelf) as _,
+    );
     let mut results = copy_all(vec![job], &quick(), Arc::new(Silent)).await;
     (results.pop().unwrap().expect("begun"), provider, shelf)
 }
@@ -428,11 +428,11 @@ impl super::Progress for Told {
 
 async fn upload(bytes: &[u8], target: &Arc<Counter>) -> (Result<Outcome, Error>, Arc<Shaky>, Arc<Told>) {
     let (provider, told) = (Arc::new(Shaky::new(bytes)), Arc::new(Told::default()));
-    let job = Job {
-        blob: Descriptor::of("application/octet-stream", bytes),
-        provider: Arc::clone(&provider) as _,
-        ingester: Arc::clone(target) as _,
-    };
+    let job = Job::new(
+        Descriptor::of("application/octet-stream", bytes),
+        Arc::clone(&provider) as _,
+        Arc::clone(target) as _,
+    );
     let mut results = copy_all(vec![job], &quick(), Arc::clone(&told) as _).await;
     (results.pop().unwrap().expect("begun"), provider, told)
 }
@@ -489,11 +489,7 @@ async fn what_was_kept_counts_towards_the_digest() {
     wrong[10] ^= 1;
     let target = Counter::new(&[3_000_000], |at| at);
     let provider = Arc::new(Shaky::new(&wrong));
-    let job = Job {
-        blob: Descriptor::of("application/octet-stream", &bytes),
-        provider: provider as _,
-        ingester: Arc::clone(&target) as _,
-    };
+    let job = Job::new(Descriptor::of("application/octet-stream", &bytes), provider as _, Arc::clone(&target) as _);
     let error = copy_all(vec![job], &quick(), Arc::new(Silent)).await.pop().unwrap().unwrap().unwrap_err();
     assert_eq!((error.kind(), target.committed.load(Ordering::Relaxed)), (Kind::Untrusted, 0));
 }
@@ -506,13 +502,34 @@ async fn what_arrived_as_ranges_and_is_begun_anew_is_counted_once() {
     for (ranges, kept) in [(true, kept), (false, None)] {
         let shelf = Shelf { random: true, kept, ..Shelf::default() };
         let told = Arc::new(Told::default());
-        let job = Job {
-            blob: Descriptor::of("application/octet-stream", &bytes),
-            provider: Arc::new(Shaky { ranges, ..Shaky::new(&bytes) }),
-            ingester: Arc::new(shelf),
-        };
+        let job = Job::new(
+            Descriptor::of("application/octet-stream", &bytes),
+            Arc::new(Shaky { ranges, ..Shaky::new(&bytes) }),
+            Arc::new(shelf),
+        );
         let mut results = copy_all(vec![job], &quick(), Arc::clone(&told) as _).await;
         assert_eq!(results.pop().unwrap().unwrap().expect("copied"), Outcome::Copied);
         assert_eq!(told.0.load(Ordering::Relaxed), bytes.len(), "{ranges}");
+    }
+}
+
+#[tokio::test]
+async fn a_job_waits_for_another_and_finds_what_that_brought() {
+    let bytes = sample(5000);
+    let blob = Descriptor::of("application/octet-stream", &bytes);
+    for fails in [0, 9] {
+        let provider = Arc::new(Shaky::new(&bytes));
+        let shelf = Arc::new(Shelf { fail_writes: Arc::new(AtomicUsize::new(fails)), ..Shelf::default() });
+        let job = || Job::new(blob.clone(), Arc::clone(&provider) as _, Arc::clone(&shelf) as _);
+        let jobs = vec![Job { after: Some(1), ..job() }, job(), Job { after: Some(0), ..job() }];
+        let results = copy_all(jobs, &quick(), Arc::new(Silent)).await;
+        let outcomes: Vec<_> = results.into_iter().map(|result| result.and_then(Result::ok)).collect();
+        if fails == 0 {
+            assert_eq!(outcomes, [Some(Outcome::Present), Some(Outcome::Copied), Some(Outcome::Present)]);
+            assert_eq!(provider.requests.load(Ordering::Relaxed), 1);
+        } else {
+            // the third failure of a place is the last: all were begun, one after the other, until none was left
+            assert_eq!((outcomes, shelf.fail_writes.load(Ordering::Relaxed)), (vec![None, None, None], 0));
+        }
     }
 }

@@ -358,7 +358,7 @@ async fn the_copy_loop_fills_it_and_finds_what_is_there() {
     let blob = Descriptor::of("x", &bytes);
     let mut memory = crate::memory::Memory::default();
     memory.insert(bytes.clone());
-    let job = Job { blob: blob.clone(), provider: Arc::new(memory), ingester: Arc::new(store.clone()) };
+    let job = Job::new(blob.clone(), Arc::new(memory), Arc::new(store.clone()));
     for expected in [Outcome::Copied, Outcome::Present] {
         let options = Options { smallest_range: 50_000, ..Options::default() };
         let outcomes = copy_all(vec![job.clone()], &options, Arc::new(Silent)).await;

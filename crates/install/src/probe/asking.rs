@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use ferry_content::Problems;
-use ferry_image::{Digest, Manifest, Target};
+use ferry_image::{Descriptor, Digest, Manifest, Target};
 use ferry_registry_client::{Authentication, Client, Ping, Repository, Trial};
 use futures_util::{StreamExt as _, stream};
 
+use super::opened::Opened;
 use super::refusal::{self, Known, Refused};
-use super::{Answer, Closing, Probe, existing_tags, sparse};
+use super::{Answer, Open, Probe, existing_tags, sparse};
 use crate::Error;
 use crate::destination::Destination;
-use crate::form;
 use crate::preflight::{Options, Planned, State};
+use crate::{form, push};
 
 /// Asks the target what the plan depends on, and settles the forms of `images` by it. `unanswered` are images of which it did not say
 /// whether they are there.
@@ -27,10 +28,10 @@ pub(crate) async fn ask(
     documents: &BTreeMap<Digest, Bytes>,
     options: &Options,
     problems: &mut Problems,
-) -> (Probe, Closing) {
+) -> (Probe, Open) {
     let (Some(ping), Destination::Registry { client, target }) = (ping, destination) else {
         let found = sparse::settle(destination, images, &BTreeSet::new(), problems).await;
-        return (Probe::of_store(found.answer, images), Closing::default());
+        return (Probe::of_store(found.answer, images), Open::default());
     };
     let registry = Registry { client, target };
     let repository = |(i, _): &(usize, Error)| images[*i].repository.clone();
@@ -58,7 +59,7 @@ pub(crate) async fn ask(
         for (subject, error) in refusal::explain(&known, refused) {
             problems.add(subject, error);
         }
-        trials.extend(shorter);
+        trials.extend(shorter.map(|(repository, trial)| Opened { repository, blob: None, trial }));
     }
     let found = sparse::settle(destination, images, &closed, problems).await;
     let probe = Probe {
@@ -74,10 +75,10 @@ pub(crate) async fn ask(
         existing_tags: existing_tags(images),
         leaves: found.leaves,
     };
-    (probe, Closing::begin(trials))
+    (probe, Open::new(trials))
 }
 
-type Trials = Vec<(String, Trial)>;
+type Trials = Vec<Opened>;
 
 /// The registry that is asked.
 #[derive(Clone, Copy)]
@@ -108,9 +109,11 @@ async fn open(
     documents: &BTreeMap<Digest, Bytes>,
     options: &Options,
 ) -> (Trials, Vec<Refused>) {
+    let mut largest = if options.is_look { BTreeMap::new() } else { largest(images, documents) };
     let task = |repository: &String| {
         let repository = repository.clone();
-        let blob = if options.is_look { some_blob(images, &repository, documents) } else { None };
+        let blob =
+            if options.is_look { some_blob(images, &repository, documents) } else { largest.remove(&repository) };
         async move {
             let result = registry.try_upload(&repository, blob.as_ref()).await;
             let is_unknown = match &result {
@@ -119,14 +122,14 @@ async fn open(
                 }
                 _ => false,
             };
-            (repository, result, is_unknown)
+            (repository, blob, result, is_unknown)
         }
     };
     let results: Vec<_> = stream::iter(repositories.iter().map(task)).buffered(options.jobs.max(1)).collect().await;
     let (mut trials, mut refused) = (Vec::new(), Vec::new());
-    for (repository, result, is_unknown) in results {
+    for (repository, blob, result, is_unknown) in results {
         match result {
-            Ok(trial) => trials.push((repository, trial)),
+            Ok(trial) => trials.push(Opened { repository, blob, trial }),
             Err(error) => {
                 let image = images.iter().find(|planned| planned.repository == repository);
                 let image = image.map(|planned| planned.image.reference.to_string()).unwrap_or_default();
@@ -135,6 +138,20 @@ async fn open(
         }
     }
     (trials, refused)
+}
+
+/// The largest of the blobs that are sent to each repository: the one that is begun first.
+fn largest(images: &[Planned], documents: &BTreeMap<Digest, Bytes>) -> BTreeMap<String, Digest> {
+    // what is damaged in the bundle is told where it is pushed
+    let Ok((there, pushed)) = push::blobs_of_images(images, documents) else { return BTreeMap::new() };
+    let mut largest: BTreeMap<String, Descriptor> = BTreeMap::new();
+    for need in push::needs(&there, pushed, true).into_iter().filter(|need| need.mount_from.is_none()) {
+        let is_larger = largest.get(&need.repository).is_none_or(|blob| blob.size < need.blob.size);
+        if is_larger {
+            largest.insert(need.repository, need.blob);
+        }
+    }
+    largest.into_iter().map(|(repository, blob)| (repository, blob.digest)).collect()
 }
 
 /// A blob that the repository may have: that of an image that is there rather than of one that is not.
@@ -166,13 +183,13 @@ async fn shorter(registry: Registry<'_>, refused: &[Refused]) -> Option<(String,
 fn push(trials: &Trials) -> Answer {
     match trials.len() {
         0 => Answer::not_asked("nothing is pushed"),
-        1 => Answer::yes("an upload was opened in the repository, and given up"),
-        n => Answer::yes(format!("an upload was opened in each of {n} repositories, and given up")),
+        1 => Answer::yes("an upload was opened in the repository"),
+        n => Answer::yes(format!("an upload was opened in each of {n} repositories")),
     }
 }
 
 fn path_depth(trials: &Trials) -> Answer {
-    match refusal::deepest(trials.iter().map(|(repository, _)| repository)) {
+    match refusal::deepest(trials.iter().map(|opened| &opened.repository)) {
         None => Answer::not_asked("nothing is pushed"),
         Some(name) => Answer::yes(format!("`{name}` is taken, and none has more parts")),
     }
@@ -180,7 +197,7 @@ fn path_depth(trials: &Trials) -> Answer {
 
 fn create_on_push(absent: Option<String>, trials: &Trials) -> Answer {
     match absent {
-        Some(name) if trials.iter().any(|(repository, _)| *repository == name) => {
+        Some(name) if trials.iter().any(|opened| opened.repository == name) => {
             Answer::yes(format!("`{name}` is not there, and takes an upload"))
         }
         Some(name) => Answer::no(format!("`{name}` is not there, and takes no upload")),
@@ -189,10 +206,11 @@ fn create_on_push(absent: Option<String>, trials: &Trials) -> Answer {
 }
 
 fn mount(trials: &Trials, is_look: bool) -> Answer {
-    let mounts = |answer| trials.iter().find(|(_, trial)| trial.mounts == Some(answer));
-    if let Some((repository, _)) = mounts(true) {
+    let mounts =
+        |answer| trials.iter().find(|opened| opened.trial.mounts == Some(answer)).map(|opened| &opened.repository);
+    if let Some(repository) = mounts(true) {
         Answer::yes(format!("a blob that `{repository}` has was given without an upload"))
-    } else if let Some((repository, _)) = mounts(false) {
+    } else if let Some(repository) = mounts(false) {
         Answer::no(format!("it was refused in `{repository}`: a blob for several is sent to each"))
     } else if is_look {
         Answer::not_asked("there is no blob yet to try it with")
@@ -202,13 +220,13 @@ fn mount(trials: &Trials, is_look: bool) -> Answer {
 }
 
 async fn chunks(trials: &mut Trials, is_look: bool) -> Answer {
-    if let Some(smallest) = trials.iter().find_map(|(_, trial)| trial.smallest_chunk) {
+    if let Some(smallest) = trials.iter().find_map(|opened| opened.trial.smallest_chunk) {
         return Answer::yes(format!("it says so: of {smallest} bytes or more"));
     }
     if !is_look {
         return Answer::not_asked("the push finds out with the first blob that needs them");
     }
-    for (repository, trial) in trials {
+    for Opened { repository, trial, .. } in trials {
         return match trial.takes_chunks().await {
             Ok(Some(true)) => Answer::yes(format!("a chunk of one byte was taken in `{repository}`")),
             Ok(Some(false)) => Answer::no(format!("a chunk of one byte was refused in `{repository}`")),

@@ -138,7 +138,7 @@ impl Preflight {
         let mut memory = Memory::default();
         memory.insert(bytes);
         let ingester = self.destination.uploads(repository, None)?;
-        let job = Job { blob, provider: Arc::new(memory), ingester };
+        let job = Job::new(blob, Arc::new(memory), ingester);
         let mut results = copy_all(vec![job], &copy::Options::default(), Arc::new(Silent)).await;
         match results.pop().flatten() {
             Some(Err(error)) => Err(error.into()),

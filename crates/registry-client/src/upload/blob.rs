@@ -82,7 +82,7 @@ impl Upload {
         }
         if state.running.is_none() {
             let pieces = *self.pieces();
-            let plan = pieces.next(state.at, self.blob.size, state.session.least);
+            let plan = pieces.next(state.at, self.blob.size, state.session.least.unwrap_or(0));
             let from = state.at;
             let call = match plan.form {
                 Form::Whole => state.session.whole(&self.blob.digest, self.blob.size),

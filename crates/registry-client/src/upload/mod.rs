@@ -8,12 +8,13 @@
 mod blob;
 pub(crate) mod pieces;
 mod refusal;
-mod session;
+pub(crate) mod session;
 mod transfer;
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ferry_content::{BoxFuture, Ingest, Ingester};
 use ferry_image::{Descriptor, Digest};
@@ -28,6 +29,9 @@ use crate::transport::{Call, Reply};
 use crate::{Error, Repository, What, host};
 
 type Failed = ferry_content::Error;
+
+/// A session that was opened longer ago than this is not begun with: registries forget them, some after minutes.
+const FRESH: Duration = Duration::from_secs(60);
 
 /// Takes blobs into one repository.
 #[derive(Debug, Clone)]
@@ -78,6 +82,13 @@ impl Uploads {
     async fn open(&self, blob: &Descriptor) -> Result<Option<Session>, Error> {
         let repository = &self.repository;
         repository.learnt.writes.store(true, Ordering::Relaxed);
+        if let Some(session) = repository.learnt.take(&blob.digest) {
+            if session.opened.elapsed() < FRESH {
+                let what = What::Upload(Some(blob.digest.clone()));
+                return Ok(Some(Session { call: Call { what, ..session.call.clone() }, ..session }));
+            }
+            session.cancel(&repository.registry).await;
+        }
         if !repository.learnt.no_mount.load(Ordering::Relaxed) {
             let from = self.mount_from.as_deref().unwrap_or(&repository.path);
             let rest = format!("blobs/uploads/?mount={}&from={from}", blob.digest);

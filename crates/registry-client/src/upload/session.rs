@@ -5,24 +5,28 @@ use std::ops::Range;
 use std::sync::PoisonError;
 
 use ferry_image::Digest;
-use http::Method;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
+use http::{HeaderName, Method};
+use tokio::time::Instant;
 
 use super::pieces::Plan;
 use crate::range::{chunk_range, uploaded};
 use crate::registry::Registry;
 use crate::transport::{Call, Reply};
-use crate::trial::CHUNK_MIN;
 use crate::{Error, Repository, location};
 
+/// Where a registry says how small a chunk may be (distribution-spec, "Pushing a blob in chunks").
+const CHUNK_MIN: HeaderName = HeaderName::from_static("oci-chunk-min-length");
+
 #[derive(Clone)]
-pub(super) struct Session {
+pub(crate) struct Session {
     /// What its requests have in common; the address is that of the next one.
-    pub(super) call: Call,
-    /// The registry's least size of a chunk.
-    pub(super) least: u64,
+    pub(crate) call: Call,
+    /// The registry's least size of a chunk, where it says one.
+    pub(crate) least: Option<u64>,
+    pub(super) opened: Instant,
     /// How many bytes the registry has; it must be asked where that is unknown.
-    pub(super) at: Option<u64>,
+    pub(crate) at: Option<u64>,
     /// It has no more than this, whatever it says.
     pub(super) sent: u64,
     /// The request that broke off, while it is unknown what became of its bytes.
@@ -52,12 +56,13 @@ pub(super) struct Broke {
 
 impl Session {
     /// From the answer to the request that opened it.
-    pub(super) fn new(repository: &Repository, call: Call, reply: &Reply) -> Result<Self, Error> {
+    pub(crate) fn new(repository: &Repository, call: Call, reply: &Reply) -> Result<Self, Error> {
         let url = repository.session(&call, reply)?;
-        let least = reply.header(CHUNK_MIN).and_then(|v| v.trim().parse().ok()).unwrap_or(0);
+        let least = reply.header(CHUNK_MIN).and_then(|v| v.trim().parse().ok());
         let mut call = Call { url, ..call };
         call.headers.remove(CONTENT_LENGTH);
-        Ok(Self { call, least, at: Some(0), sent: 0, broke: None, refused_at: None, renewed: false })
+        let opened = Instant::now();
+        Ok(Self { call, least, opened, at: Some(0), sent: 0, broke: None, refused_at: None, renewed: false })
     }
 
     /// One PUT for the whole blob.
@@ -66,7 +71,7 @@ impl Session {
     }
 
     /// The PATCH that brings a chunk.
-    pub(super) fn chunk(&self, range: &Range<u64>) -> Call {
+    pub(crate) fn chunk(&self, range: &Range<u64>) -> Call {
         Call { method: Method::PATCH, ..self.call.clone() }
             .header(CONTENT_TYPE, "application/octet-stream")
             .header(CONTENT_RANGE, &chunk_range(range))
@@ -105,9 +110,14 @@ impl Session {
         }
     }
 
+    /// The request that gives it up.
+    pub(crate) fn cancellation(&self) -> Call {
+        Call { method: Method::DELETE, ..self.call.clone() }.header(CONTENT_LENGTH, "0")
+    }
+
     /// Gives it up; a registry that cannot do that forgets it in time.
     pub(super) async fn cancel(&self, registry: &Registry) {
-        let call = Call { method: Method::DELETE, ..self.call.clone() }.header(CONTENT_LENGTH, "0");
+        let call = self.cancellation();
         match registry.send(&call).await {
             Ok(reply) => registry.drain(&call, reply).await,
             Err(error) => tracing::debug!(%error, "cancelling an upload"),

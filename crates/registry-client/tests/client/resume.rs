@@ -154,7 +154,7 @@ impl Provider for Slices {
 /// Pushes as an install does.
 async fn push(repository: &Repository, content: &[u8]) -> Result<Outcome, ferry_content::Error> {
     let provider = Arc::new(Slices(Bytes::copy_from_slice(content)));
-    let job = Job { blob: blob(content), provider, ingester: Arc::new(repository.uploads(None)) };
+    let job = Job::new(blob(content), provider, Arc::new(repository.uploads(None)));
     let patience =
         Patience { attempts: 6, first_wait: Duration::from_millis(1), longest_wait: Duration::from_millis(5) };
     let options = Options { patience, ..Options::default() };

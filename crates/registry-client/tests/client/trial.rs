@@ -1,7 +1,12 @@
 //! Finding out what a repository takes.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ferry_content::copy::{Job, Options, Outcome, Silent, copy_all};
+use ferry_content::memory::Memory;
 use ferry_content::{Failure as _, Kind};
-use ferry_image::Digest;
+use ferry_image::{Descriptor, Digest};
 use ferry_registry_client::{Client, Product};
 
 use crate::server::{Answer, Seen, Server, answer};
@@ -34,6 +39,38 @@ async fn whether_we_may_push_is_found_out_without_pushing() {
         assert!(shown(&error).contains(words), "{status}: {}", shown(&error));
         assert_eq!(error.kind(), Kind::Remote);
     }
+}
+
+#[tokio::test]
+async fn a_push_goes_on_with_the_upload_that_was_opened_for_its_blob() {
+    let digest = Digest::of(CONTENT);
+    let server = Server::start(|seen| if seen.method == "PUT" { answer(201) } else { opens(seen) }).await;
+    let repository = repository(&server);
+    let upload = async || {
+        let mut memory = Memory::default();
+        memory.insert(Bytes::from_static(CONTENT));
+        let blob = Descriptor::of("layer", CONTENT);
+        let job = Job::new(blob, Arc::new(memory), Arc::new(repository.uploads(None)));
+        copy_all(vec![job], &Options::default(), Arc::new(Silent)).await.pop().unwrap().unwrap().unwrap()
+    };
+    let (post, put) = (
+        format!("POST /v2/team/app/blobs/uploads/?mount={digest}&from=team/app"),
+        format!("PUT /upload/1?_state=a%2Fb=&digest={}", digest.to_string().replace(':', "%3A")),
+    );
+    repository.try_upload(Some(&digest)).await.unwrap().keep_for(&digest);
+    assert_eq!(upload().await, Outcome::Copied);
+    assert_eq!(server.lines()[1..], [post.as_str(), put.as_str()], "one request to open it");
+    // it is used once
+    assert_eq!(upload().await, Outcome::Copied);
+    assert_eq!(server.lines()[3..], [post.as_str(), put.as_str()]);
+    // another blob has nothing to do with it, and a session that was written to is not begun with
+    repository.try_upload(None).await.unwrap().keep_for(&Digest::of(b"other"));
+    let mut tried = repository.try_upload(None).await.unwrap();
+    assert_eq!(tried.takes_chunks().await.unwrap(), Some(true));
+    tried.keep_for(&digest);
+    let before = server.lines().len();
+    assert_eq!(upload().await, Outcome::Copied);
+    assert_eq!(server.lines()[before..], [post.as_str(), put.as_str()]);
 }
 
 #[tokio::test]
