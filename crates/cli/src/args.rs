@@ -293,7 +293,7 @@ pub(crate) struct Registry {
     /// What is known of hosts, and logins [default: ferry/config.yaml in $XDG_CONFIG_HOME or ~/.config]
     #[arg(long, value_name = "FILE", env = "FERRY_CONFIG")]
     pub(crate) config: Option<PathBuf>,
-    /// Transfers at a time
+    /// Transfers at a time, at most
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) jobs: u16,
     /// How long a registry may say nothing before the request is made again [default: 60]

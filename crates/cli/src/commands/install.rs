@@ -18,6 +18,8 @@ use crate::progress::Meter;
 use crate::secrets::{self, Account};
 use crate::{args, config, keys, print, registry};
 
+/// Uploads to begin with.
+const FIRST: usize = 4;
 /// What a store is called in YAML when nobody says.
 const STORE_NAME: &str = "localhost:5000";
 
@@ -44,7 +46,8 @@ pub(crate) async fn run(args: args::Install) -> Result<(), End> {
     }
     let (_, bytes) = preflight.blobs()?;
     let meter = Meter::new("pushing", bytes, args.talk.quiet);
-    let options = copy::Options { concurrency: usize::from(args.registry.jobs), ..copy::Options::default() };
+    let options =
+        copy::Options { concurrency: usize::from(args.registry.jobs), first: FIRST, ..copy::Options::default() };
     let pushed = preflight.push(&options, meter.clone()).await;
     meter.finish();
     let pushed = pushed?;

@@ -12,13 +12,14 @@
 //! A small blob, and any blob for a place that takes bytes in order only, moves as one stream ([`stream`]): its last bytes are
 //! held back until the hash agrees. A large blob from a remote place to a file moves as several ranges at once ([`ranges`]); the
 //! hash follows the contiguous prefix. What an earlier run left is read back and hashed, not fetched; what an upload that broke off
-//! left at a registry cannot be read back, and its hash is kept ([`trail`]). A transfer that makes progress may be interrupted any
+//! left at a registry cannot be read back, and its hash is kept ([`trail`]). How many streams there are is settled by [`streams`]. A transfer that makes progress may be interrupted any
 //! number of times ([`patience`]).
 
 pub(crate) mod patience;
 mod queue;
 mod ranges;
 mod stream;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod trail;
@@ -64,8 +65,10 @@ pub enum Outcome {
 /// How to copy.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Streams at a time, over all blobs.
+    /// The most streams at a time, over all blobs.
     pub concurrency: usize,
+    /// Streams to begin with, no more than that; others are let in as long as they bring more.
+    pub first: usize,
     /// Blobs larger than two of these (bytes) are fetched as several ranges.
     pub smallest_range: u64,
     /// When to give up.
@@ -74,7 +77,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { concurrency: 8, smallest_range: 8 << 20, patience: Patience::default() }
+        Self { concurrency: 8, first: usize::MAX, smallest_range: 8 << 20, patience: Patience::default() }
     }
 }
 

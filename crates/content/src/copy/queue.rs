@@ -3,11 +3,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use ferry_image::{Descriptor, Digest};
 use tokio::sync::{Mutex, Notify};
 
 use super::ranges::Ranged;
+use super::streams::{Streams, WINDOW};
 use super::{Job, Options, Outcome, Progress, stream};
 use crate::error::Side;
 use crate::{Error, Failure as _, Ingest, Kind};
@@ -28,6 +30,8 @@ struct Queue {
     /// Workers that may still add ranges.
     busy: AtomicUsize,
     changed: Notify,
+    /// Workers that may take something.
+    limit: AtomicUsize,
     results: Mutex<Vec<Option<Result<Outcome, Error>>>>,
     range_size: u64,
 }
@@ -77,19 +81,35 @@ pub(super) async fn run(
     let count = jobs.len();
     let total: u64 = jobs.iter().map(|j| j.blob.size).sum();
     let workers = options.concurrency.max(1);
+    let mut streams = Streams::new(options.first, workers);
     let queue = Arc::new(Queue {
         pending: Mutex::new(Pending::new(jobs)),
         busy: AtomicUsize::new(0),
         changed: Notify::new(),
+        limit: AtomicUsize::new(streams.limit()),
         results: Mutex::new(std::iter::repeat_with(|| None).take(count).collect()),
         // several turns for each worker, so that they end together; few enough that a round trip each does not count
         range_size: (total / (workers as u64 * 4))
             .clamp(options.smallest_range, LARGEST_RANGE.max(options.smallest_range)),
     });
+    let meter = Arc::new(Meter { inner: progress, moved: AtomicU64::new(0) });
+    let progress = Arc::clone(&meter) as Arc<dyn Progress>;
     let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..workers.min(count.max(1) * 64) {
+    for number in 0..workers.min(count.max(1) * 64) {
         let (queue, options, progress) = (Arc::clone(&queue), options.clone(), Arc::clone(&progress));
-        tasks.spawn(async move { work_off(&queue, &options, &progress).await });
+        tasks.spawn(async move { work_off(&queue, number, &options, &progress).await });
+    }
+    let mut measuring = tokio::task::JoinSet::new();
+    if !streams.is_fixed() {
+        let queue = Arc::clone(&queue);
+        measuring.spawn(async move {
+            loop {
+                tokio::time::sleep(WINDOW).await;
+                streams.measured(meter.moved.swap(0, Ordering::Relaxed));
+                queue.limit.store(streams.limit(), Ordering::Release);
+                queue.changed.notify_waiters();
+            }
+        });
     }
     while let Some(joined) = tasks.join_next().await {
         if let Err(error) = joined
@@ -101,8 +121,33 @@ pub(super) async fn run(
     std::mem::take(&mut *queue.results.lock().await)
 }
 
-async fn work_off(queue: &Queue, options: &Options, progress: &Arc<dyn Progress>) {
-    while let Some(work) = queue.next().await {
+/// Counts what arrives.
+struct Meter {
+    inner: Arc<dyn Progress>,
+    moved: AtomicU64,
+}
+
+impl Progress for Meter {
+    fn advanced(&self, blob: &Digest, bytes: u64) {
+        self.moved.fetch_add(bytes, Ordering::Relaxed);
+        self.inner.advanced(blob, bytes);
+    }
+
+    fn lost(&self, blob: &Digest, bytes: u64) {
+        self.inner.lost(blob, bytes);
+    }
+
+    fn finished(&self, blob: &Descriptor, outcome: Outcome) {
+        self.inner.finished(blob, outcome);
+    }
+
+    fn retrying(&self, blob: &Digest, error: &Error) {
+        self.inner.retrying(blob, error);
+    }
+}
+
+async fn work_off(queue: &Queue, number: usize, options: &Options, progress: &Arc<dyn Progress>) {
+    while let Some(work) = queue.next(number).await {
         match work {
             Work::Blob(index, job) => {
                 if let Some(result) = begin(queue, index, &job, options, progress).await {
@@ -188,22 +233,23 @@ fn split(missing: &[Range<u64>], size: u64) -> Vec<Range<u64>> {
 }
 
 impl Queue {
-    /// The next piece of work; waits while another worker may still add some.
-    async fn next(&self) -> Option<Work> {
+    /// The next piece of work; waits while another worker may still add some, or while there are enough of them.
+    async fn next(&self, number: usize) -> Option<Work> {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             {
                 let mut pending = self.pending.lock().await;
-                if let Some(next) = pending.work.pop_front() {
+                let may = number < self.limit.load(Ordering::Acquire);
+                if let Some(next) = pending.work.pop_front_if(|_| may) {
                     self.busy.fetch_add(1, Ordering::AcqRel);
                     if !pending.work.is_empty() {
                         self.changed.notify_one();
                     }
                     return Some(next);
                 }
-                if self.busy.load(Ordering::Acquire) == 0 {
+                if pending.work.is_empty() && self.busy.load(Ordering::Acquire) == 0 {
                     return None;
                 }
             }

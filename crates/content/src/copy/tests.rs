@@ -173,7 +173,7 @@ impl Ingest for Putting {
 fn quick() -> Options {
     let patience =
         Patience { attempts: 3, first_wait: Duration::from_millis(1), longest_wait: Duration::from_millis(2) };
-    Options { concurrency: 4, smallest_range: 3000, patience }
+    Options { concurrency: 4, first: 2, smallest_range: 3000, patience }
 }
 
 fn sample(n: usize) -> Vec<u8> {
