@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::reference::is_path;
 use crate::{Digest, Error, Reference, Target, TargetName};
 
 /// The version of `relocation.json`.
@@ -79,8 +80,10 @@ impl Relocation {
         let target: Target = relocation.target.parse()?;
         for image in &relocation.images {
             let there = image.replacement(&image.reference)?;
-            if !target.holds(&there) {
-                return Err(fail(format!("`{there}` is not under `{target}`")));
+            // a tag or digest in it would be read as the image's own
+            let is_repository = image.repository.split_once('/').is_some_and(|(_, path)| is_path(path));
+            if !is_repository || !target.holds(&there) {
+                return Err(fail(format!("`{}` is no repository under `{target}`", image.repository)));
             }
         }
         Ok(relocation)
@@ -172,8 +175,13 @@ mod tests {
         };
         let good = Relocation::from_json(json(1, "reg:5000/p/nginx").as_bytes()).expect("good");
         assert!(good.lookup(&r("docker.io/library/nginx:1")).is_some());
-        for bad in [json(2, "reg:5000/p/nginx"), json(1, "reg:5000/q/nginx"), json(1, "reg:5000/p/N"), "{}".to_owned()]
-        {
+        for bad in [
+            json(2, "reg:5000/p/nginx"),
+            json(1, "reg:5000/q/nginx"),
+            json(1, "reg:5000/p/N"),
+            json(1, "reg:5000/p/nginx:1"),
+            "{}".to_owned(),
+        ] {
             assert!(Relocation::from_json(bad.as_bytes()).is_err(), "{bad}");
         }
     }
