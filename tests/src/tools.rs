@@ -9,14 +9,24 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-/// Where a program is, `PATH` and the folders of daemons searched.
+/// Where a program is: on `PATH`, in the folders of daemons, or where `scripts/test` puts what no distribution has.
 #[must_use]
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from))
+        .chain(own_folders())
         .map(|folder| folder.join(program))
         .find(|file| file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0))
+}
+
+/// `$FERRY_TOOLS`, or `tools` in the target folder of the running test.
+fn own_folders() -> Vec<PathBuf> {
+    if let Some(folder) = std::env::var_os("FERRY_TOOLS") {
+        return vec![folder.into()];
+    }
+    let me = std::env::current_exe().unwrap_or_default();
+    me.ancestors().skip(1).take(3).map(|folder| folder.join("tools")).collect()
 }
 
 /// Whether a need is met: a program's name, or `root`, `netns` or `busybox-static`.

@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Install(Box<Install>),
     /// Be a registry: straight from bundles, or over a writable store
     Serve(Serve),
+    /// Rewrite YAML to where images went, and write that down in other forms (air-gapped side)
+    Rewrite(Box<Rewrite>),
     /// Print a completion script for a shell
     #[command(hide = true)]
     Completions {
@@ -207,6 +209,9 @@ pub(crate) struct Install {
     /// References in YAML that are not carried are warnings, not errors
     #[arg(long)]
     pub(crate) no_strict: bool,
+    /// Also write where images went in these forms, below --out; repeatable, or with commas
+    #[arg(long, value_enum, value_name = "FORM", value_delimiter = ',')]
+    pub(crate) emit: Vec<Emit>,
     /// Leave signatures, attestations and SBOMs behind
     #[arg(long)]
     pub(crate) no_referrers: bool,
@@ -223,6 +228,80 @@ pub(crate) struct Install {
     pub(crate) trust: Trust,
     #[command(flatten)]
     pub(crate) registry: Registry,
+    #[command(flatten)]
+    pub(crate) talk: Talk,
+}
+
+/// Rewrite YAML to where images went
+///
+/// Where they went is said by the relocation.json of an install, or worked out from a bundle and --registry; with both, the bundle's `set`
+/// rules and its `ignore` list apply to what the install did. No registry is asked. One file, or `-` for standard input, comes out on
+/// standard output unless --out is given; several files and folders come out below --out.
+#[derive(Debug, clap::Args)]
+#[command(
+    group = ArgGroup::new("places").required(true).multiple(true).args(["relocation", "bundle"]),
+    group = ArgGroup::new("way").args(["out", "check", "diff", "print0"]),
+    after_help = "\
+Examples:
+  ferry rewrite app.yaml --relocation ready/relocation.json > app-here.yaml
+  ferry rewrite manifests/ --relocation ready/relocation.json --diff
+  ferry rewrite values.yaml --bundle shop.tar --registry HOST --key ferry.pub --emit helm-values,hosts-toml --out ready
+  ferry rewrite --relocation ready/relocation.json --print0 | xargs -0 -n 2 echo"
+)]
+pub(crate) struct Rewrite {
+    /// YAML to rewrite: files and folders, or `-` [default: what the bundle carries]
+    #[arg(value_name = "FILE|DIR")]
+    pub(crate) what: Vec<PathBuf>,
+    /// The relocation.json of an install
+    #[arg(long, value_name = "FILE")]
+    pub(crate) relocation: Option<PathBuf>,
+    /// A bundle
+    #[arg(long, value_name = "FILE")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// Where the bundle was or will be installed
+    #[arg(long = "registry", value_name = "HOST[:PORT][/PREFIX]", requires = "bundle", conflicts_with = "relocation")]
+    pub(crate) registry_name: Option<String>,
+    /// How names are made there [default: the bundle's choice, usually path]
+    #[arg(long, value_enum, requires = "registry_name")]
+    pub(crate) layout: Option<Layout>,
+    /// In which form images of several platforms are there; without it, digests that depend on that are refused
+    #[arg(long, value_enum, requires = "registry_name")]
+    pub(crate) index: Option<Index>,
+    /// The folder for what is written [default: ferry-out]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Write over the files themselves
+    #[arg(long, conflicts_with_all = ["check", "diff", "print0"])]
+    pub(crate) in_place: bool,
+    /// Write nothing; end with code 4 when a reference is not carried
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Write nothing but what would change, as a diff on standard output
+    #[arg(long)]
+    pub(crate) diff: bool,
+    /// Write SOURCE and TARGET of every image to standard output, each with a NUL after it
+    #[arg(long, conflicts_with_all = ["json", "what"])]
+    pub(crate) print0: bool,
+    /// Also write where images went in these forms, below --out; repeatable, or with commas
+    #[arg(long, value_enum, value_name = "FORM", value_delimiter = ',', conflicts_with_all = ["check", "diff", "print0"])]
+    pub(crate) emit: Vec<Emit>,
+    /// In forms for nodes: the target speaks HTTP without TLS
+    #[arg(long)]
+    pub(crate) plain_http: bool,
+    /// In forms for nodes: a CA, or the target's own certificate, to trust (PEM), or a folder of them; repeatable
+    #[arg(long, value_name = "FILE|DIR")]
+    pub(crate) ca_file: Vec<PathBuf>,
+    /// The result as JSON on standard output
+    #[arg(long, conflicts_with = "diff")]
+    pub(crate) json: bool,
+    /// References in YAML that are not carried are warnings, not errors
+    #[arg(long)]
+    pub(crate) no_strict: bool,
+    /// Refuse any other bundle than NAME, or NAME@VERSION
+    #[arg(long, value_name = "NAME[@VERSION]", requires = "bundle")]
+    pub(crate) expect: Option<String>,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
     #[command(flatten)]
     pub(crate) talk: Talk,
 }
@@ -369,6 +448,41 @@ impl From<OnExisting> for ferry_install::OnExisting {
             OnExisting::Overwrite => Self::Overwrite,
             OnExisting::Skip => Self::Skip,
             OnExisting::Fail => Self::Fail,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Emit {
+    /// Values that override a chart's, from each values file that is rewritten
+    HelmValues,
+    /// A kustomize component with `images`
+    Kustomize,
+    /// containerd's certs.d: a hosts.toml for each source host
+    HostsToml,
+    /// registries.yaml of k3s and RKE2
+    RegistriesYaml,
+    /// registries.conf of CRI-O, Podman, Buildah and Skopeo
+    RegistriesConf,
+    /// OpenShift's ImageDigestMirrorSet
+    Idms,
+    /// OpenShift's ImageTagMirrorSet
+    Itms,
+    /// relocation.json
+    Relocation,
+}
+
+impl From<Emit> for ferry_rewrite::emit::Form {
+    fn from(emit: Emit) -> Self {
+        match emit {
+            Emit::HelmValues => Self::HelmValues,
+            Emit::Kustomize => Self::Kustomize,
+            Emit::HostsToml => Self::HostsToml,
+            Emit::RegistriesYaml => Self::RegistriesYaml,
+            Emit::RegistriesConf => Self::RegistriesConf,
+            Emit::Idms => Self::Idms,
+            Emit::Itms => Self::Itms,
+            Emit::Relocation => Self::Relocation,
         }
     }
 }

@@ -45,6 +45,7 @@ fn run(command: Command) -> Result<(), End> {
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Verify(args) => interruptible(commands::verify::run(args)),
         Command::Install(args) => interruptible(commands::install::run(*args)),
+        Command::Rewrite(args) => commands::rewrite::run(*args),
         // a server is ended by a signal, and that is a good end
         Command::Serve(args) => run_to_end(commands::serve::run(args)),
         Command::Completions { shell } => commands::shell::completions(shell),

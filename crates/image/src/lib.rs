@@ -73,6 +73,12 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// What stands at the target is known by tag only.
+    #[error("the digest of `{reference}` at the target cannot be told from the bundle alone")]
+    DigestUnknown {
+        /// The reference as carried.
+        reference: String,
+    },
     /// No manifest of an index fits the wanted platform.
     #[error("platform {wanted} is missing; there are: {}", list(.available))]
     PlatformMissing {

@@ -1,10 +1,14 @@
 //! The map from each normalised reference to its name and digest at the target.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::reference::is_path;
 use crate::{Digest, Error, Reference, Target, TargetName};
+
+/// The version of `relocation.json`.
+pub const VERSION: u32 = 1;
 
 /// One image at the target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,13 +54,50 @@ pub struct Relocation {
     pub target: String,
     /// In order of reference.
     pub images: Vec<Relocated>,
+    /// References whose digest at the target is not known, as happens where a bundle alone is looked at and not what an install made of it.
+    /// What needs that digest is refused. Never in `relocation.json`.
+    #[serde(skip)]
+    pub unknown: BTreeSet<Reference>,
 }
 
 impl Relocation {
     /// An empty relocation to `target`.
     #[must_use]
     pub fn new(target: &Target) -> Self {
-        Self { version: 1, target: target.to_string(), images: Vec::new() }
+        Self { version: VERSION, target: target.to_string(), images: Vec::new(), unknown: BTreeSet::new() }
+    }
+
+    /// Reads `relocation.json`.
+    ///
+    /// # Errors
+    /// When it is not of version 1, or names something that is not under its own target.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, Error> {
+        let fail = |why: String| Error::Document { what: "relocation", why };
+        let relocation: Self = serde_json::from_slice(bytes).map_err(|e| fail(e.to_string()))?;
+        if relocation.version != VERSION {
+            return Err(fail(format!("its version is {}, known is {VERSION}", relocation.version)));
+        }
+        let target: Target = relocation.target.parse()?;
+        for image in &relocation.images {
+            let there = image.replacement(&image.reference)?;
+            // a tag or digest in it would be read as the image's own
+            let is_repository = image.repository.split_once('/').is_some_and(|(_, path)| is_path(path));
+            if !is_repository || !target.holds(&there) {
+                return Err(fail(format!("`{}` is no repository under `{target}`", image.repository)));
+            }
+        }
+        Ok(relocation)
+    }
+
+    /// The reference to use at the target in place of `written`, for which `image` was found.
+    ///
+    /// # Errors
+    /// When it needs a digest that is not known, or the target's name does not follow the grammar of references.
+    pub fn replacement(&self, image: &Relocated, written: &Reference) -> Result<Reference, Error> {
+        if (written.digest().is_some() || image.tag.is_none()) && self.unknown.contains(&image.reference) {
+            return Err(Error::DigestUnknown { reference: image.reference.to_string() });
+        }
+        image.replacement(written)
     }
 
     /// The image that `reference` means: the same normalised reference, or the same repository pinned to a digest
@@ -121,6 +162,44 @@ mod tests {
         );
         assert!(relocation.lookup(&r("nginx:1.27").pinned(&new)).is_none());
         assert!(relocation.lookup(&r("nginx:1.28").pinned(&old)).is_none());
+    }
+
+    #[test]
+    fn only_what_is_whole_and_under_its_target_is_read() {
+        let digest = Digest::of(b"x");
+        let json = |version: u32, repository: &str| {
+            serde_json::json!({"version": version, "target": "reg:5000/p", "images": [{
+                "reference": "nginx:1", "repository": repository, "tag": "1", "source_digest": digest, "digest": digest,
+            }]})
+            .to_string()
+        };
+        let good = Relocation::from_json(json(1, "reg:5000/p/nginx").as_bytes()).expect("good");
+        assert!(good.lookup(&r("docker.io/library/nginx:1")).is_some());
+        for bad in [
+            json(2, "reg:5000/p/nginx"),
+            json(1, "reg:5000/q/nginx"),
+            json(1, "reg:5000/p/N"),
+            json(1, "reg:5000/p/nginx:1"),
+            "{}".to_owned(),
+        ] {
+            assert!(Relocation::from_json(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_digest_that_is_not_known_is_never_written() {
+        let mut relocation = Relocation::new(&"reg:5000".parse().expect("target"));
+        let digest = Digest::of(b"x");
+        let image = Relocated {
+            reference: r("nginx:1"),
+            repository: "reg:5000/nginx".to_owned(),
+            tag: Some("1".to_owned()),
+            source_digest: digest.clone(),
+            digest: digest.clone(),
+        };
+        relocation.unknown.insert(r("nginx:1"));
+        assert!(relocation.replacement(&image, &r("nginx:1")).is_ok());
+        assert!(relocation.replacement(&image, &r("nginx:1").pinned(&digest)).is_err());
     }
 
     #[test]

@@ -122,6 +122,32 @@ pub enum Error {
         /// Where in the document.
         path: String,
     },
+    /// A reference in YAML that is carried, and yet cannot be written as what it is at the target.
+    #[error("`{reference}` is carried but cannot be rewritten ({path}): {why}")]
+    NotRewritten {
+        /// The reference as written.
+        reference: String,
+        /// Where in the document.
+        path: String,
+        /// Why.
+        why: String,
+    },
+    /// A form in which none of the images can be said.
+    #[error("`{form}` cannot express any of the images{}", .first.as_ref().map(|f| format!(", such as {f}")).unwrap_or_default())]
+    Inexpressible {
+        /// The form.
+        form: &'static str,
+        /// One of them, with why.
+        first: Option<String>,
+    },
+    /// What an install wrote cannot be used.
+    #[error("`{}`: {source}", .path.display())]
+    Relocation {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ferry_image::Error,
+    },
     /// A document that cannot be read or rewritten.
     #[error("left as it is: {why}")]
     Refused {
@@ -176,7 +202,8 @@ impl Failure for Error {
             | Self::SameName { .. }
             | Self::Onto { .. } => Kind::Conflict,
             Self::Name(_) | Self::Refused { .. } | Self::Rule { .. } | Self::Yaml { .. } => Kind::Invalid,
-            Self::Uncarried { .. } => Kind::Missing,
+            Self::Inexpressible { .. } | Self::Relocation { .. } => Kind::Invalid,
+            Self::Uncarried { .. } | Self::NotRewritten { .. } => Kind::Missing,
         }
     }
 
@@ -213,10 +240,18 @@ impl Failure for Error {
             Self::Name(_) => "choose another prefix in `--registry HOST/PREFIX`",
             Self::Existing { .. } => "choose `--on-existing overwrite` or `--on-existing skip`",
             Self::Uncarried { .. } => "build the bundle with it, list it under `ignore:`, or go on with `--no-strict`",
+            Self::NotRewritten { .. } => {
+                "write it by tag, or use the `relocation.json` of an install, which knows every digest; or go on with `--no-strict`, and \
+                 edit it by hand"
+            }
+            Self::Inexpressible { .. } => {
+                "docs/emit.md says what each form can express; leave this one out of `--emit`"
+            }
+            Self::Relocation { .. } => "give the `relocation.json` that `ferry install` wrote below its `--out`",
             Self::Refused { .. } | Self::Rule { .. } => "correct the file, or edit it by hand",
             Self::SameName { .. } => "give the files one at a time, with another `--out` each",
             Self::Onto { .. } => "choose another folder with `--out`",
-            Self::Yaml { .. } => "check the path given with `--yaml`",
+            Self::Yaml { .. } => "check the path that was given",
         };
         Some(hint.to_owned())
     }

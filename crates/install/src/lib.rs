@@ -7,10 +7,11 @@
 //! Not here: opening and verifying the bundle file (`ferry-archive`), HTTP (`ferry-registry-client`), references in YAML
 //! (`ferry-rewrite`), what connected machines do (`ferry-bundle`).
 //!
-//! Reading order: [`destination`], [`names`], [`form`], [`yaml`], [`preflight`](mod@preflight) with `existing`, [`probe`] and `notes`,
-//! [`push`], [`referrers`], [`receipt`].
+//! Reading order: [`destination`], [`names`], [`form`], [`yaml`], [`emit`], [`preflight`](mod@preflight) with `existing`, [`probe`] and `notes`,
+//! [`push`], [`referrers`], [`receipt`]; and [`redirect`](mod@redirect), the part for YAML by itself.
 
 pub mod destination;
+pub mod emit;
 pub mod error;
 mod existing;
 pub mod form;
@@ -20,6 +21,7 @@ pub mod preflight;
 pub mod probe;
 pub mod push;
 pub mod receipt;
+pub mod redirect;
 pub mod referrers;
 pub mod yaml;
 
@@ -31,4 +33,6 @@ pub use preflight::{OnExisting, Options, Planned, Preflight, State, preflight};
 pub use probe::{Answer, Probe, Verdict};
 pub use push::Pushed;
 pub use receipt::{Receipt, Written};
+pub use redirect::{Place, Redirect, Redirected, redirect};
 pub use referrers::{PlannedReferrer, ReferrerState};
+pub use yaml::{Carried, Text};

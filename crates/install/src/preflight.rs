@@ -9,6 +9,7 @@ use ferry_archive::{Bundle, HeadImage};
 use ferry_content::Problems;
 use ferry_image::manifest::MAX_MANIFEST;
 use ferry_image::{Digest, Layout, Manifest, Relocated, Relocation, relocation};
+use ferry_rewrite::emit::{Emitted, Form as Emit, Options as Emitting};
 use serde::{Deserialize, Serialize};
 
 use crate::destination::Destination;
@@ -16,8 +17,8 @@ use crate::form::{self, Form, Forms, IndexMode};
 use crate::names::named;
 use crate::probe::{self, Open, Probe};
 use crate::referrers::{self, PlannedReferrer};
-use crate::yaml::{self, Text};
-use crate::{Error, existing, notes, receipt};
+use crate::yaml::{self, Carried, Text};
+use crate::{Error, emit, existing, notes, receipt};
 
 /// What to do where a tag is there already with another digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -47,6 +48,10 @@ pub struct Options {
     pub out: PathBuf,
     /// Whether references that are not carried are errors.
     pub strict: bool,
+    /// In which forms the relocation is written.
+    pub emit: Vec<Emit>,
+    /// How nodes reach the target, for those forms. Whether by plain HTTP is found out where the target is a registry.
+    pub emitting: Emitting,
     /// Whether signatures and the like stay behind.
     pub without_referrers: bool,
     /// Requests at a time.
@@ -117,6 +122,8 @@ pub struct Preflight {
     pub documents: BTreeMap<Digest, Bytes>,
     /// The YAML to rewrite.
     pub texts: Vec<Text>,
+    /// The relocation in the forms that were asked for, as far as it is known before the push.
+    pub emitted: Vec<Emitted>,
     /// Things that are no errors but that somebody should know.
     pub warnings: Vec<String>,
     /// What the target was asked, and answered.
@@ -133,25 +140,42 @@ impl Preflight {
     pub async fn close(&self) -> Vec<String> {
         self.open.end().await
     }
+
+    /// What rewriting needs, with the images where they went.
+    pub(crate) fn carried<'a>(&'a self, relocation: &'a Relocation) -> Carried<'a> {
+        Carried { relocation, rules: &self.bundle.head().set, ignore: &self.bundle.head().ignore }
+    }
 }
 
 /// Looks at everything before anything is pushed.
 ///
 /// # Errors
 /// Every problem there is, together.
-pub async fn preflight(bundle: Arc<Bundle>, destination: Destination, options: Options) -> Result<Preflight, Problems> {
+pub async fn preflight(
+    bundle: Arc<Bundle>,
+    destination: Destination,
+    mut options: Options,
+) -> Result<Preflight, Problems> {
     let documents = documents(&bundle)?;
     let mut problems = Problems::default();
     let mut images = place(&bundle, destination.target(), &documents, &options, &mut problems);
     let texts = yaml::collect(&bundle, &options.yaml, &options.out, &mut problems);
     // digests at the target are not settled yet, but what is carried under which name is
     let provisional = relocation(destination.target(), images.iter().map(|i| (i, &i.forms.first.root.digest)));
-    let gated = match provisional {
-        Ok(relocation) => yaml::gate(&texts, &relocation, &bundle, options.strict),
-        Err(error) => Err(Problems::from(error)),
-    };
-    let warnings = gated.map_err(|p| problems.append(p)).unwrap_or_default();
-    receipt::check(&options.out, &texts, &mut problems);
+    let (mut warnings, mut emitted) = (Vec::new(), Vec::new());
+    match provisional {
+        Ok(relocation) => {
+            let head = bundle.head();
+            let carried = Carried { relocation: &relocation, rules: &head.set, ignore: &head.ignore };
+            let rewritten: Vec<_> = texts.iter().map(|text| carried.apply(text)).collect();
+            let all = || texts.iter().zip(&rewritten);
+            warnings = carried.gate(all(), options.strict).map_err(|p| problems.append(p)).unwrap_or_default();
+            emitted = emit::all(&options.emit, &relocation, &options.emitting, all());
+            emit::check(&emitted, &relocation, &options.out, &texts, &mut problems);
+        }
+        Err(error) => problems.add("", error),
+    }
+    receipt::check(&options.out, &texts, &emitted, &mut problems);
     let host = destination.target().host().to_owned();
     let ping = match destination.ping().await {
         Ok(ping) => ping,
@@ -160,6 +184,9 @@ pub async fn preflight(bundle: Arc<Bundle>, destination: Destination, options: O
             return Err(problems);
         }
     };
+    if let Some(ping) = &ping {
+        options.emitting.plain_http = ping.plain_http;
+    }
     let unanswered = existing::look(&destination, &mut images, options.jobs).await;
     existing::settle(&mut images, options.on_existing, &host, &mut problems);
     let (probe, open) =
@@ -173,8 +200,20 @@ pub async fn preflight(bundle: Arc<Bundle>, destination: Destination, options: O
     let following = referrers::plan(settled, &documents)?;
     notes.extend(following.notes);
     let referrers = following.referrers;
-    let mut preflight =
-        Preflight { bundle, destination, images, referrers, documents, texts, warnings, probe, notes, options, open };
+    let mut preflight = Preflight {
+        bundle,
+        destination,
+        images,
+        referrers,
+        documents,
+        texts,
+        emitted,
+        warnings,
+        probe,
+        notes,
+        options,
+        open,
+    };
     preflight.look_at_referrers(&mut problems).await;
     if !problems.is_empty() {
         preflight.close().await;

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use ferry_content::{Problems, texts};
 use ferry_image::{Digest, Relocated};
+use ferry_rewrite::emit::Emitted;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::emit;
 use crate::preflight::Preflight;
 use crate::push::Pushed;
-use crate::yaml::{self, Text};
+use crate::yaml::Text;
 
 /// The version of the receipt's form.
 pub const VERSION: u32 = 1;
@@ -59,6 +61,8 @@ pub struct Written {
     pub relocation: PathBuf,
     /// Each rewritten text, with the number of values changed.
     pub yaml: Vec<(PathBuf, usize)>,
+    /// The relocation in the forms that were asked for.
+    pub emitted: Vec<Emitted>,
 }
 
 impl Preflight {
@@ -81,28 +85,44 @@ impl Preflight {
             images: pushed.relocation.images.clone(),
             blobs: self.held(&pushed.relocation)?.into_iter().collect(),
         };
-        let written = Written { receipt: out.join(RECEIPT), relocation: out.join(RELOCATION), yaml: Vec::new() };
+        let written = Written {
+            receipt: out.join(RECEIPT),
+            relocation: out.join(RELOCATION),
+            yaml: Vec::new(),
+            emitted: Vec::new(),
+        };
         let mut problems = Problems::default();
         let results = [json(&written.relocation, &pushed.relocation), json(&written.receipt, &receipt)];
         for error in results.into_iter().filter_map(Result::err) {
             problems.add("", error);
         }
+        let carried = self.carried(&pushed.relocation);
+        let rewritten: Vec<_> = self.texts.iter().map(|text| carried.apply(text)).collect();
         let mut yaml = Vec::new();
-        for text in &self.texts {
-            let rewritten = yaml::apply(text, &pushed.relocation, &self.bundle);
+        for (text, rewritten) in self.texts.iter().zip(&rewritten) {
             let path = out.join(&text.name);
             match texts::write(&path, rewritten.text.as_bytes()) {
                 Ok(()) => yaml.push((path, rewritten.changes.len())),
                 Err(error) => problems.add("", error),
             }
         }
-        problems.or(Written { yaml, ..written })
+        let options = &self.options;
+        let all = self.texts.iter().zip(&rewritten);
+        let emitted = emit::all(&options.emit, &pushed.relocation, &options.emitting, all);
+        emit::write(&emitted, out, &mut problems);
+        problems.or(Written { yaml, emitted, ..written })
     }
 }
 
 /// Whether everything could be written that [`Preflight::write`] writes. Nothing is.
-pub(crate) fn check(out: &Path, all: &[Text], problems: &mut Problems) {
-    let names = [RELOCATION, RECEIPT].into_iter().chain(all.iter().map(|text| text.name.as_str()));
+pub(crate) fn check(out: &Path, all: &[Text], emitted: &[Emitted], problems: &mut Problems) {
+    let files = emitted.iter().flat_map(|emitted| emitted.files.iter().map(|file| file.path.as_str()));
+    let names = [RELOCATION, RECEIPT].into_iter().chain(all.iter().map(|text| text.name.as_str())).chain(files);
+    can_write(out, names, problems);
+}
+
+/// Whether files of these names could be written below `out`. Nothing is.
+pub(crate) fn can_write<'a>(out: &Path, names: impl Iterator<Item = &'a str>, problems: &mut Problems) {
     // one try for each folder; a disk that is full is told by the first
     let mut tried = BTreeSet::new();
     for path in names.map(|name| out.join(name)) {

@@ -5,8 +5,9 @@
 //! values change: comments, order, quoting, indentation and line ends stay, and what cannot be proved to have stayed is refused.
 //!
 //! Reading order: [`finding`], `tree` (the parser behind spans), `words` and `shapes` (what is an image), [`list`],
-//! `splice`, [`mod@rewrite`], [`set`].
+//! `splice`, [`mod@rewrite`], [`set`], [`emit`].
 
+pub mod emit;
 pub mod finding;
 mod insert;
 pub mod list;

@@ -164,7 +164,7 @@ impl<'a> Desk<'a> {
             return Decision::Leave;
         }
         match self.lookup(reference) {
-            Some(relocated) => match relocated.replacement(reference) {
+            Some(relocated) => match self.relocation.replacement(relocated, reference) {
                 Ok(new) => Decision::Move(new),
                 Err(error) => Decision::Fail(error.to_string()),
             },

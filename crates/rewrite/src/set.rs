@@ -214,10 +214,9 @@ pub(crate) fn run(relocation: &Relocation, rules: &[SetRule], aims: &Aims, out: 
         let mut body = out.text[range.clone()].to_owned();
         for aim in aims {
             let rule = &rules[aim.rule];
-            let Some(new) = relocation.lookup(&rule.image).and_then(|r| r.replacement(&rule.image).ok()) else {
-                continue;
-            };
-            match write(&body, aim, rule, &new) {
+            let Some(image) = relocation.lookup(&rule.image) else { continue };
+            let new = relocation.replacement(image, &rule.image).map_err(|e| e.to_string());
+            match new.and_then(|new| write(&body, aim, rule, &new)) {
                 Ok((edited, changes)) => {
                     met[aim.rule] = true;
                     out.changes.extend(changes);

@@ -60,6 +60,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("bundle_manifest", lists::bundle_manifest),
     ("list", lists::list),
     ("lock", lists::lock),
+    ("relocation", lists::relocation),
 ];
 
 /// The target called `name`.

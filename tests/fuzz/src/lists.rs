@@ -7,6 +7,7 @@ use ferry_archive::member;
 use ferry_bundle::{list as plain, lock as locks, manifest};
 use ferry_content::Failure as _;
 use ferry_image::{Digest, Reference, Relocated, Relocation};
+use ferry_rewrite::emit::{Form, Options, emit, print0};
 use ferry_rewrite::{Why, find_list, rewrite};
 
 /// What is read is right in itself; what is not comes with lines that exist.
@@ -106,4 +107,25 @@ pub fn lock(data: &[u8]) {
         assert!(!read.is_absent(&locked.reference));
     }
     assert!(read.absent.iter().all(|reference| read.is_absent(reference) && read.entry(reference).is_none()));
+}
+
+/// What is read of a `relocation.json` reads back as the same, and nothing in it gets out of the place that a form has for it.
+pub fn relocation(data: &[u8]) {
+    let Ok(read) = Relocation::from_json(data) else { return };
+    let again = serde_json::to_vec(&read).expect("json");
+    assert_eq!(Relocation::from_json(&again).as_ref(), Ok(&read));
+    let (list, left_out) = print0(&read);
+    assert_eq!(list.matches('\0').count(), 2 * (read.images.len() - left_out.len()));
+    let options = Options { plain_http: true, ca: Some("PEM\n".to_owned()) };
+    let forms = [Form::Kustomize, Form::HostsToml, Form::RegistriesYaml, Form::RegistriesConf, Form::Idms, Form::Itms];
+    for form in forms {
+        for file in emit(form, &read, &options, &[]).files {
+            let named = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', '\0']);
+            assert!(file.path.split('/').all(named), "{}", file.path);
+            for line in file.text.lines().filter(|line| !line.starts_with('#')) {
+                assert!(line.matches('"').count() % 2 == 0 && line.matches('\'').count() % 2 == 0, "{line}");
+                assert!(line.bytes().all(|b| (b' '..0x7f).contains(&b)), "{line}");
+            }
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The user's YAML: found, rewritten, and rewritten again.
 
 use ferry_image::{Digest, Form, Ignore, Reference, Relocated, Relocation, SetRule};
+use ferry_rewrite::emit::{self, Options};
 use ferry_rewrite::{Found, Rewritten, Why, check, find, find_list, rewrite};
 
 const TARGET: &str = "r.example:5000/p";
@@ -10,7 +11,9 @@ pub fn yaml(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     for (name, found) in [("x.yaml", find(text)), ("x.txt", find_list(text))] {
         in_place(text, &found);
-        let out = twice(text, name, &everything(&found), &[]);
+        let relocation = everything(&found);
+        let out = twice(text, name, &relocation, &[]);
+        overridden(text, name, &out.text, &relocation);
         let known = |reference: &Reference| found.findings.iter().any(|f| f.reference.as_ref() == Some(reference));
         // the near side's gate says the same as the far side, for what is not carried at all
         let gate = check(text, name, &known, &[], &[]);
@@ -42,6 +45,17 @@ pub fn set(data: &[u8]) {
         assert_eq!(again.unmet, []);
     } else {
         assert!(!out.unmet.iter().any(|unmet| unmet.why == Why::NotCarried));
+    }
+}
+
+/// An override of values is YAML again, and is there only where something was rewritten.
+fn overridden(before: &str, name: &str, after: &str, relocation: &Relocation) {
+    let texts = [emit::Text { name, before, after }];
+    let emitted = emit::emit(emit::Form::HelmValues, relocation, &Options::default(), &texts);
+    for file in emitted.files {
+        assert!(before != after);
+        let found = find(&file.text);
+        assert!(found.refused.is_empty(), "{:?}", found.refused);
     }
 }
 

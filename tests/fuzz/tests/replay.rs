@@ -64,7 +64,7 @@ targets! {
     manifest token tags refusal credentials
     tar source source_documents bundle bundle_documents signature journal
     route
-    yaml yaml_set bundle_manifest list lock
+    yaml yaml_set bundle_manifest list lock relocation
 }
 
 #[test]

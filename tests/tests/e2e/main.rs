@@ -4,6 +4,7 @@
 mod bad_input;
 mod crossing;
 mod digests;
+mod emit;
 mod errors;
 mod faults;
 mod habits;
@@ -17,6 +18,7 @@ mod pulls;
 mod pushes;
 mod readers;
 mod referrers;
+mod rewrite;
 mod seed;
 mod serve;
 mod sources;

@@ -13,6 +13,7 @@ use ferry_install::{
 use ferry_registry_client::Login;
 use tempfile::TempDir;
 
+use crate::commands::emitted;
 use crate::failure::{End, Error};
 use crate::progress::Meter;
 use crate::secrets::{self, Account};
@@ -33,6 +34,8 @@ pub(crate) async fn run(args: args::Install) -> Result<(), End> {
         yaml: args.yaml.clone(),
         out: args.out.clone(),
         strict: !args.no_strict,
+        emit: args.emit.iter().copied().map(Into::into).collect(),
+        emitting: emitted::options(&args.emit, &args.registry.ca_file, is_plain(&args))?,
         without_referrers: args.no_referrers,
         jobs: usize::from(args.registry.jobs),
         is_look: args.dry_run,
@@ -59,6 +62,13 @@ pub(crate) async fn run(args: args::Install) -> Result<(), End> {
     }
     let written = preflight.write(&pushed, jiff::Timestamp::now())?;
     report(&preflight, &pushed, &written, args.json)
+}
+
+/// Whether nodes will reach a store's registry without TLS, as far as anybody says so.
+fn is_plain(args: &args::Install) -> bool {
+    let named = args.registry_name.as_deref().unwrap_or(STORE_NAME).split('/').next().unwrap_or_default();
+    let said = args.registry.plain_http.iter().any(|host| host == "*" || host == named);
+    said || (args.registry.ca_file.is_empty() && emitted::is_loopback(named))
 }
 
 /// The target, and the folder to keep while it is looked at, if it is one for the look only.
@@ -136,6 +146,7 @@ fn show(preflight: &Preflight, probe: &Probe, json: bool) -> Result<(), End> {
         let value = serde_json::json!({
             "target": preflight.destination.target().to_string(), "images": images,
             "blobs": {"count": blobs, "bytes": bytes}, "referrers": referrers(preflight), "yaml": yaml,
+            "emitted": emitted::json(&preflight.emitted, &preflight.options.out),
             "probe": probe, "notes": preflight.notes, "warnings": preflight.warnings,
         });
         print::out(&super::pretty(&value)?);
@@ -176,6 +187,10 @@ fn show(preflight: &Preflight, probe: &Probe, json: bool) -> Result<(), End> {
             preflight.options.out.join(&text.name).display()
         ));
     }
+    for file in preflight.emitted.iter().flat_map(|emitted| &emitted.files) {
+        print::out(&format!("  {} would be written", preflight.options.out.join(&file.path).display()));
+    }
+    emitted::missing(&preflight.emitted);
     Ok(())
 }
 
@@ -218,6 +233,7 @@ fn report(preflight: &Preflight, pushed: &Pushed, written: &Written, json: bool)
             "blobs": {"sent": blobs, "bytes": bytes, "spared": pushed.spared},
             "referrers": {"pushed": pushed.referrers, "present": pushed.referrers_present},
             "receipt": shown(&written.receipt), "relocation": shown(&written.relocation), "yaml": yaml, "notes": pushed.notes,
+            "emitted": emitted::json(&written.emitted, &preflight.options.out),
             "probe": preflight.probe,
         });
         print::out(&super::pretty(&value)?);
@@ -244,6 +260,7 @@ fn report(preflight: &Preflight, pushed: &Pushed, written: &Written, json: bool)
     for (path, changes) in &written.yaml {
         print::talk(&format!("  {} ({} changed)", path.display(), print::count(*changes, "value")));
     }
+    emitted::talk(&written.emitted, &preflight.options.out);
     print::talk(&format!("  {}", written.relocation.display()));
     print::talk(&format!("  {}", written.receipt.display()));
     Ok(())

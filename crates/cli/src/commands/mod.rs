@@ -1,9 +1,11 @@
 //! One file a command: arguments in, library calls, words out.
 
 pub(crate) mod bundle;
+pub(crate) mod emitted;
 pub(crate) mod inspect;
 pub(crate) mod install;
 pub(crate) mod keygen;
+pub(crate) mod rewrite;
 pub(crate) mod serve;
 pub(crate) mod shell;
 pub(crate) mod verify;
