@@ -57,6 +57,9 @@ async fn basic() {
     assert_eq!((status(&error), error.kind()), (Some(401), Kind::Remote));
     assert!(shown(&error).contains("not accepted"), "{error}");
     assert!(!format!("{error:?}").contains("wrong"));
+    let asked = server.seen();
+    let anonymous = asked.iter().filter(|seen| seen.header("authorization").is_none());
+    assert_eq!(anonymous.filter(|seen| seen.path != "/v2/").count(), 0, "nor does it go on as nobody: {asked:?}");
 
     let before = server.seen().len();
     let error = repository(&server).manifest("v1").await.unwrap_err();
