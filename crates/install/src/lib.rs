@@ -14,6 +14,8 @@ pub mod destination;
 pub mod error;
 mod existing;
 pub mod form;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod names;
 mod notes;
 pub mod preflight;
