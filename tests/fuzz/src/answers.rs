@@ -12,8 +12,9 @@ pub fn manifest(data: &[u8]) {
     let value: Option<Value> = serde_json::from_slice(data).ok();
     if let Ok(config) = ImageConfig::parse(data) {
         is_normal(&config.platform);
-        let stated = value.as_ref().and_then(|v| v["rootfs"]["diff_ids"].as_array()).map_or(0, Vec::len);
-        assert_eq!(config.diff_ids.len(), stated);
+        // as below: for an image that works, a config need not be UTF-8 where nobody reads it
+        let stated = value.as_ref().map(|v| v["rootfs"]["diff_ids"].as_array().map_or(0, Vec::len));
+        assert!(stated.is_none_or(|stated| config.diff_ids.len() == stated));
     }
     let plain = Manifest::parse(data, None);
     for declared in media_type::ACCEPT_MANIFESTS {
