@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::auth::{Auth, Wanted};
+use crate::auth::Auth;
 use crate::gate::{Gate, Kind};
 use crate::host::Host;
 use crate::pool::Pool;
@@ -113,11 +113,9 @@ impl Registry {
             if !self.challenged(&call.scopes, &reply).await {
                 return Ok(reply);
             }
-            // no new attempt where it would be the same again
-            if reply.authorization.is_none()
-                && self.auth.wanted() == Wanted::Basic
-                && self.authorize(&call.repository, &call.scopes).await?.is_none()
-            {
+            // no new attempt where it would be the same again: nothing is configured, or what is cannot be renewed
+            let next = self.authorize(&call.repository, &call.scopes).await?;
+            if next.as_ref().map(|next| &next.header) == reply.authorization.as_ref().map(|used| &used.header) {
                 return Ok(reply);
             }
             renewals += 1;

@@ -207,6 +207,22 @@ async fn challenges_of_every_kind_are_understood() {
 }
 
 #[tokio::test]
+async fn a_ready_made_token_that_is_refused_is_not_shown_again() {
+    let tokens = token_server(Arc::default()).await;
+    let server =
+        Server::start(with_tokens(format!("http://{}/token", tokens.host), Arc::new(AtomicUsize::new(1)))).await;
+    for (token, good) in [("t1", true), ("old", false)] {
+        let text = format!(r#"{{"auths":{{"{}":{{"registrytoken":"{token}"}}}}}}"#, server.host);
+        let client = with(Source::File { path: "config.json".into(), bytes: text.into_bytes() });
+        let before = server.seen().len();
+        let result = client.repository(&server.host, "a").unwrap().manifest("v1").await;
+        assert_eq!(result.map(drop).map_err(|e| status(&e)), if good { Ok(()) } else { Err(Some(401)) });
+        assert_eq!(server.seen().len(), before + 1, "there is no other");
+    }
+    assert!(tokens.lines().is_empty(), "nor is one asked for: {:?}", tokens.lines());
+}
+
+#[tokio::test]
 async fn an_identity_token_is_a_password_where_tokens_cannot_be_posted_for() {
     for (post, works) in [(404, true), (405, true), (401, false), (400, false)] {
         let tokens = Server::start(move |seen| match (seen.method.as_str(), seen.header("authorization")) {
