@@ -11,6 +11,7 @@ pub mod ferry;
 pub mod http;
 pub mod images;
 pub mod netns;
+pub mod numbers;
 pub mod proxy;
 pub mod registry;
 pub mod site;

@@ -18,6 +18,8 @@ pub mod carry;
 pub mod error;
 mod fallback;
 mod foresee;
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 pub mod known;
 pub mod list;

@@ -14,6 +14,7 @@ use ring::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey, Verifi
 use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 /// Where the signature of a simple-signing payload stands.
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
@@ -128,7 +129,7 @@ pub(crate) fn simple_signing<'a>(
         let keyless = annotations.get(CERTIFICATE).is_some_and(|certificate| !certificate.is_empty());
         if keyless { Refusal::Certificate } else { Refusal::OtherKey }
     })?;
-    let SimpleSigning { critical } = serde_json::from_slice(payload).map_err(|e| Refusal::Unreadable(e.to_string()))?;
+    let SimpleSigning { critical } = json(payload)?;
     if critical.kind != SIGNATURE_TYPE {
         return Err(Refusal::OtherStatement(cut(&critical.kind)));
     }
@@ -179,8 +180,7 @@ struct StatementSubject {
 
 /// The key of `keys` that signed the sigstore bundle `json` as the signature of `subject`.
 pub(crate) fn sigstore_bundle<'a>(json: &[u8], subject: &Digest, keys: &[&'a Key]) -> Result<&'a Key, Refusal> {
-    let unreadable = |e: serde_json::Error| Refusal::Unreadable(e.to_string());
-    let bundle: Bundle = serde_json::from_slice(json).map_err(unreadable)?;
+    let bundle: Bundle = self::json(json)?;
     let envelope = bundle.dsse_envelope.ok_or(Refusal::UnknownForm)?;
     let decode = |text: &str| BASE64.decode(text).map_err(|e| Refusal::Unreadable(e.to_string()));
     let payload = decode(&envelope.payload)?;
@@ -195,7 +195,7 @@ pub(crate) fn sigstore_bundle<'a>(json: &[u8], subject: &Digest, keys: &[&'a Key
     if envelope.payload_type != IN_TOTO {
         return Err(Refusal::OtherStatement(cut(&envelope.payload_type)));
     }
-    let statement: Statement = serde_json::from_slice(&payload).map_err(unreadable)?;
+    let statement: Statement = self::json(&payload)?;
     // the same key may sign that an image failed a test
     if statement.predicate_type != referrer::COSIGN_SIGN {
         return Err(Refusal::OtherStatement(cut(&statement.predicate_type)));
@@ -205,6 +205,12 @@ pub(crate) fn sigstore_bundle<'a>(json: &[u8], subject: &Digest, keys: &[&'a Key
         return Ok(key);
     }
     Err(Refusal::OtherImage(digests.next().map_or_else(|| "none".to_owned(), |hex| cut(hex))))
+}
+
+/// JSON is UTF-8 throughout: what other readers refuse has no meaning here either.
+fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+    let text = std::str::from_utf8(bytes).map_err(|e| Refusal::Unreadable(e.to_string()))?;
+    serde_json::from_str(text).map_err(|e| Refusal::Unreadable(e.to_string()))
 }
 
 /// What a DSSE signature is over (dsse, protocol.md, "PAE").
@@ -353,6 +359,11 @@ MCowBQYDK2VwAyEARIGHn0OlGVZ2DhXHWmcIyNiWZcRq5fcb0E1OCpv8Kfo=
             let refusal = pair.simple(&payload).expect_err(&payload).to_string();
             assert!(refusal.contains(says), "{payload}: {refusal}");
         }
+        let latin = PAYLOAD.replace("registry.example", "registry.\u{1}").into_bytes();
+        let latin: Vec<u8> = latin.into_iter().map(|b| if b == 1 { 0xe9 } else { b }).collect();
+        let signature = signed(&BASE64.encode(pair.0.sign(&latin)));
+        let refused = simple_signing(&latin, &signature, &subject(), &[&pair.1]).map(drop);
+        assert!(matches!(refused, Err(Refusal::Unreadable(_))), "{refused:?}");
         let keyless = BTreeMap::from([
             (SIGNATURE.to_owned(), PAYLOAD_EC.to_owned()),
             (CERTIFICATE.to_owned(), "-----BEGIN CERTIFICATE-----".to_owned()),

@@ -375,7 +375,7 @@ pub(crate) struct Registry {
     /// Transfers at a time, at most
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) jobs: u16,
-    /// How long a registry may say nothing before the request is made again [default: 60]
+    /// How long a registry may say nothing, or next to nothing, before the request is made again [default: 60]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) stall_timeout: Option<u64>,
 }

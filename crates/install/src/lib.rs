@@ -15,6 +15,8 @@ pub mod emit;
 pub mod error;
 mod existing;
 pub mod form;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod names;
 mod notes;
 pub mod preflight;

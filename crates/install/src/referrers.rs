@@ -3,9 +3,9 @@
 //!
 //! Here the plan, which is pure; [`look`] asks the target, [`push`] puts.
 
-mod list;
+pub(crate) mod list;
 pub(crate) mod look;
-mod merge;
+pub(crate) mod merge;
 mod push;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,7 +1,7 @@
 //! What to try next, for the errors a user meets most. Pure; knows the habits of the registries in the field.
 
 use crate::proxy::ProxyFault;
-use crate::{Cause, Error, Status, What};
+use crate::{Cause, Error, Status, What, product};
 
 pub(crate) fn of(error: &Error) -> Option<String> {
     match error {
@@ -167,10 +167,10 @@ fn is_missing_project(status: &Status) -> bool {
 
 fn missing_at_target(status: &Status) -> String {
     let (host, repository) = (status.host.as_str(), status.repository.as_str());
-    if host.contains(".ecr.") && host.contains("amazonaws.com") {
-        return format!(
-            "ECR makes no repository by itself: `aws ecr create-repository --repository-name {repository}`"
-        );
+    if let Some(product) = product::by_name(host)
+        && let Some(command) = product.make_repository(host, repository)
+    {
+        return format!("{product} makes no repository by itself: `{command}`");
     }
     let project = repository.split('/').next().unwrap_or_default();
     format!(
@@ -231,6 +231,39 @@ mod tests {
     fn times_for_people() {
         let shown = |s| duration(std::time::Duration::from_secs(s));
         assert_eq!([shown(120), shown(121), shown(7200), shown(86_400)], ["120 s", "3 min", "120 min", "24 h"]);
+    }
+
+    #[test]
+    fn what_makes_a_repository_is_said_to_the_letter() {
+        let hint = |host: &str| {
+            let status = Status {
+                host: host.to_owned(),
+                repository: "team/app".to_owned(),
+                what: What::Upload(None),
+                request: "POST /v2/team/app/blobs/uploads/".to_owned(),
+                answered_by: None,
+                status: 404,
+                code: "NAME_UNKNOWN".to_owned(),
+                message: String::new(),
+                page: false,
+                retry_after: None,
+                quota: None,
+                credentials: None,
+                with_token: false,
+                pushes: true,
+                passes: false,
+            };
+            of(&Error::Status(Box::new(status))).unwrap_or_default()
+        };
+        assert_eq!(
+            hint("123456789012.dkr.ecr.eu-west-1.amazonaws.com"),
+            "ECR makes no repository by itself: `aws ecr create-repository --region eu-west-1 --repository-name team/app`"
+        );
+        assert!(
+            hint("europe-west1-docker.pkg.dev")
+                .contains("repositories create app --project=team --location=europe-west1")
+        );
+        assert!(hint("r.example").starts_with("make the project or repository `team` at r.example first"));
     }
 
     #[test]

@@ -7,8 +7,8 @@
 //!
 //! Reading order: [`config`] and [`credentials`]; [`client`] and [`repository`], then [`pull`], [`upload`] and [`trial`]; underneath
 //! `registry` (where the API stands, what authorises), `transport` (one request until it is answered), `auth` and `token`,
-//! `gate`, `pace`, `retry`, `pool`, `tls`, `dns`, `proxy`, `tunnel`; and the pure readers `challenge`, `location`, `link`, `range`,
-//! `validator`, `quota`, `reply`, `host`, `product`.
+//! `gate`, `pace`, `retry`, `drip`, `pool`, `tls`, `dns`, `proxy`, `tunnel`; and the pure readers `challenge`, `location`, `link`,
+//! `range`, `validator`, `quota`, `reply`, `host`, `product`.
 
 mod auth;
 mod certificates;
@@ -18,6 +18,7 @@ pub mod config;
 mod credential_program;
 pub mod credentials;
 mod dns;
+mod drip;
 pub mod error;
 #[doc(hidden)]
 pub mod fuzz;

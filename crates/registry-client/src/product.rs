@@ -45,12 +45,38 @@ impl fmt::Display for Product {
     }
 }
 
+impl Product {
+    /// The command that makes the repository `name` at `host`, where registries of this kind make none by themselves.
+    #[must_use]
+    pub fn make_repository(self, host: &str, name: &str) -> Option<String> {
+        match self {
+            Self::Ecr => {
+                let labels: Vec<&str> = host.split('.').collect();
+                let region = match labels.as_slice() {
+                    [_, "dkr", "ecr", region, ..] => format!("--region {region} "),
+                    // a name of one's own in front of it
+                    _ => String::new(),
+                };
+                Some(format!("aws ecr create-repository {region}--repository-name {name}"))
+            }
+            Self::ArtifactRegistry => {
+                let location = host.strip_suffix("-docker.pkg.dev")?;
+                let (project, repository) = name.split_once('/')?;
+                Some(format!(
+                    "gcloud artifacts repositories create {repository} --project={project} --location={location} --repository-format=docker"
+                ))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// By the host's name where that decides, else by the answer to `GET /v2/`.
 pub(crate) fn guess(host: &str, headers: &HeaderMap) -> Option<Product> {
     by_name(host).or_else(|| by_headers(headers))
 }
 
-fn by_name(host: &str) -> Option<Product> {
+pub(crate) fn by_name(host: &str) -> Option<Product> {
     let name = host.split(':').next().unwrap_or_default();
     if name == host::DOCKER {
         Some(Product::DockerHub)

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use ferry_image::manifest::MAX_MANIFEST;
 use ferry_image::{Descriptor, Digest, Manifest, media_type, referrer};
 use http::Method;
-use http::header::{ACCEPT, LINK};
+use http::header::ACCEPT;
 
 use crate::repository::content_type;
-use crate::{Error, Fetched, Repository, What, link};
+use crate::{Error, Fetched, Repository, What};
 
 /// What refers to a manifest, as far as its registry says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl Repository {
             if asking.take().is_some() {
                 let _ = self.learnt.lists_referrers.set(true);
             }
-            let next = reply.header(LINK).and_then(link::next).map(str::to_owned);
+            let next = reply.next_page().map(str::to_owned);
             match Manifest::parse(&body, None) {
                 Ok(Manifest::Index(index)) => found.extend(index.manifests),
                 Ok(Manifest::Image(_)) => return Err(self.registry.broken(&call, "its answer is no index".to_owned())),

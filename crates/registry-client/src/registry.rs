@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::auth::{Auth, Wanted};
+use crate::auth::Auth;
 use crate::gate::{Gate, Kind};
 use crate::host::Host;
 use crate::pool::Pool;
@@ -24,6 +24,8 @@ use crate::{Cause, Config, Error, Product, Quota, What, product, reply};
 const FIRST_ATTEMPTS: u32 = 3;
 /// How long a first contact that failed stands for those who waited for it.
 const LATELY: Duration = Duration::from_secs(5);
+/// How long the rest of an answer is waited for that nobody needs.
+const LEFTOVERS: Duration = Duration::from_secs(2);
 
 /// The state that all tasks share for one registry.
 pub(crate) struct Registry {
@@ -111,11 +113,9 @@ impl Registry {
             if !self.challenged(&call.scopes, &reply).await {
                 return Ok(reply);
             }
-            // no new attempt where it would be the same again
-            if reply.authorization.is_none()
-                && self.auth.wanted() == Wanted::Basic
-                && self.authorize(&call.repository, &call.scopes).await?.is_none()
-            {
+            // no new attempt where it would be the same again: nothing is configured, or what is cannot be renewed
+            let next = self.authorize(&call.repository, &call.scopes).await?;
+            if next.as_ref().map(|next| &next.header) == reply.authorization.as_ref().map(|used| &used.header) {
                 return Ok(reply);
             }
             renewals += 1;
@@ -230,10 +230,12 @@ impl Registry {
         }
     }
 
-    /// Reads what is left of a small answer, so that its connection can be used again.
+    /// Reads what is left of a small answer, so that its connection can be used again. One that does not come at once is not worth
+    /// the wait: a new connection is made sooner.
     pub(crate) async fn drain(&self, call: &Call, mut reply: Reply) {
         let mut read = 0;
-        while let Ok(Some(chunk)) = self.chunk(call, &mut reply, 0).await {
+        let until = Instant::now() + LEFTOVERS;
+        while let Ok(Ok(Some(chunk))) = tokio::time::timeout_at(until, self.chunk(call, &mut reply, 0)).await {
             read += chunk.len();
             if read > reply::MAX_BODY {
                 return;

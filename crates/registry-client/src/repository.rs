@@ -9,7 +9,7 @@ use bytes::Bytes;
 use ferry_image::manifest::MAX_MANIFEST;
 use ferry_image::{Digest, Hasher, media_type};
 use http::Method;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LINK, LOCATION};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use serde::Deserialize;
 
 use crate::auth::Scopes;
@@ -18,7 +18,7 @@ use crate::registry::Registry;
 use crate::transport::{Call, Reply};
 use crate::upload::session::Session;
 use crate::validator::Validators;
-use crate::{Error, Quota, Uploads, What, host, link, location, reply};
+use crate::{Error, Quota, Uploads, What, host, location, reply};
 
 /// The header in which registries state a digest (distribution-spec).
 const CONTENT_DIGEST: &str = "docker-content-digest";
@@ -208,7 +208,7 @@ impl Repository {
         // a page may be empty, but not many of them
         for _ in 0..limit.max(1) {
             let (reply, body) = self.registry.read(&call, &[200], MAX_PAGE).await?;
-            let next = reply.header(LINK).and_then(link::next).map(str::to_owned);
+            let next = reply.next_page().map(str::to_owned);
             let page = tag_page(&body)
                 .map_err(|e| self.registry.broken(&call, format!("its answer is not understood: {e}")))?;
             tags.extend(page);

@@ -5,18 +5,19 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use ferry_content::{BoxFuture, Failure as _};
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, DATE, LOCATION, RETRY_AFTER};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, DATE, LINK, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
 use url::Url;
 
 use crate::auth::{Authorization, Scopes};
 use crate::dns::Unresolved;
+use crate::drip::Drip;
 use crate::gate::{Kind, Place};
 use crate::proxy::ProxyFault;
 use crate::registry::Registry;
 use crate::retry::{Decision, Outcome, decide, is_transient, jitter, retry_after};
-use crate::{Cause, Error, Quota, Status, What, host, location, quota, reply, tls};
+use crate::{Cause, Error, Quota, Status, What, host, link, location, quota, reply, tls};
 
 /// The most redirects that are followed.
 const MAX_REDIRECTS: usize = 10;
@@ -104,11 +105,17 @@ pub(crate) struct Reply {
     pub(crate) authorization: Option<Authorization>,
     /// When the request was made.
     pub(crate) asked: Instant,
+    /// How its body comes.
+    drip: Drip,
     /// Left when the body has been read.
     _place: Option<Place>,
 }
 
 impl Reply {
+    fn new(response: reqwest::Response, authorization: Option<&Authorization>, asked: Instant) -> Self {
+        Self { response, authorization: authorization.cloned(), asked, drip: Drip::default(), _place: None }
+    }
+
     pub(crate) fn status(&self) -> u16 {
         self.response.status().as_u16()
     }
@@ -125,6 +132,12 @@ impl Reply {
     pub(crate) fn date(&self) -> SystemTime {
         let stated = self.header(DATE).and_then(|date| httpdate::parse_http_date(date).ok());
         stated.unwrap_or_else(SystemTime::now)
+    }
+
+    /// Where the next page is; links may stand in one header or in several.
+    pub(crate) fn next_page(&self) -> Option<&str> {
+        let links = self.response.headers().get_all(LINK).iter().filter_map(|link| link.to_str().ok());
+        links.filter_map(link::next).next()
     }
 
     pub(crate) fn quota(&self) -> Option<Quota> {
@@ -253,7 +266,7 @@ impl Registry {
             }
             match self.redirect(call, &url, &response)? {
                 Some(next) => url = next,
-                None => return Ok(Reply { response, authorization: authorization.cloned(), asked, _place: None }),
+                None => return Ok(Reply::new(response, authorization, asked)),
             }
         }
         Err(self.broken(call, format!("more than {MAX_REDIRECTS} redirects")))
@@ -302,7 +315,7 @@ impl Registry {
             Ok(response) => response,
             Err(error) => return Err(self.unanswered(&call.url, &error).await),
         };
-        let result = Ok(Reply { response, authorization: authorization.cloned(), asked, _place: None });
+        let result = Ok(Reply::new(response, authorization, asked));
         self.outcome(call, &place, &result, &mut None);
         result
     }
@@ -356,8 +369,13 @@ impl Registry {
     /// The next bytes of a body; `moved` is how many there were before.
     pub(crate) async fn chunk(&self, call: &Call, reply: &mut Reply, moved: u64) -> Result<Option<Bytes>, Error> {
         let stall = self.config.stall_timeout;
+        let waits = Instant::now();
         let why = match tokio::time::timeout(stall, reply.response.chunk()).await {
-            Ok(Ok(chunk)) => return Ok(chunk),
+            Ok(Ok(None)) => return Ok(None),
+            Ok(Ok(Some(chunk))) => match reply.drip.came(chunk.len() as u64, waits.elapsed(), stall) {
+                Ok(()) => return Ok(Some(chunk)),
+                Err(why) => why,
+            },
             Ok(Err(error)) => innermost(&error),
             Err(_) => format!("nothing came for {} s", stall.as_secs()),
         };
@@ -369,10 +387,11 @@ impl Registry {
     /// The error that a refusal is. `again` says whether whoever asked may simply ask again.
     pub(crate) async fn refusal(&self, call: &Call, mut reply: Reply, again: bool) -> Error {
         let mut body = BytesMut::new();
-        // a message that does not come must not hide the status
+        // a message that does not come, or only by and by, must not hide the status
+        let until = Instant::now() + self.config.stall_timeout;
         while body.len() < reply::MAX_BODY {
-            match self.chunk(call, &mut reply, 0).await {
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            match tokio::time::timeout_at(until, self.chunk(call, &mut reply, 0)).await {
+                Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
                 _ => break,
             }
         }

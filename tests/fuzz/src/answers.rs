@@ -12,8 +12,9 @@ pub fn manifest(data: &[u8]) {
     let value: Option<Value> = serde_json::from_slice(data).ok();
     if let Ok(config) = ImageConfig::parse(data) {
         is_normal(&config.platform);
-        let stated = value.as_ref().and_then(|v| v["rootfs"]["diff_ids"].as_array()).map_or(0, Vec::len);
-        assert_eq!(config.diff_ids.len(), stated);
+        // as below: for an image that works, a config need not be UTF-8 where nobody reads it
+        let stated = value.as_ref().map(|v| v["rootfs"]["diff_ids"].as_array().map_or(0, Vec::len));
+        assert!(stated.is_none_or(|stated| config.diff_ids.len() == stated));
     }
     let plain = Manifest::parse(data, None);
     for declared in media_type::ACCEPT_MANIFESTS {
@@ -111,8 +112,9 @@ pub fn refusal(data: &[u8]) {
 /// What applies to a repository applies to all below it, and no error shows a secret.
 pub fn credentials(data: &[u8]) {
     let value: Value = serde_json::from_slice(data).unwrap_or_default();
-    let keys = value["auths"].as_object().into_iter().flat_map(|auths| auths.keys());
-    let names = keys.take(4).filter_map(|key| {
+    let auths = || value["auths"].as_object().into_iter().flatten();
+    let written = |name: &String| auths().any(|(_, auth)| auth["username"] == **name);
+    let names = auths().map(|(key, _)| key).take(4).filter_map(|key| {
         let bare = key.trim_start_matches("https://").trim_start_matches("http://");
         let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
         let path = path.trim_end_matches('/');
@@ -125,7 +127,8 @@ pub fn credentials(data: &[u8]) {
         let below = client::credential(data, &host, format!("{path}/below").trim_start_matches('/'));
         for found in [&whole, &here, &below] {
             match found {
-                Ok(Some((name, _))) => assert!(!name.contains(':')),
+                // one that is written out is refused when it is used: entries for other hosts are none of its business
+                Ok(Some((name, _))) => assert!(!name.contains(':') || written(name)),
                 Ok(None) => {}
                 Err(why) => hides(why, &value),
             }

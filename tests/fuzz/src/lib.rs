@@ -17,6 +17,7 @@ pub mod headers;
 pub mod lists;
 pub mod names;
 pub mod pieces;
+pub mod referrers;
 pub mod requests;
 pub mod sources;
 pub mod yaml;
@@ -44,6 +45,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("tags", answers::tags),
     ("refusal", answers::refusal),
     ("credentials", answers::credentials),
+    // what refers to images
+    ("cosign", referrers::cosign),
+    ("referrer_lists", referrers::referrer_lists),
     // archives
     ("tar", sources::tar),
     ("source", sources::source),

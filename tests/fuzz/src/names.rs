@@ -44,7 +44,8 @@ pub fn reference(data: &[u8]) {
                 || (text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()))
                 // a host, by its dot, that is none
                 || (first.contains('.') && first.contains('_'))
-                || text.len() > 240;
+                // at most 255 with what is added to it
+                || text.len() + "docker.io/library/".len() > 255;
             assert!(refused, "`{text}` is a reference, but {error}");
             return;
         }

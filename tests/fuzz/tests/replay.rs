@@ -62,6 +62,7 @@ targets! {
     reference digest platform target_name
     challenge link range retry_after quota location
     manifest token tags refusal credentials
+    cosign referrer_lists
     tar source source_documents bundle bundle_documents signature journal
     route
     yaml yaml_set bundle_manifest list lock relocation

@@ -1,12 +1,12 @@
 //! Long downloads over bad lines and from registries that have their own ideas.
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use ferry_tests::faults::{Direction, Fault as LineFault, Line, Proxy};
 use ferry_tests::images::{Format, Image, Layer};
 use ferry_tests::netns::{How, Namespace};
+use ferry_tests::numbers;
 use ferry_tests::registry::faulty::{Fault, FaultyRegistry, Rule, What};
 use ferry_tests::registry::{Access, PASSWORD, Registry, USER};
 use ferry_tests::require;
@@ -41,12 +41,14 @@ fn drops(sizes: &[usize]) {
     let source = Registry::filled(Access::Plain, &[("app/large:1", &image)]);
     let line = Proxy::start(source.address(), breaking(4 << 20, None));
     let site = Site::new();
-    let _ = site.ferry(&format!("bundle {}/app/large:1 {FOR} -o b.tar {SIGN}", line.host())).ok();
+    let told = site.ferry(&format!("bundle {}/app/large:1 {FOR} -o b.tar {SIGN}", line.host())).ok();
     verified(&site, &image);
     let counts = line.counts();
     let (extra, all) = (counts.down - image.blob_bytes(), image.blob_bytes());
-    let said = format!("{extra} bytes beyond {all} ({:.2} %): {counts:?}\n", extra as f64 * 100.0 / all as f64);
-    std::io::stderr().write_all(said.as_bytes()).unwrap();
+    let said = format!("{extra} bytes beyond {all}: {counts:?}");
+    numbers::tell("pull: beyond the bytes themselves", extra as f64 * 100.0 / all as f64, "%");
+    numbers::tell("pull: breaks", counts.faults as f64, "");
+    numbers::tell("pull: time", told.took.as_secs_f64(), "s");
     assert!(counts.faults >= all / (8 << 20), "{said}");
     assert!(extra * 50 < all, "{said}");
 }
@@ -58,7 +60,7 @@ fn a_drop_for_each_eight_megabytes_costs_next_to_nothing() {
 }
 
 #[test]
-#[ignore = "half a gigabyte: by hand, with --run-ignored only"]
+#[ignore = "half a gigabyte: `scripts/soak numbers`"]
 fn a_drop_for_each_eight_megabytes_of_half_a_gigabyte() {
     require!("docker-registry");
     drops(&[240, 120, 60, 40, 20, 10, 5, 3, 1, 1]);

@@ -56,7 +56,7 @@ pub(super) fn explain(known: &Known<'_>, refused: Vec<Refused>) -> Vec<(String, 
         errors.push((String::new(), Error::Missing { host: host.clone(), what: "project", names, answer, fixes }));
     }
     if let Some(Missing { names, answer }) = repositories.some() {
-        let fixes = names.iter().filter_map(|name| make_repository(known.product, &host, name)).collect();
+        let fixes = names.iter().filter_map(|name| known.product?.make_repository(&host, name)).collect();
         errors.push((String::new(), Error::Missing { host: host.clone(), what: "repository", names, answer, fixes }));
     }
     if let (Some((refused, answer)), Some(shorter)) = (deep, known.shorter) {
@@ -188,28 +188,6 @@ fn make_project(address: &str, project: &str) -> String {
     format!(
         "curl -u USER -H 'Content-Type: application/json' -d '{{\"project_name\":\"{project}\"}}' {address}api/v2.0/projects"
     )
-}
-
-fn make_repository(product: Option<Product>, host: &str, name: &str) -> Option<String> {
-    match product? {
-        Product::Ecr => {
-            let labels: Vec<&str> = host.split('.').collect();
-            let region = match labels.as_slice() {
-                [_, "dkr", "ecr", region, ..] => format!("--region {region} "),
-                // a name of one's own in front of it
-                _ => String::new(),
-            };
-            Some(format!("aws ecr create-repository {region}--repository-name {name}"))
-        }
-        Product::ArtifactRegistry => {
-            let location = host.strip_suffix("-docker.pkg.dev")?;
-            let (project, repository) = name.split_once('/')?;
-            Some(format!(
-                "gcloud artifacts repositories create {repository} --project={project} --location={location} --repository-format=docker"
-            ))
-        }
-        _ => None,
-    }
 }
 
 /// Names that are not there, and how the target said so first.

@@ -57,6 +57,9 @@ async fn basic() {
     assert_eq!((status(&error), error.kind()), (Some(401), Kind::Remote));
     assert!(shown(&error).contains("not accepted"), "{error}");
     assert!(!format!("{error:?}").contains("wrong"));
+    let asked = server.seen();
+    let anonymous = asked.iter().filter(|seen| seen.header("authorization").is_none());
+    assert_eq!(anonymous.filter(|seen| seen.path != "/v2/").count(), 0, "nor does it go on as nobody: {asked:?}");
 
     let before = server.seen().len();
     let error = repository(&server).manifest("v1").await.unwrap_err();
@@ -201,6 +204,22 @@ async fn challenges_of_every_kind_are_understood() {
         repository(&server).manifest("v1").await.unwrap_or_else(|e| panic!("{shown:?}: {e}"));
         assert!(tokens.seen().last().unwrap().path.contains("service=a%2C+b&scope="), "{shown:?}");
     }
+}
+
+#[tokio::test]
+async fn a_ready_made_token_that_is_refused_is_not_shown_again() {
+    let tokens = token_server(Arc::default()).await;
+    let server =
+        Server::start(with_tokens(format!("http://{}/token", tokens.host), Arc::new(AtomicUsize::new(1)))).await;
+    for (token, good) in [("t1", true), ("old", false)] {
+        let text = format!(r#"{{"auths":{{"{}":{{"registrytoken":"{token}"}}}}}}"#, server.host);
+        let client = with(Source::File { path: "config.json".into(), bytes: text.into_bytes() });
+        let before = server.seen().len();
+        let result = client.repository(&server.host, "a").unwrap().manifest("v1").await;
+        assert_eq!(result.map(drop).map_err(|e| status(&e)), if good { Ok(()) } else { Err(Some(401)) });
+        assert_eq!(server.seen().len(), before + 1, "there is no other");
+    }
+    assert!(tokens.lines().is_empty(), "nor is one asked for: {:?}", tokens.lines());
 }
 
 #[tokio::test]

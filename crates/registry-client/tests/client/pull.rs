@@ -275,6 +275,18 @@ async fn failures_that_pass_are_waited_out_and_others_are_not() {
     assert_eq!(read(&repository(&server), 0..16).await.unwrap(), CONTENT);
     assert_eq!(server.seen().len(), 4);
 
+    // each of those that pass, by itself
+    for status in [408, 425, 429, 500, 502, 503, 504] {
+        let count = AtomicUsize::new(0);
+        let server = Server::start(move |seen| match (seen.path.as_str(), count.fetch_add(1, Ordering::Relaxed)) {
+            (_, 1) => answer(status),
+            _ => content(seen),
+        })
+        .await;
+        assert_eq!(read(&repository(&server), 0..16).await.unwrap(), CONTENT, "{status}");
+        assert_eq!(server.seen().len(), 2, "{status}");
+    }
+
     let server = Server::start(|seen| answer(if seen.path == "/v2/" { 200 } else { 404 })).await;
     let error = read(&repository(&server), 0..16).await.unwrap_err();
     assert_eq!((error.kind(), error.is_transient(), server.seen().len()), (Kind::Missing, false, 1));
@@ -404,6 +416,17 @@ async fn tags_come_in_pages_that_must_end() {
     .await;
     assert_eq!(repository(&server).tags(100).await.unwrap(), ["a", "b", "c"]);
     assert_eq!(repository(&server).tags(2).await.unwrap(), ["a", "b"]);
+
+    // one header each, and the next page in the last
+    let server = Server::start(|seen| match seen.path.contains("last=") {
+        true => answer(200).body(r#"{"tags":["b"]}"#),
+        false => answer(200)
+            .header("link", r#"</v2/team/app/tags/list?n=1>; rel="first""#)
+            .header("link", r#"</v2/team/app/tags/list?last=a>; rel="next""#)
+            .body(r#"{"tags":["a"]}"#),
+    })
+    .await;
+    assert_eq!(repository(&server).tags(100).await.unwrap(), ["a", "b"]);
 
     let server = Server::start(|seen| {
         let n: usize = seen.path.rsplit('=').next().unwrap_or_default().parse().unwrap_or(0);

@@ -45,6 +45,7 @@ pub(crate) struct Answer {
     stall: bool,
     unread: bool,
     endless: bool,
+    drips: bool,
     cut: Option<usize>,
     deaf: Option<usize>,
 }
@@ -83,6 +84,12 @@ impl Answer {
     /// Sends the body again and again, and states no length.
     pub(crate) fn endless(mut self) -> Self {
         self.endless = true;
+        self
+    }
+
+    /// Sends the body a byte at a time, fifty of them a second.
+    pub(crate) fn dripping(mut self) -> Self {
+        self.drips = true;
         self
     }
 
@@ -252,7 +259,8 @@ async fn respond(
         // what was sent must arrive before the connection is closed
         Box::pin(tokio::time::sleep(Duration::from_millis(50)))
     });
-    Ok(response.body(Out { data, stall: answer.stall, endless: answer.endless, short }).unwrap())
+    let drip = answer.drips.then(|| Box::pin(tokio::time::sleep(DROP)));
+    Ok(response.body(Out { data, stall: answer.stall, endless: answer.endless, drip, short }).unwrap())
 }
 
 /// Writes down what was seen, also when the connection's task is dropped in mid-body.
@@ -269,10 +277,14 @@ impl Drop for Record<'_> {
     }
 }
 
+/// Between two bytes of a body that drips.
+const DROP: Duration = Duration::from_millis(20);
+
 struct Out {
     data: Option<Bytes>,
     stall: bool,
     endless: bool,
+    drip: Option<Pin<Box<tokio::time::Sleep>>>,
     short: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
@@ -281,6 +293,16 @@ impl Body for Out {
     type Error = std::io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
+        let out = &mut *self;
+        if let (Some(drop), Some(data)) = (&mut out.drip, &mut out.data) {
+            std::task::ready!(drop.as_mut().poll(cx));
+            drop.as_mut().reset(tokio::time::Instant::now() + DROP);
+            let byte = data.split_to(1);
+            if data.is_empty() {
+                out.data = None;
+            }
+            return Poll::Ready(Some(Ok(Frame::data(byte))));
+        }
         if let Some(data) = self.data.clone().filter(|_| self.endless).or_else(|| self.data.take()) {
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }

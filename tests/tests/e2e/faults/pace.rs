@@ -1,6 +1,7 @@
 //! A server that allows so many requests a second: nothing fails, and little time is lost.
 
 use ferry_tests::images::Image;
+use ferry_tests::numbers;
 use ferry_tests::registry::faulty::Fault::Limit;
 use ferry_tests::registry::faulty::What::Any;
 use ferry_tests::registry::faulty::{FaultyRegistry, Rule};
@@ -13,7 +14,7 @@ use crate::{FOR, SIGN, TRUST, small};
 const ALLOWED: usize = 10;
 
 /// Twenty small images in at most one and a half times what the server's limit costs: `each` requests an image, and the first contact.
-fn keeps_pace(retry_after: Option<u64>, options: &str, each: usize) {
+fn keeps_pace(name: &str, retry_after: Option<u64>, options: &str, each: usize) {
     let images: Vec<(String, Image)> = (0..20).map(|n| (format!("app/n{n}:1"), small(n))).collect();
     let held: Vec<(&str, &Image)> = images.iter().map(|(name, image)| (name.as_str(), image)).collect();
     let registry = FaultyRegistry::holding(&held).start([Rule::always("*", Any, Limit(ALLOWED, retry_after))]);
@@ -28,6 +29,8 @@ fn keeps_pace(retry_after: Option<u64>, options: &str, each: usize) {
     let answered = registry.seen().len() - refused;
     let ideal = least as f64 / ALLOWED as f64;
     let ratio = told.took.as_secs_f64() / ideal;
+    numbers::tell(&format!("pace, {name}: time over the ideal"), ratio, "×");
+    numbers::tell(&format!("pace, {name}: refused"), refused as f64, "");
     assert!(answered <= least + 2, "{answered} requests instead of {least}");
     assert!(ratio <= 1.5, "{:?} is {ratio:.2} of the ideal {ideal} s, with {refused} requests refused", told.took);
 }
@@ -39,15 +42,15 @@ const REFERRERS: usize = 5;
 
 #[test]
 fn a_server_that_says_how_long_to_wait() {
-    keeps_pace(Some(1), "--no-referrers", IMAGE);
+    keeps_pace("`Retry-After`", Some(1), "--no-referrers", IMAGE);
 }
 
 #[test]
 fn a_server_that_does_not_say_how_long_to_wait() {
-    keeps_pace(None, "--no-referrers", IMAGE);
+    keeps_pace("429 alone", None, "--no-referrers", IMAGE);
 }
 
 #[test]
 fn a_server_that_is_asked_for_signatures_too() {
-    keeps_pace(None, "", IMAGE + REFERRERS);
+    keeps_pace("with referrers", None, "", IMAGE + REFERRERS);
 }

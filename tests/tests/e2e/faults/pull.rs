@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ferry_tests::http::Reply;
 use ferry_tests::images::{Format, Image, Layer};
 use ferry_tests::registry::certificate::{Flaw, flawed};
 use ferry_tests::registry::faulty::Fault::{self, *};
@@ -19,6 +20,11 @@ fn once(what: What, fault: Fault) -> Rule {
 
 fn always(what: What, fault: Fault) -> Rule {
     Rule::always("GET", what, fault)
+}
+
+/// 403 with more words than anybody wants to read one by one.
+fn refusing_at_length() -> Fault {
+    Answer(Reply::new(403, "text/plain", "no ".repeat(10_000)))
 }
 
 faults! { pull:
@@ -42,6 +48,9 @@ faults! { pull:
     stalled_in_a_layer: [once(Layer, Stall(100_000)), once(Layer, Stall(0)).from(2)] => Well;
     stalled_in_a_manifest: [once(Tag, Stall(100))] => Well;
     dripping_at_first: [once(Layer, Drip(2500, 1024)), once(Tag, Drip(200, 400))] => Well;
+    dripping_for_years: [once(Layer, Drip(u64::MAX, 10)).times(2), once(Tag, Drip(u64::MAX, 10)), once(Token, Drip(u64::MAX, 10)), once(Blob, Drip(u64::MAX, 10))] => Well;
+    a_manifest_that_only_drips: [always(Tag, Drip(u64::MAX, 10))] => Says(5, &["app/one", "manifest 1", "broke off", "bytes came in"]);
+    a_refusal_that_only_drips: [always(Tag, refusing_at_length()), always(Tag, Drip(u64::MAX, 10))] => Says(5, &["not allowed to pull", "403"]);
 
     // content
     another_layer: [always(Layer, Corrupt(70_000))] => Says(3, &["app/one", "blob sha256:", "other content"]);
@@ -66,7 +75,7 @@ faults! { pull:
     // permission
     a_token_that_ends_in_mid_blob: [once(Layer, Drop(100_000)), once(Layer, ExpireTokens)] => Well;
     a_token_that_ends_between_manifest_and_blobs: [once(Tag, ExpireTokens)] => Well;
-    tokens_that_never_last: [always(Tag, Answer(ferry_tests::http::Reply::empty(401)))] => Says(5, &["401", "app/one"]);
+    tokens_that_never_last: [always(Tag, Answer(Reply::empty(401)))] => Says(5, &["401", "app/one"]);
     blobs_at_another_host: [always(Blob, Elsewhere)] => Well;
     everything_at_another_host: [always(Blob, Elsewhere), always(Manifest, Elsewhere)] => Well;
     dropped_at_another_host: [always(Layer, Elsewhere), once(Layer, ExpireTokens), once(Layer, Drop(100_000)).elsewhere(), once(Layer, Stall(50_000)).elsewhere().from(2)] => Well;
@@ -104,6 +113,27 @@ fn nothing_is_fetched_twice_after_a_drop() {
     let registry = pull(vec![once(Layer, Drop(150_000))], Well);
     let layers = |seen: &&ferry_tests::registry::faulty::Seen| seen.path.contains("/blobs/") && seen.status == 206;
     assert_eq!(registry.seen().iter().filter(layers).count(), 1, "{:?}", registry.seen());
+}
+
+/// After a drop the registry says that it has other bytes by now: what came before is not spliced with them.
+#[test]
+fn a_layer_that_changes_after_a_drop_is_begun_anew() {
+    let tagged = |tag: &str| header("ETag", &format!("\"{tag}\""));
+    for (second, begun) in [("one", 1), ("two", 2)] {
+        let registry = pull(
+            vec![
+                always(Layer, Header("Docker-Content-Digest", None)),
+                once(Layer, Drop(100_000)),
+                once(Layer, tagged("one")),
+                always(Layer, tagged(second)).from(2),
+            ],
+            Well,
+        );
+        let layers = |seen: &ferry_tests::registry::faulty::Seen| seen.path.contains("/blobs/") && seen.status == 200;
+        // a config and two layers: one of them too small to count as one
+        assert_eq!(registry.count(layers), 2 + begun, "{second}: {:?}", registry.seen());
+        assert!(registry.count(|seen| seen.status == 206) >= 1, "it was asked for the rest: {:?}", registry.seen());
+    }
 }
 
 #[test]

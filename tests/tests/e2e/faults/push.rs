@@ -17,6 +17,13 @@ fn always(method: &'static str, what: What, fault: Fault) -> Rule {
     Rule::always(method, what, fault)
 }
 
+/// The first request that brings the large layer as a whole: small blobs go beside it.
+fn whole_layer(fault: Fault) -> Rule {
+    let image = image();
+    let (digest, _) = image.blobs.iter().max_by_key(|(_, bytes)| bytes.len()).unwrap();
+    once("PUT", Session, fault).of(digest.strip_prefix("sha256:").unwrap())
+}
+
 faults! { push:
     // asked to wait, or to come again
     too_many_requests: [once("HEAD", Tag, status(429)), once("POST", Upload, status(429)), once("PUT", Session, status(429)), once("PUT", Tag, status(429))] => Well;
@@ -30,15 +37,13 @@ faults! { push:
     dropped_in_a_layer: [once("PUT", Session, DropRequest(30)).times(2)] => Well;
     mute_for_once: [once("HEAD", Tag, Mute), once("POST", Upload, Mute), once("PUT", Tag, Mute)] => Well;
 
-    dropped_and_kept: [once("PUT", Session, KeepRequest(100_000)), once("PATCH", Session, KeepRequest(50_000))] => Well;
-    dropped_where_no_chunks_are_taken: [once("PUT", Session, DropRequest(30_000)).times(2), always("PATCH", Session, status(405))] => Well;
-    dropped_at_another_host: [always("POST", Upload, Elsewhere), once("PUT", Session, KeepRequest(100_000)).elsewhere(), once("GET", Session, Unanswered).elsewhere()] => Well;
+    dropped_and_kept: [whole_layer(KeepRequest(100_000)), once("PATCH", Session, KeepRequest(50_000))] => Well;
+    dropped_at_another_host: [always("POST", Upload, Elsewhere), whole_layer(KeepRequest(100_000)).elsewhere(), once("GET", Session, Unanswered).elsewhere()] => Well;
     chunks_at_another_host: [always("POST", Upload, Elsewhere), always("*", Session, TooLarge(150_000)).elsewhere()] => Says(5, &["too large", "413", "client_max_body_size"]);
 
     // uploads
     an_upload_that_goes_on_at_another_host: [always("POST", Upload, Elsewhere)] => Well;
     a_session_that_is_lost: [once("*", Session, Answer(ferry_tests::http::Reply::new(404, "application/json", r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN","message":"blob upload unknown to registry"}]}"#))).from(2)] => Well;
-    no_chunks: [always("PATCH", Session, status(405))] => Well;
     no_mounts: [always("POST", Upload, NoMount)] => Well;
     mounts_that_are_refused: [always("POST", Upload, status(405)).of("mount=")] => Well;
     no_location: [always("POST", Upload, Header("Location", None))] => Says(5, &["app/one", "no `Location`"]);
@@ -148,8 +153,21 @@ fn a_registry_with_a_smallest_chunk() {
 }
 
 #[test]
+fn a_registry_that_takes_no_chunks_gets_each_layer_whole() {
+    for refusal in [status(405), status(404), status(501), page(400, "Bad Request")] {
+        // what was kept would go on as a chunk
+        let registry = push(vec![whole_layer(KeepRequest(100_000)), always("PATCH", Session, refusal)], Well);
+        assert_eq!(registry.count(|seen| seen.method == "PATCH"), 1, "tried once: {:?}", registry.seen());
+    }
+    // where nothing but chunks would do, what stands in the way is told
+    let refused = [always("PATCH", Session, status(405)), always("PUT", Session, TooLarge(100_000))];
+    push(refused.into(), Says(5, &["app/one", "413", "client_max_body_size"]));
+}
+
+#[test]
 fn what_was_kept_of_an_upload_is_not_sent_again() {
-    let registry = push(vec![once("PUT", Session, KeepRequest(100_000))], Well);
+    let registry = push(vec![whole_layer(KeepRequest(100_000))], Well);
+    assert_eq!(registry.count(|seen| seen.method == "PATCH" && seen.status == 202), 1, "{:?}", registry.seen());
     let sent: u64 = registry.seen().iter().filter(|seen| seen.path.contains("/blobs/uploads/")).map(|s| s.bytes).sum();
     assert!(sent < image().blob_bytes() + 1000, "{sent} of {}", image().blob_bytes());
 }

@@ -1,0 +1,35 @@
+//! The private readers of signatures, for the fuzz targets and nobody else. Thin: one call each.
+#![allow(missing_docs, clippy::missing_errors_doc, clippy::must_use_candidate)]
+
+use std::collections::BTreeMap;
+
+use ferry_image::Digest;
+
+use crate::signature;
+
+/// A public key.
+#[derive(Debug)]
+pub struct Key(signature::Key);
+
+impl Key {
+    pub fn from_pem(pem: &[u8]) -> Result<Self, String> {
+        signature::Key::from_pem(pem).map(Self)
+    }
+
+    pub fn fingerprint(&self) -> &Digest {
+        &self.0.fingerprint
+    }
+}
+
+pub fn simple_signing(
+    payload: &[u8],
+    annotations: &BTreeMap<String, String>,
+    subject: &Digest,
+    key: &Key,
+) -> Result<(), String> {
+    signature::simple_signing(payload, annotations, subject, &[&key.0]).map(drop).map_err(|e| e.to_string())
+}
+
+pub fn sigstore_bundle(json: &[u8], subject: &Digest, key: &Key) -> Result<(), String> {
+    signature::sigstore_bundle(json, subject, &[&key.0]).map(drop).map_err(|e| e.to_string())
+}
