@@ -64,8 +64,9 @@ const PROPERTIES: [&str; 44] = [
 ];
 
 /// Words before `image` that make it a picture or the disk of a machine, unless its value says otherwise.
-const OTHER_IMAGES: [&str; 18] = [
+const OTHER_IMAGES: [&str; 19] = [
     "os",
+    "cloud",
     "vm",
     "ami",
     "disk",

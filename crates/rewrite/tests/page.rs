@@ -129,6 +129,7 @@ fn how_sure_each_place_is() {
         ("a: {image: {options: [quay.io/x/y:1]}}", "quay.io/x/y:1", Certain),
         ("kind: BuildConfig\noutput: {to: {kind: DockerImage, name: 'quay.io/x/y:1'}}", "quay.io/x/y:1", ByValue),
         ("from: {kind: DockerImage, name: quay.io/x/y}", "quay.io/x/y:latest", Certain),
+        ("artifacts: [{image: quay.io/x/y, docker: {}}]", "quay.io/x/y:latest", Computed),
         ("uses: docker://x/y", "docker.io/x/y:latest", Certain),
         ("params: [{name: image, default: alpine}]", "docker.io/library/alpine:latest", ByValue),
         ("diskImage: quay.io/x/disk:1", "quay.io/x/disk:1", Certain),

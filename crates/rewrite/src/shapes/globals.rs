@@ -1,6 +1,8 @@
 //! What is said once for many images: `global.registry`, `global.hub` and `global.tag`, a default registry.
 
-use super::Walk;
+use super::keys::Key;
+use super::split::Group;
+use super::{Scope, Step, Walk};
 use crate::tree::{Document, NodeId};
 use crate::words;
 
@@ -60,7 +62,27 @@ impl Globals {
     }
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    /// `images:` with one `tag` for all the names in it.
+    pub(super) fn tagged_together(&mut self, id: NodeId, scope: Scope<'a>) {
+        let doc = self.doc;
+        let Some(tag) = doc.entry(id, "tag").filter(|tag| doc.scalar(*tag).is_some()) else { return };
+        for &(key, value) in doc.entries(id) {
+            let Some(name) = doc.scalar(key).filter(|name| super::keys::key(name).is_none()) else { continue };
+            let plain = |text: &str| {
+                text.contains('/') && words::parse(text).is_some_and(|(_, _, pinned)| !pinned) && !text.starts_with('/')
+            };
+            if !doc.text(value).is_some_and(plain) {
+                continue;
+            }
+            let pieces = vec![(Key::Image, name, value), (Key::Tag, "tag", tag)];
+            let elsewhere = [(value, self.path_of(name)), (tag, self.path_of("tag"))].into();
+            self.path.push(Step::Key(name));
+            self.split(&Group { pieces, elsewhere, ..Group::default() }, id, scope);
+            self.path.pop();
+        }
+    }
+
     /// Takes over what a mapping says for everything below it, and gives what held until then.
     ///
     /// `images`: it stands under a key for images, so that a `registry` beside their mappings is theirs.

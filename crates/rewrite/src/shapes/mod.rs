@@ -84,6 +84,9 @@ impl<'a> Walk<'a> {
         }
         let outer = self.enter(id, scope.images || scope.image);
         if !self.kustomize(id, scope) {
+            if scope.images {
+                self.tagged_together(id, scope);
+            }
             self.splits(id, scope);
             self.environment(id);
             self.source(id, scope);
@@ -106,7 +109,9 @@ impl<'a> Walk<'a> {
                     let shape = if level == Level::None { Shape::Value } else { Shape::Whole };
                     let before = self.out.len();
                     self.string(value, level, shape);
-                    if level == Level::Exact && doc.entry(id, "build").is_some() {
+                    // a compose file says what is built beside the image, other tools in a list of what they make
+                    let made = doc.entry(id, "build").is_some() || (scope.key == "artifacts" && scope.item);
+                    if level == Level::Exact && made {
                         self.built(before);
                     }
                 }
@@ -169,11 +174,11 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// `image:` beside `build:` in a compose file is what a local build is called.
+    /// What a local build is called.
     fn built(&mut self, since: usize) {
         for finding in self.out.iter_mut().skip(since).filter(|f| f.confidence == Confidence::Certain) {
             finding.confidence = Confidence::Computed;
-            finding.reason = Some("`build` stands beside it: it may be built here rather than pulled".to_owned());
+            finding.reason = Some("it may be built here rather than pulled".to_owned());
         }
     }
 
