@@ -52,7 +52,12 @@ pub(crate) fn pieces(
                     _ => tag.to_owned(),
                 }
             }
-            Role::Digest => digest.clone().ok_or("its digest at the target is not known")?,
+            Role::Digest => {
+                let digest = digest.as_deref().ok_or("its digest at the target is not known")?;
+                // some charts want the sha256 without its name
+                let bare = digest.strip_prefix("sha256:").filter(|_| !part.current.contains(':'));
+                bare.unwrap_or(digest).to_owned()
+            }
             _ => names_out.next().unwrap_or_default(),
         };
         out.push(text);

@@ -63,6 +63,29 @@ const PROPERTIES: [&str; 44] = [
     "list",
 ];
 
+/// Words before `image` that make it a picture or the disk of a machine, unless its value says otherwise.
+const OTHER_IMAGES: [&str; 19] = [
+    "os",
+    "cloud",
+    "vm",
+    "ami",
+    "disk",
+    "boot",
+    "machine",
+    "iso",
+    "kernel",
+    "hero",
+    "avatar",
+    "logo",
+    "icon",
+    "cover",
+    "banner",
+    "background",
+    "profile",
+    "thumbnail",
+    "favicon",
+];
+
 /// Splits `operatorImage`, `docker_image`, `RELATED_IMAGE_X`, `imageK8S` into lower-case words.
 pub(crate) fn words(key: &str) -> Vec<String> {
     let mut words = Vec::new();
@@ -98,7 +121,8 @@ pub(crate) fn level(key: &str) -> Level {
         return Level::Strong;
     }
     if last == "image" || last.ends_with("image") {
-        return Level::Strong;
+        let other = words.iter().rev().nth(1).is_some_and(|word| OTHER_IMAGES.contains(&word.as_str()));
+        return if other { Level::Some } else { Level::Strong };
     }
     let address = matches!(last.as_str(), "url" | "uri" | "ref" | "reference");
     let image = words.iter().position(|w| w.ends_with("image") || w.ends_with("images"));
@@ -121,6 +145,16 @@ pub(crate) fn holds_images(key: &str) -> bool {
     let words = words(key);
     words.last().is_some_and(|w| w == "images" || w.ends_with("images"))
         || (words.len() > 1 && words.windows(2).any(|w| w[0] == "image" && (w[1] == "list" || w[1] == "names")))
+}
+
+/// Whether names of nodes, pods and versions stand below `key`, never images.
+pub(crate) fn is_label(key: &str) -> bool {
+    words(key).last().is_some_and(|word| {
+        matches!(
+            word.as_str(),
+            "labels" | "selector" | "selectors" | "toleration" | "tolerations" | "taints" | "affinity" | "expressions"
+        )
+    })
 }
 
 /// A flag such as `--engine-image` or `-image`.
@@ -149,6 +183,26 @@ pub(crate) fn by_value(value: &str) -> Option<Reference> {
     let (first, last) = (reference.path().split('/').next(), reference.path().rsplit('/').next());
     let group_version = !hosted && (first.is_some_and(is_api_version) || last.is_some_and(is_api_version));
     (slash && pinned && !mode && !group_version).then_some(reference)
+}
+
+/// Whether a host stands before the first slash.
+pub(crate) fn hosted(name: &str) -> bool {
+    name.split_once('/').is_some_and(|(host, _)| host.contains(['.', ':']) || host == "localhost")
+}
+
+/// Whether it can be a registry, maybe with the beginning of a path: a host name, not the name of one.
+pub(crate) fn may_be_registry(text: &str) -> bool {
+    let host = text.split('/').next().unwrap_or_default();
+    !text.contains(char::is_whitespace) && !text.contains("://") && (host.contains(['.', ':']) || host == "localhost")
+}
+
+/// Whether it is where sources or charts lie, which `repository` may be as well.
+pub(crate) fn is_source(text: &str) -> bool {
+    let host = text.split('/').next().unwrap_or_default();
+    text.contains("://")
+        || text.starts_with("git@")
+        || text.ends_with(".git")
+        || matches!(host, "github.com" | "gitlab.com" | "bitbucket.org")
 }
 
 /// `v1`, `v1beta1`: `apps/v1:Deployment` is a kind and `v1/things:do` a method, not an image.

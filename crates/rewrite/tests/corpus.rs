@@ -131,3 +131,70 @@ fn moving_every_image_changes_image_bytes_only() {
     }
     assert!(left.is_empty(), "{}", left.join("\n"));
 }
+
+/// Another reader of YAML, which shares no code with the engine: the events of two texts in step, and the scalars that differ.
+const OTHER_READER: &str = r"
+import json, sys, yaml
+old, new = json.load(sys.stdin)
+differ, old, new = [], list(yaml.parse(old)), list(yaml.parse(new))
+assert len(old) == len(new), 'another number of events'
+for a, b in zip(old, new):
+    assert type(a) is type(b), (a, b)
+    for name in ('anchor', 'tag', 'flow_style', 'style'):
+        assert getattr(a, name, None) == getattr(b, name, None), (name, a, b)
+    if isinstance(a, yaml.ScalarEvent) and a.value != b.value:
+        differ.append([a.value, b.value])
+json.dump(differ, sys.stdout)
+";
+
+fn other_reader(old: &str, new: &str) -> Option<Vec<(String, String)>> {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+    let mut child =
+        Command::new("python3").args(["-c", OTHER_READER]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().ok()?;
+    let texts = serde_json::to_vec(&[old.trim_start_matches('\u{feff}'), new.trim_start_matches('\u{feff}')]);
+    child.stdin.take()?.write_all(&texts.expect("texts")).ok()?;
+    let out = child.wait_with_output().expect("python3");
+    assert!(out.status.success(), "another reader sees more than changed values");
+    Some(serde_json::from_slice(&out.stdout).expect("answer"))
+}
+
+#[test]
+fn another_reader_sees_the_same_with_those_scalars_replaced() {
+    use std::process::Command;
+    let Some(corpus) = corpus() else { return };
+    if !Command::new("python3").args(["-c", "import yaml"]).output().is_ok_and(|out| out.status.success()) {
+        eprintln!("skipped: python3 with its yaml module is not there");
+        return;
+    }
+    let mut files = 0;
+    for entry in std::fs::read_dir(&corpus).expect("corpus") {
+        let path = entry.expect("entry").path();
+        let name = path.file_name().expect("name").to_string_lossy().into_owned();
+        if !name.ends_with(".yaml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("text");
+        let images: Vec<(String, String)> = find(&text)
+            .findings
+            .iter()
+            .filter_map(|f| f.reference.as_ref())
+            .map(|r| (r.to_string(), r.path().to_owned()))
+            .collect();
+        let pairs: Vec<(&str, &str)> = images.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+        let out = rewrite(&text, &name, &common::relocation("reg.example:5000/mirror", &pairs), &[], &[]);
+        let Some(differ) = other_reader(&text, &out.text) else { return };
+        files += 1;
+        assert_eq!(differ.is_empty(), out.changes.is_empty(), "{name}");
+        // each scalar that differs is what a change says, whole, as a piece of it, or inside a longer string
+        for (old, new) in &differ {
+            let piece = |change: &ferry_rewrite::Change| {
+                change.before.contains(old.trim()) && change.after.contains(new.trim())
+            };
+            let inside = |text: String, change: &ferry_rewrite::Change| text.replace(&change.before, &change.after);
+            let replaced = out.changes.iter().fold(old.clone(), inside);
+            assert!(&replaced == new || out.changes.iter().any(piece), "{name}: {old:?} became {new:?}");
+        }
+    }
+    assert!(files > 15, "{files} files");
+}

@@ -1,6 +1,9 @@
 //! Walks one document and collects what looks like an image. Each shape has a file; this one only decides who is asked.
 
+mod globals;
+mod keys;
 mod kustomize;
+mod pairs;
 mod split;
 mod strings;
 pub(crate) mod variable;
@@ -27,6 +30,8 @@ struct Scope<'a> {
     item: bool,
     /// Somewhere below `images:`, in scalars and nested keys that only group.
     images: bool,
+    /// Directly below a key that names an image: its entries may be images by their names.
+    image: bool,
 }
 
 /// How deep strings that hold YAML or JSON are followed into each other.
@@ -40,7 +45,7 @@ pub(crate) struct Walk<'a> {
     prefix: String,
     /// Scalars that a split reference has used up.
     taken: Vec<bool>,
-    globals: split::Globals,
+    globals: globals::Globals,
     /// How many strings this document stands inside.
     inside: usize,
     out: Vec<Finding>,
@@ -54,11 +59,11 @@ pub(crate) fn walk(doc: &Document, document: usize, several: bool, inside: usize
         path: Vec::new(),
         prefix: if several { format!("#{}$", doc.index) } else { "$".to_owned() },
         taken: vec![false; doc.nodes.len()],
-        globals: split::Globals::of(doc),
+        globals: globals::Globals::default(),
         inside,
         out: Vec::new(),
     };
-    walk.node(doc.root, Scope { key: "", item: false, images: false });
+    walk.node(doc.root, Scope { key: "", item: false, images: false, image: false });
     walk.out
 }
 
@@ -77,9 +82,15 @@ impl<'a> Walk<'a> {
         if doc.entry(id, "kind").and_then(|k| doc.scalar(k)) == Some("CustomResourceDefinition") {
             return;
         }
+        let outer = self.enter(id, scope.images || scope.image);
         if !self.kustomize(id, scope) {
+            if scope.images {
+                self.tagged_together(id, scope);
+            }
             self.splits(id, scope);
             self.environment(id);
+            self.source(id, scope);
+            self.job(id);
         }
         for &(key, value) in doc.entries(id) {
             let Some(name) = doc.scalar(key) else { continue };
@@ -87,42 +98,69 @@ impl<'a> Walk<'a> {
             if name == "_example" || name == "openAPIV3Schema" {
                 continue;
             }
+            // names of nodes and the like, which often have the form of a reference
+            if words::is_label(name) {
+                continue;
+            }
             self.path.push(Step::Key(name));
             if doc.scalar(value).is_some() {
                 if !std::mem::replace(&mut self.taken[value], true) {
-                    let level = match words::level(name) {
-                        Level::None if scope.images => Level::Some,
-                        level => level,
-                    };
+                    let level = self.level(name, value, scope);
                     let shape = if level == Level::None { Shape::Value } else { Shape::Whole };
                     let before = self.out.len();
                     self.string(value, level, shape);
-                    if level == Level::Exact && doc.entry(id, "build").is_some() {
+                    // a compose file says what is built beside the image, other tools in a list of what they make
+                    let made = doc.entry(id, "build").is_some() || (scope.key == "artifacts" && scope.item);
+                    if level == Level::Exact && made {
                         self.built(before);
                     }
                 }
             } else {
                 let images = words::holds_images(name) || (scope.images && matches!(name, "tags"));
-                self.node(value, Scope { key: name, item: false, images });
+                let list = matches!(doc.nodes[value].kind, Kind::Sequence { .. });
+                let image = words::level(name) >= Level::Some || (scope.image && list);
+                self.node(value, Scope { key: name, item: false, images, image });
             }
             self.path.pop();
+        }
+        if let Some(outer) = outer {
+            self.globals = outer;
+        }
+    }
+
+    /// What is said of the scalar under `name`: by the key itself, or by the one above.
+    fn level(&self, name: &str, value: NodeId, scope: Scope<'a>) -> Level {
+        let level = words::level(name);
+        if scope.key == "machine" && level == Level::Exact {
+            // an image of a virtual machine, unless it says more
+            return Level::None;
+        }
+        if level > Level::None || keys::key(name).is_some_and(|(_, key)| key != keys::Key::Name) {
+            return level;
+        }
+        match () {
+            () if scope.images => Level::Some,
+            () if scope.image && self.doc.text(value).and_then(words::by_value).is_some() => Level::Some,
+            () => Level::None,
         }
     }
 
     fn sequence(&mut self, id: NodeId, scope: Scope<'a>) {
         let doc = self.doc;
         let Kind::Sequence { items, .. } = &doc.nodes[id].kind else { return };
+        self.pairs(id);
         let arguments = matches!(scope.key, "args" | "command" | "entrypoint" | "cmd" | "extraArgs");
         let mut flag: Option<&str> = None;
         for (i, &item) in items.iter().enumerate() {
             self.path.push(Step::Index(i));
             if let Some(text) = doc.scalar(item) {
-                if !self.assignment(item, text) {
+                if !self.taken[item] && !self.assignment(item, text) {
                     match flag {
                         Some(flag) => self.argument(item, words::level(flag.trim_start_matches('-'))),
                         None if arguments => self.argument(item, Level::None),
                         None => {
-                            let level = if scope.images { Level::Some } else { Level::None };
+                            let named = scope.image && words::by_value(text).is_some();
+                            let level = if scope.images || named { Level::Some } else { Level::None };
                             self.string(item, level, Shape::List);
                         }
                     }
@@ -136,24 +174,74 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// `image:` beside `build:` in a compose file is what a local build is called.
+    /// What a local build is called.
     fn built(&mut self, since: usize) {
         for finding in self.out.iter_mut().skip(since).filter(|f| f.confidence == Confidence::Certain) {
             finding.confidence = Confidence::Computed;
-            finding.reason = Some("`build` stands beside it: it may be built here rather than pulled".to_owned());
+            finding.reason = Some("it may be built here rather than pulled".to_owned());
         }
     }
 
-    /// `- name: FOO_IMAGE` with `value:` beside it.
+    /// `- name: FOO_IMAGE` with `value:` beside it, or with `default:` where parameters are declared.
     fn environment(&mut self, id: NodeId) {
-        let (Some(name), Some(value)) = (self.doc.entry(id, "name"), self.doc.entry(id, "value")) else { return };
-        let Some(name) = self.doc.scalar(name) else { return };
-        if self.doc.scalar(value).is_none() {
+        let Some(name) = self.doc.entry(id, "name").and_then(|name| self.doc.scalar(name)) else { return };
+        for key in ["value", "default"] {
+            let Some(value) = self.doc.entry(id, key).filter(|value| self.doc.scalar(*value).is_some()) else {
+                continue;
+            };
+            if std::mem::replace(&mut self.taken[value], true) {
+                continue;
+            }
+            self.path.push(Step::Key(key));
+            self.string(value, words::level(name).min(Level::Strong), Shape::Env);
+            self.path.pop();
+        }
+    }
+
+    /// `kind: DockerImage` with `name:` beside it, as builds and image streams name what they start from.
+    fn source(&mut self, id: NodeId, scope: Scope<'a>) {
+        let kind = self.doc.entry(id, "kind").and_then(|kind| self.doc.scalar(kind));
+        let Some(name) = self.doc.entry(id, "name").filter(|_| kind == Some("DockerImage")) else { return };
+        // what is built and pushed is not pulled
+        if scope.key == "to" || self.doc.scalar(name).is_none() || std::mem::replace(&mut self.taken[name], true) {
             return;
         }
-        self.taken[value] = true;
-        self.path.push(Step::Key("value"));
-        self.string(value, words::level(name).min(Level::Strong), Shape::Env);
+        self.path.push(Step::Key("name"));
+        self.string(name, Level::Exact, Shape::Whole);
+        self.path.pop();
+    }
+
+    /// Jobs of pipelines: `container: REF` where the steps run, `services:` as a list of what runs beside them.
+    fn job(&mut self, id: NodeId) {
+        let doc = self.doc;
+        let has = |key: &str| doc.entry(id, key).is_some();
+        if let Some(container) = doc.entry(id, "container").filter(|c| doc.scalar(*c).is_some() && has("runs-on")) {
+            self.taken[container] = true;
+            self.path.push(Step::Key("container"));
+            self.string(container, Level::Exact, Shape::Whole);
+            self.path.pop();
+        }
+        let Some(services) = doc.entry(id, "services").filter(|_| has("script") || has("image") || has("stages"))
+        else {
+            return;
+        };
+        let Kind::Sequence { items, .. } = &doc.nodes[services].kind else { return };
+        self.path.push(Step::Key("services"));
+        for (i, &item) in items.iter().enumerate() {
+            self.path.push(Step::Index(i));
+            let name = doc.entry(item, "name");
+            let site = name.unwrap_or(item);
+            if doc.scalar(site).is_some() && !std::mem::replace(&mut self.taken[site], true) {
+                if name.is_some() {
+                    self.path.push(Step::Key("name"));
+                }
+                self.string(site, Level::Exact, Shape::List);
+                if name.is_some() {
+                    self.path.pop();
+                }
+            }
+            self.path.pop();
+        }
         self.path.pop();
     }
 

@@ -1,104 +1,31 @@
 //! References in pieces: `registry`, `repository`, `tag`, `digest` and their many other names, side by side in a mapping.
 
+use super::keys::{Key, key};
 use super::{Scope, Walk};
 use crate::finding::{Confidence, Finding, Part, Role, Shape};
-use crate::tree::{Document, Kind, NodeId};
+use crate::tree::{Kind, NodeId};
 use crate::words::{self, Level};
-
-/// What the chart sets for all of its images.
-#[derive(Debug, Default)]
-pub(super) struct Globals {
-    registry: Option<(NodeId, String)>,
-    hub: Option<(NodeId, String)>,
-    tag: Option<(NodeId, String)>,
-}
-
-impl Globals {
-    pub(super) fn of(doc: &Document) -> Self {
-        let Some(global) = doc.entry(doc.root, "global") else { return Self::default() };
-        let image = doc.entry(global, "image");
-        let at = |parent: Option<NodeId>, key: &str, path: &str| {
-            let value = doc.entry(parent?, key)?;
-            let text = doc.text(value)?;
-            (!text.is_empty()).then(|| (value, path.to_owned()))
-        };
-        Self {
-            registry: at(image, "registry", "$.global.image.registry")
-                .or_else(|| at(Some(global), "imageRegistry", "$.global.imageRegistry"))
-                .or_else(|| at(Some(global), "registry", "$.global.registry")),
-            hub: at(Some(global), "hub", "$.global.hub"),
-            tag: at(Some(global), "tag", "$.global.tag"),
-        }
-    }
-}
-
-impl Globals {
-    /// Whether a bare `image` is enough, the rest standing in `global`.
-    fn complete(&self) -> bool {
-        self.hub.is_some() && self.tag.is_some()
-    }
-}
-
-/// What a key means, with the stem before it (`operator` in `operatorImageTag`) taken off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Key {
-    Registry,
-    Hub,
-    Prefix,
-    Repository,
-    ImageName,
-    Image,
-    Name,
-    Tag,
-    Version,
-    Digest,
-}
-
-/// Endings in lower case without `_` and `-`, longest first; the last three only as the whole key.
-const ENDINGS: [(&str, Key); 20] = [
-    ("imagerepository", Key::Repository),
-    ("imageregistry", Key::Registry),
-    ("imageversion", Key::Tag),
-    ("imageprefix", Key::Prefix),
-    ("imagedigest", Key::Digest),
-    ("repository", Key::Repository),
-    ("imagerepo", Key::Repository),
-    ("imagename", Key::ImageName),
-    ("registry", Key::Registry),
-    ("imagetag", Key::Tag),
-    ("imagehub", Key::Hub),
-    ("imagesha", Key::Digest),
-    ("digest", Key::Digest),
-    ("image", Key::Image),
-    ("repo", Key::Repository),
-    ("tag", Key::Tag),
-    ("version", Key::Version),
-    ("name", Key::Name),
-    ("hub", Key::Hub),
-    ("sha", Key::Digest),
-];
-
-/// Endings that count only without a stem.
-const WHOLE_ONLY: [&str; 4] = ["version", "name", "hub", "sha"];
-
-fn key(text: &str) -> Option<(String, Key)> {
-    let plain: String = text.chars().filter(|c| !matches!(c, '_' | '-')).flat_map(char::to_lowercase).collect();
-    ENDINGS.iter().find_map(|(ending, key)| {
-        let stem = plain.strip_suffix(ending)?;
-        (stem.is_empty() || !WHOLE_ONLY.contains(ending)).then(|| (stem.to_owned(), *key))
-    })
-}
 
 /// The scalars of one mapping that may be pieces of one reference.
 #[derive(Debug, Default)]
-struct Group<'a> {
-    stem: String,
-    pieces: Vec<(Key, &'a str, NodeId)>,
+pub(super) struct Group<'a> {
+    pub(super) stem: String,
+    pub(super) pieces: Vec<(Key, &'a str, NodeId)>,
+    /// Where pieces stand that are no entries of the mapping.
+    pub(super) elsewhere: Vec<(NodeId, String)>,
+    /// Why the program that reads it may choose another image.
+    pub(super) computed: Option<&'static str>,
 }
 
 impl<'a> Group<'a> {
-    fn at(&self, key: Key) -> Option<(&'a str, NodeId)> {
+    pub(super) fn at(&self, key: Key) -> Option<(&'a str, NodeId)> {
         self.pieces.iter().find(|(k, _, _)| *k == key).map(|(_, name, value)| (*name, *value))
+    }
+
+    /// Puts a piece in the place of one that says nothing.
+    fn put(&mut self, key: Key, name: &'a str, value: NodeId) {
+        self.pieces.retain(|(k, _, _)| *k != key);
+        self.pieces.push((key, name, value));
     }
 }
 
@@ -111,7 +38,7 @@ impl<'a> Walk<'a> {
             match groups.iter_mut().find(|g| g.stem == stem) {
                 Some(group) if group.at(key).is_none() => group.pieces.push((key, name, value)),
                 Some(_) => {}
-                None => groups.push(Group { stem, pieces: vec![(key, name, value)] }),
+                None => groups.push(Group { stem, pieces: vec![(key, name, value)], ..Group::default() }),
             }
         };
         let scalars = |id: NodeId| {
@@ -128,8 +55,51 @@ impl<'a> Walk<'a> {
                 add(name, value);
             }
         }
+        self.share(&mut groups);
         for group in groups {
             self.split(&group, id, scope);
+        }
+    }
+
+    /// Lets groups take what is said beside them once for all: a default registry, a tag without a stem.
+    fn share(&self, groups: &mut [Group<'a>]) {
+        let said = |piece: Option<(&'a str, NodeId)>| {
+            piece.filter(|(_, value)| self.doc.text(*value).is_some_and(|text| !text.is_empty()))
+        };
+        let find = |stem: &str, groups: &[Group<'a>], key: Key| {
+            groups.iter().find(|g| g.stem == stem).and_then(|group| said(group.at(key)))
+        };
+        let default = find("default", groups, Key::Registry);
+        let pin = |piece: Option<(&'a str, NodeId)>| {
+            piece.and_then(|(_, value)| self.doc.text(value)).is_some_and(|text| is_digest(text) || is_hex(text))
+        };
+        let digests = groups.iter().any(|g| !g.stem.is_empty() && pin(g.at(Key::Digest)));
+        let named = [Key::Repository, Key::Image, Key::ImageName];
+        let alone = groups.iter().find(|g| g.stem.is_empty()).filter(|g| named.iter().all(|key| g.at(*key).is_none()));
+        let tag = alone.and_then(|group| said(group.at(Key::Tag)));
+        let registry = alone
+            .and_then(|group| said(group.at(Key::Registry)))
+            .filter(|(key, _)| !key.eq_ignore_ascii_case("registry"));
+        for group in groups.iter_mut() {
+            if group.stem.is_empty() {
+                if let Some((name, value)) = default.filter(|_| said(group.at(Key::Registry)).is_none()) {
+                    group.put(Key::Registry, name, value);
+                }
+                if digests && said(group.at(Key::Digest)).is_none() {
+                    group.computed = Some("several digests stand beside it: which image is taken is decided elsewhere");
+                }
+                continue;
+            }
+            if named.iter().all(|key| said(group.at(*key)).is_none()) || group.stem == "default" {
+                continue;
+            }
+            let own = [Key::Tag, Key::Digest].iter().any(|key| said(group.at(*key)).is_some());
+            if let Some((name, value)) = tag.filter(|_| !own) {
+                group.put(Key::Tag, name, value);
+            }
+            if let Some((name, value)) = registry.filter(|_| said(group.at(Key::Registry)).is_none()) {
+                group.put(Key::Registry, name, value);
+            }
         }
     }
 
@@ -144,11 +114,13 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn split(&mut self, group: &Group<'a>, id: NodeId, scope: Scope<'a>) {
+    pub(super) fn split(&mut self, group: &Group<'a>, id: NodeId, scope: Scope<'a>) {
         let image_key = group.stem.is_empty() && (words::level(scope.key) >= Level::Strong || scope.images);
         let Some(plan) = self.arrange(group, image_key) else { return };
         // an alias's own scalar may be shared; only pieces that stand in this mapping are used up here
-        let own = |value: &NodeId| self.doc.entries(id).iter().any(|(_, v)| v == value);
+        let own = |value: &NodeId| {
+            self.doc.entries(id).iter().any(|(_, v)| v == value) || group.elsewhere.iter().any(|(v, _)| v == value)
+        };
         let used: Vec<NodeId> = plan.used().filter(own).collect();
         for value in used {
             self.taken[value] = true;
@@ -160,19 +132,25 @@ impl<'a> Walk<'a> {
     fn arrange(&self, group: &Group<'a>, image_key: bool) -> Option<Arrangement<'a>> {
         let text = |piece: Option<(&'a str, NodeId)>| piece.and_then(|(_, v)| self.doc.text(v)).unwrap_or_default();
         let stemless = group.stem.is_empty();
-        let registry = group.at(Key::Registry);
-        let (repository, image, name) = (group.at(Key::Repository), group.at(Key::Image), group.at(Key::Name));
+        let (image, name) = (group.at(Key::Image), group.at(Key::Name));
+        let repository = group.at(Key::Repository).filter(|piece| !words::is_source(text(Some(*piece))));
+        let full = [repository, image, name, group.at(Key::ImageName)].iter().any(|piece| words::hosted(text(*piece)));
+        // a name with a host of its own takes no other
+        let registry = group.at(Key::Registry).filter(|_| !full);
         let (tag, version, digest) = (group.at(Key::Tag), group.at(Key::Version), group.at(Key::Digest));
         let prefix = group.at(Key::Prefix).or_else(|| group.at(Key::Hub));
         let tagged = tag.is_some() || digest.is_some();
         let bare = |text: &str| !text.is_empty() && !text.contains(['/', ':', '@']);
+        let mut computed = group.computed;
 
         let (path, tag) = if let (Some(prefix), Some(name)) = (group.at(Key::Prefix), group.at(Key::ImageName)) {
             (vec![prefix, name], tag.or(version))
         } else if let (Some(repository), Some(image)) = (repository, image)
             && bare(text(Some(image)))
-            && (tagged || version.is_some())
+            && (tagged || version.is_some() || text(Some(repository)).contains(['.', '/']))
         {
+            // such a repository holds the host itself
+            let registry = group.at(Key::Registry);
             (registry.into_iter().chain([repository, image]).collect(), tag.or(version))
         } else if let (Some(repository), Some(name), Some(_), true) = (repository, name, registry, tagged)
             && bare(text(Some(name)))
@@ -190,6 +168,12 @@ impl<'a> Walk<'a> {
         {
             let hub = prefix.filter(|_| bare(text(Some(image))));
             (registry.or(hub).into_iter().chain([image]).collect(), tag)
+        } else if let (Some(image), Some(version)) = (image, version.filter(|v| !text(Some(*v)).is_empty()))
+            && text(Some(image)).contains('/')
+            && !pinned(text(Some(image)))
+        {
+            computed = (!image_key).then_some("`version` stands beside it and may be its tag");
+            (vec![image], Some(version))
         } else if let Some(name) = group.at(Key::ImageName)
             && tagged
             && !pinned(text(Some(name)))
@@ -200,7 +184,13 @@ impl<'a> Walk<'a> {
         } else {
             return None;
         };
-        Some(Arrangement { path, tag, digest })
+        Some(Arrangement { path, tag, digest, computed })
+    }
+
+    /// The path of a piece.
+    fn piece(&self, group: &Group<'a>, key: &str, value: NodeId) -> String {
+        let elsewhere = group.elsewhere.iter().find(|(v, _)| *v == value);
+        elsewhere.map_or_else(|| self.path_of(key), |(_, path)| path.clone())
     }
 
     fn compose(&mut self, group: &Group<'a>, plan: &Arrangement<'a>) {
@@ -210,7 +200,7 @@ impl<'a> Walk<'a> {
         let mut parts: Vec<Part> = Vec::new();
         for (key, value) in &plan.path {
             if doc.text(*value).is_some_and(|t| !t.is_empty()) {
-                parts.push(self.part(Role::Segment, *value, self.path_of(key)));
+                parts.push(self.part(Role::Segment, *value, self.piece(group, key, *value)));
             }
         }
         let Some((last_key, last)) = plan.path.last().copied() else { return };
@@ -232,33 +222,44 @@ impl<'a> Walk<'a> {
             let reason = format!("`{text}` is filled in elsewhere");
             return self.unresolvable(last, path, &written, shape, reason);
         }
-        self.add_global(plan, group, &mut parts);
-        if parts.len() > 1
+        if self.add_global(plan, group, &mut parts) {
+            // its role is known
+        } else if parts.len() > 1
             && let Some(first) = parts.first_mut()
             && !plan.path.first().is_some_and(|(name, _)| key(name).is_some_and(|(_, k)| k == Key::Repository))
         {
             // a registry holds a host, maybe with a path; a hub or prefix holds all but the last segment
-            let registry = plan.path.first().is_none_or(|(name, _)| key(name).is_some_and(|(_, k)| k == Key::Registry))
-                || first.path.starts_with("$.global") && !first.path.ends_with(".hub");
+            let registry = plan.path.first().is_none_or(|(name, _)| key(name).is_some_and(|(_, k)| k == Key::Registry));
             first.role = if registry { Role::Registry } else { Role::Segment };
         }
         let mut tag_text = tag_text.to_owned();
         if !tag_text.is_empty()
             && let Some(((key, value), _)) = tag
         {
-            parts.push(self.part(Role::Tag, value, self.path_of(key)));
+            let role = if is_digest(&tag_text) { Role::Digest } else { Role::Tag };
+            parts.push(self.part(role, value, self.piece(group, key, value)));
         } else if let (Some((node, global)), true) = (&self.globals.tag, self.istio(plan)) {
             tag_text = doc.scalar(*node).unwrap_or_default().to_owned();
             parts.push(self.part(Role::Tag, *node, global.clone()));
         }
-        let mut digest_text = "";
-        if let Some((key, value)) = digest
-            && let Some(text) = doc.text(value).filter(|t| t.contains(':'))
+        let mut digest_text = String::new();
+        if is_digest(&tag_text) {
+            digest_text = std::mem::take(&mut tag_text);
+        } else if let Some((key, value)) = digest
+            && let Some(text) = doc.text(value).filter(|t| is_digest(t) || is_hex(t))
         {
-            digest_text = text;
-            parts.push(self.part(Role::Digest, value, self.path_of(key)));
+            digest_text = if is_hex(text) { format!("sha256:{text}") } else { text.to_owned() };
+            parts.push(self.part(Role::Digest, value, self.piece(group, key, value)));
         }
-        let value = join(&parts, &tag_text, digest_text);
+        let value = join(&parts, &tag_text, &digest_text);
+        if let [only] = names(&parts).as_slice()
+            && !only.contains('/')
+            && only.contains(['.', ':'])
+            && !pinned_by_digest(only)
+        {
+            let reason = format!("`{only}` is a registry: which of its images is meant is decided elsewhere");
+            return self.unresolvable(last, path, &value, shape, reason);
+        }
         if tag_text.is_empty() && digest_text.is_empty() && !pinned(last_text) {
             let reason = match plan.tag {
                 Some((key, _)) => {
@@ -286,28 +287,27 @@ impl<'a> Walk<'a> {
             value,
             reference: Some(reference),
             shape,
-            confidence: Confidence::Certain,
-            reason: None,
+            confidence: if plan.computed.is_some() { Confidence::Computed } else { Confidence::Certain },
+            reason: plan.computed.map(ToOwned::to_owned),
             parts,
             document: self.document,
         });
     }
 
-    /// A registry that all images of the chart share, where the mapping itself names none.
-    fn add_global(&self, plan: &Arrangement<'a>, group: &Group<'a>, parts: &mut Vec<Part>) {
-        let hosted = parts.first().is_some_and(|part| {
-            part.current.split_once('/').is_some_and(|(host, _)| host.contains(['.', ':']) || host == "localhost")
-        });
+    /// A registry that all images of the chart share, where the mapping itself names none; true when it was added.
+    fn add_global(&self, plan: &Arrangement<'a>, group: &Group<'a>, parts: &mut Vec<Part>) -> bool {
+        let hosted = parts.first().is_some_and(|part| words::hosted(&part.current));
         let own = parts.len() == plan.path.len() && plan.path.len() > 1;
         if hosted || own || !group.stem.is_empty() {
-            return;
+            return false;
         }
-        let global = match (&self.globals.registry, &self.globals.hub) {
-            (Some(registry), _) => registry,
-            (None, Some(hub)) if self.istio(plan) => hub,
-            _ => return,
+        let ((node, path), role) = match (&self.globals.registry, &self.globals.hub) {
+            (Some(registry), _) => (registry, Role::Registry),
+            (None, Some(hub)) if self.istio(plan) => (hub, Role::Segment),
+            _ => return false,
         };
-        parts.insert(0, self.part(Role::Registry, global.0, global.1.clone()));
+        parts.insert(0, self.part(role, *node, path.clone()));
+        true
     }
 
     /// `hub`, `tag` and a bare `image`: the first two may stand in `global`.
@@ -324,6 +324,7 @@ struct Arrangement<'a> {
     path: Vec<(&'a str, NodeId)>,
     tag: Option<(&'a str, NodeId)>,
     digest: Option<(&'a str, NodeId)>,
+    computed: Option<&'static str>,
 }
 
 impl Arrangement<'_> {
@@ -337,14 +338,30 @@ fn pinned(text: &str) -> bool {
     text.contains('@') || text.rsplit('/').next().is_some_and(|last| last.contains(':'))
 }
 
-/// The pieces of a name as one text.
-fn join(parts: &[Part], tag: &str, digest: &str) -> String {
-    let names: Vec<&str> = parts
+fn pinned_by_digest(text: &str) -> bool {
+    text.contains('@')
+}
+
+fn is_digest(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(algorithm, hex)| algorithm == "sha512" || (algorithm == "sha256" && is_hex(hex)))
+}
+
+/// A sha256 without its name, as some charts want it.
+fn is_hex(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+fn names(parts: &[Part]) -> Vec<&str> {
+    parts
         .iter()
         .filter(|p| matches!(p.role, Role::Registry | Role::Segment))
         .map(|p| p.current.trim_end_matches('/'))
-        .collect();
-    let mut text = names.join("/");
+        .collect()
+}
+
+/// The pieces of a name as one text.
+fn join(parts: &[Part], tag: &str, digest: &str) -> String {
+    let mut text = names(parts).join("/");
     if !tag.is_empty() {
         text.push(':');
         text.push_str(tag);

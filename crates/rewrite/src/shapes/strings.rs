@@ -22,6 +22,9 @@ impl Walk<'_> {
         let at = text.len() - text.trim_start().len();
         let range = at..at + value.len();
         let one_word = !value.contains(char::is_whitespace);
+        if one_word && (value.starts_with("docker://") || value.starts_with("oci://")) {
+            return self.address(site, value, range, shape);
+        }
         if level > Level::None && !value.contains('\n') {
             if let Some(reason) = not_an_image(value, level) {
                 let path = self.here();
@@ -39,6 +42,27 @@ impl Walk<'_> {
         }
         if !self.document_in(site, text) {
             self.several(site, text, level);
+        }
+    }
+
+    /// `docker://REF`, as what pulls by itself names an image; `oci://…` names a chart or something else.
+    fn address(&mut self, site: NodeId, value: &str, range: Range<usize>, shape: Shape) {
+        let shape = if shape == Shape::Value { Shape::Whole } else { shape };
+        let Some(rest) = value.strip_prefix("docker://") else {
+            let path = self.here();
+            let reason =
+                "`oci://` names a chart or another artifact, which is neither carried nor rewritten".to_owned();
+            return self.unresolvable(site, path, value, shape, reason);
+        };
+        let at = range.end - rest.len()..range.end;
+        if let Some((reference, confidence)) = accept(rest, Level::Exact) {
+            self.whole(site, rest, at, reference, confidence, shape);
+            if let Some(finding) = self.out.last_mut() {
+                value.clone_into(&mut finding.value);
+            }
+        } else if let Some(reason) = not_an_image(rest, Level::Exact) {
+            let path = self.here();
+            self.unresolvable(site, path, value, shape, reason);
         }
     }
 
@@ -101,7 +125,7 @@ impl Walk<'_> {
         }
         let Some((reference, slash, pinned)) = words::parse(text) else {
             // a script or a configuration in one argument
-            if text.contains('\n') && level == Level::None {
+            if text.contains(char::is_whitespace) && level == Level::None {
                 self.string(site, level, Shape::Arg);
             }
             return;
@@ -139,21 +163,27 @@ impl Walk<'_> {
 
     /// Several references in one string: `key=REF` lines, lines of REF, `REF,REF`.
     fn several(&mut self, site: NodeId, text: &str, level: Level) {
-        let mut found: Vec<(Option<&str>, Range<usize>, Reference)> = Vec::new();
+        let mut found: Vec<(Option<&str>, Range<usize>, Reference, bool)> = Vec::new();
         let mut others = false;
         let mut at = 0;
         for line in text.split_inclusive('\n') {
             let trimmed = line.trim();
             if !trimmed.starts_with('#') {
+                let mut flag = None;
                 for (from, token) in tokens(line, at) {
-                    let (name, value) = assigned(token).map_or((None, token), |(name, value)| (Some(name), value));
+                    let (name, value) = assigned(token).map_or((flag, token), |(name, value)| (Some(name), value));
+                    flag = words::is_flag(token).then_some(token);
                     let from = from + token.len() - value.len();
+                    // a flag in a command line says what it takes
+                    let said = name.filter(|name| name.starts_with('-'));
+                    let said = said.is_some_and(|name| words::level(name.trim_start_matches('-')) >= Level::Strong);
                     let parsed = match words::parse(value) {
                         Some((reference, slash, pinned)) if level > Level::None && (slash || pinned) => Some(reference),
+                        Some((reference, _, true)) if said => Some(reference),
                         _ => words::by_value(value),
                     };
                     match parsed {
-                        Some(reference) => found.push((name, from..from + value.len(), reference)),
+                        Some(reference) => found.push((name, from..from + value.len(), reference, said)),
                         None => others = true,
                     }
                 }
@@ -161,12 +191,12 @@ impl Walk<'_> {
             at += line.len();
         }
         if others {
-            // among other text only `key=REF` speaks for itself
-            found.retain(|(name, _, reference)| name.is_some() && reference.written().contains('/'));
+            // among other text only `key=REF` and `--image REF` speak for themselves
+            found.retain(|(name, _, reference, said)| *said || (name.is_some() && reference.written().contains('/')));
         }
-        let confidence = if level > Level::None { Confidence::Certain } else { Confidence::ByValue };
         let here = self.here();
-        for (i, (name, range, reference)) in found.into_iter().enumerate() {
+        for (i, (name, range, reference, said)) in found.into_iter().enumerate() {
+            let confidence = if said || level > Level::None { Confidence::Certain } else { Confidence::ByValue };
             let value = text[range.clone()].to_owned();
             self.whole(site, &value, range, reference, confidence, Shape::Text);
             if let Some(finding) = self.out.last_mut() {
@@ -260,7 +290,11 @@ fn not_an_image(value: &str, level: Level) -> Option<String> {
     if value.starts_with("ko://") {
         return Some("`ko://` is built, not pulled".to_owned());
     }
-    (level >= Level::Strong && value.contains("{{")).then(|| "a template fills it in".to_owned())
+    if level >= Level::Strong && (value.contains("{{") || value.contains("$(")) {
+        return Some("a template fills it in".to_owned());
+    }
+    let placeholder = value.contains(['<', '%']) && !value.contains(char::is_whitespace) && !value.contains("://");
+    (level == Level::Exact && placeholder).then(|| "a placeholder stands in it".to_owned())
 }
 
 /// Splits `NAME=VALUE` and `--flag=VALUE`.
