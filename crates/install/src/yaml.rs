@@ -1,18 +1,18 @@
 //! The user's YAML and the bundle's own, rewritten to the target.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use ferry_archive::Bundle;
-use ferry_content::{Problems, texts};
+use ferry_content::{Problems, charts, texts};
 use ferry_image::Relocation;
-use ferry_rewrite::{Confidence, Rewritten, Why, rewrite};
+use ferry_rewrite::{Around, Charts, Confidence, Rewritten, Why, rewrite_around};
 
 use crate::Error;
 use crate::receipt::{RECEIPT, RELOCATION};
 
 /// A text to rewrite.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Text {
     /// Its path below the output folder.
     pub name: String,
@@ -20,6 +20,8 @@ pub struct Text {
     pub origin: String,
     /// Its bytes.
     pub text: String,
+    /// What the chart that it belongs to makes of it.
+    pub around: Around,
 }
 
 /// Collects the texts: what the bundle carries, and the user's files, which replace carried ones of the same name. What is in the
@@ -32,10 +34,17 @@ pub fn collect(bundle: &Bundle, entries: &[PathBuf], out: &Path, problems: &mut 
         let name = file.path.strip_prefix("yaml/").unwrap_or(&file.path).to_owned();
         let origin = format!("carried {}", file.path);
         match bundle.file(&file.path).map(|bytes| String::from_utf8(bytes.to_vec())) {
-            Ok(Ok(text)) => drop(collected.insert(name.clone(), Text { name, origin, text })),
+            Ok(Ok(text)) => {
+                drop(collected.insert(name.clone(), Text { name, origin, text, around: Around::default() }))
+            }
             Ok(Err(_)) => problems.add(origin, Error::Yaml { why: "it is not UTF-8".to_owned() }),
             Err(error) => problems.add(origin, error),
         }
+    }
+    // what the bundle carries, as far as it carries charts whole
+    let found = Charts::of(collected.iter().map(|(name, text)| (name.as_str(), text.text.as_str())), &[]);
+    for (name, text) in &mut collected {
+        text.around = found.around(name);
     }
     let users = users(entries, out, problems);
     collected.extend(users);
@@ -45,10 +54,31 @@ pub fn collect(bundle: &Bundle, entries: &[PathBuf], out: &Path, problems: &mut 
     collected.into_values().collect()
 }
 
+/// Charts on the disk that the user's files are parts of, each read once.
+#[derive(Debug, Default)]
+struct OnDisk {
+    charts: HashMap<PathBuf, Charts>,
+}
+
+impl OnDisk {
+    /// What the chart that `file` belongs to makes of it; nothing where there is none, or it cannot be read.
+    fn around(&mut self, file: &Path) -> Around {
+        let Some(root) = charts::root_of(file) else { return Around::default() };
+        let below = file.strip_prefix(&root).unwrap_or(file);
+        let parts: Vec<_> = below.components().map(|c| c.as_os_str().to_string_lossy().into_owned()).collect();
+        let charts = self.charts.entry(root.clone()).or_insert_with(|| {
+            let read = charts::folder(&root, |_| false).unwrap_or_default();
+            Charts::of(read.texts.iter().map(|(path, text)| (path.as_str(), text.as_str())), &[])
+        });
+        charts.around(&parts.join("/"))
+    }
+}
+
 /// The user's files under the names that they get.
 fn users(entries: &[PathBuf], out: &Path, problems: &mut Problems) -> BTreeMap<String, Text> {
     let mut users: BTreeMap<String, Text> = BTreeMap::new();
     let real_out = out.canonicalize().ok();
+    let mut on_disk = OnDisk::default();
     for entry in entries {
         let files = match texts::walk(entry, |path| texts::is_yaml(path) && !is_below(path, entry, real_out.as_deref()))
         {
@@ -70,7 +100,8 @@ fn users(entries: &[PathBuf], out: &Path, problems: &mut Problems) -> BTreeMap<S
             match texts::read(&path) {
                 Ok(text) => {
                     let origin = path.display().to_string();
-                    if users.insert(name.clone(), Text { name: name.clone(), origin, text }).is_some() {
+                    let around = on_disk.around(&path);
+                    if users.insert(name.clone(), Text { name: name.clone(), origin, text, around }).is_some() {
                         problems.add("--yaml", Error::SameName { name, out: out.to_owned() });
                     }
                 }
@@ -92,7 +123,7 @@ fn is_below(path: &Path, entry: &Path, out: Option<&Path>) -> bool {
 #[must_use]
 pub fn apply(text: &Text, relocation: &Relocation, bundle: &Bundle) -> Rewritten {
     let name = text.name.rsplit('/').next().unwrap_or(&text.name);
-    rewrite(&text.text, name, relocation, &bundle.head().set, &bundle.head().ignore)
+    rewrite_around(&text.text, name, &text.around, relocation, &bundle.head().set, &bundle.head().ignore)
 }
 
 /// The gate on the far side: certain references that are not carried are problems (unless `strict` is off), weaker ones warnings.

@@ -6,6 +6,7 @@ mod crossing;
 mod digests;
 mod errors;
 mod faults;
+mod find;
 mod habits;
 mod interruption;
 mod logins;

@@ -1,6 +1,7 @@
 //! One file a command: arguments in, library calls, words out.
 
 pub(crate) mod bundle;
+pub(crate) mod find;
 pub(crate) mod inspect;
 pub(crate) mod install;
 pub(crate) mod keygen;
