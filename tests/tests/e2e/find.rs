@@ -73,7 +73,7 @@ fn a_chart_is_read_with_all_that_belongs_to_it() {
     site.write("mine.yaml", "image: {tag: \"9\"}\nsessions: {enabled: false}\n");
     let mine = found(&site, "web -f mine.yaml");
     assert!(mine.contains(&"web/values.yaml:4 quay.io/team/web:9 certain".to_owned()), "{mine:?}");
-    assert!(mine.contains(&"web/charts/cache/values.yaml:2 docker.io/team/cache:7.0 computed".to_owned()), "{mine:?}");
+    assert!(mine.contains(&"web/charts/cache/values.yaml:2 docker.io/team/cache:7.2 computed".to_owned()), "{mine:?}");
 }
 
 #[test]
@@ -84,7 +84,11 @@ fn a_packed_chart_is_read_like_its_folder() {
     let packed =
         Command::new(tools::find("helm").unwrap()).current_dir(site.path()).args(["package", "web"]).output().unwrap();
     assert!(packed.status.success(), "{}", String::from_utf8_lossy(&packed.stderr));
-    let wanted: Vec<String> = CHART[..4].iter().map(|line| line.replacen("web/", "web-1.2.0.tgz/", 1)).collect();
+    // Helm writes `Chart.yaml` anew, its keys in another order
+    let wanted: Vec<String> = CHART[..4]
+        .iter()
+        .map(|line| line.replacen("web/", "web-1.2.0.tgz/", 1).replace("Chart.yaml:6", "Chart.yaml:2"))
+        .collect();
     let mut have = found(&site, "web-1.2.0.tgz");
     have.sort();
     assert_eq!(have, wanted);
