@@ -259,7 +259,7 @@ mod tests {
         let paths: Vec<_> = texts.texts.iter().map(|(path, _)| path.as_str()).collect();
         assert_eq!(
             paths,
-            ["Chart.yaml", "templates/_x.tpl", "charts/b-1.tgz/Chart.yaml", "charts/b-1.tgz/values.yaml"]
+            ["Chart.yaml", "charts/b-1.tgz/Chart.yaml", "charts/b-1.tgz/values.yaml", "templates/_x.tpl"]
         );
         let skipped: Vec<_> = texts.skipped.iter().map(|(path, _)| path.as_str()).collect();
         assert_eq!(skipped, ["bad.yaml", "link.yaml"]);

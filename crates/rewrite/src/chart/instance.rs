@@ -13,6 +13,8 @@ use crate::tree::{self, Document, Kind, Style};
 
 /// The most uses of charts in one tree: a sub-chart may be used under several aliases by each of its users.
 const MAX_INSTANCES: usize = 1000;
+/// The most values that are looked through in all uses together; the largest charts have some ten thousand.
+const MAX_LOOKED_AT: usize = 4 << 20;
 
 /// A values file.
 struct File<'a> {
@@ -52,11 +54,19 @@ pub(super) struct Tree<'a> {
     charts: Vec<Chart<'a>>,
     overrides: Vec<usize>,
     left: usize,
+    /// Values that may still be looked through.
+    values_left: usize,
 }
 
 impl<'a> Tree<'a> {
     pub(super) fn new(texts: &BTreeMap<&'a str, &'a str>, folders: &[&'a str], overrides: &[(&str, &'a str)]) -> Self {
-        let mut tree = Self { files: Vec::new(), charts: Vec::new(), overrides: Vec::new(), left: MAX_INSTANCES };
+        let mut tree = Self {
+            files: Vec::new(),
+            charts: Vec::new(),
+            overrides: Vec::new(),
+            left: MAX_INSTANCES,
+            values_left: MAX_LOOKED_AT,
+        };
         for folder in folders {
             let of = |name: &str| texts.get(join(folder, name).as_str()).copied();
             let mut metadata = Metadata::of(of("Chart.yaml").unwrap_or_default());
@@ -139,7 +149,7 @@ impl<'a> Tree<'a> {
     }
 
     fn instance(&mut self, chart: usize, used: Use, absent: &mut Vec<Absent>) {
-        let Some(left) = self.left.checked_sub(1) else { return };
+        let Some(left) = self.left.checked_sub(1).filter(|_| self.values_left > 0) else { return };
         self.left = left;
         let own = self.charts[chart].values.and_then(|file| self.read(file));
         let mut values = self.merged(own, used.over.as_ref());
@@ -226,6 +236,7 @@ impl<'a> Tree<'a> {
         let documents: Vec<&Document> = self.files.iter().map(|file| &file.document).collect();
         let (document, origins) = values::document(values, &documents);
         let found = shapes::walk_values(&document, 0, false, 0, Some(&self.charts[chart]));
+        self.values_left = self.values_left.saturating_sub(document.nodes.len());
         for finding in found {
             if let Some((home, finding)) = self.home(finding, &origins, used) {
                 self.files[home].findings.push(finding);
