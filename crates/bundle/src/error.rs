@@ -197,6 +197,22 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// A program that renders is asked for and not there.
+    #[error("`--render` needs {names}, which is not there")]
+    NoProgram {
+        /// Those that would do.
+        names: &'static str,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// A program that renders did not do it.
+    #[error("`{name}` failed: {why}")]
+    Program {
+        /// What was run.
+        name: String,
+        /// Its own words.
+        why: String,
+    },
     /// A file or folder named in the bundle manifest has a name that a bundle cannot hold, or nothing in it.
     #[error("cannot be carried: {why}")]
     File {
@@ -225,6 +241,7 @@ impl Failure for Error {
             Self::Client(error) => error.kind(),
             Self::Lock { .. } | Self::Unreadable { .. } | Self::File { .. } => Kind::Invalid,
             Self::Key { .. } | Self::TooManyReferrers { .. } => Kind::Invalid,
+            Self::NoProgram { .. } | Self::Program { .. } => Kind::Invalid,
             Self::MirrorDiffers { .. }
             | Self::NotLocked
             | Self::LockedChanged { .. }
@@ -297,6 +314,8 @@ impl Failure for Error {
             Self::Uncarried { .. } => {
                 "add it to `images:`, or to `ignore:` with the reason why it is not needed on the far side"
             }
+            Self::NoProgram { hint, .. } => hint,
+            Self::Program { .. } => "see that this works by itself, or leave `--render` away",
             Self::Unreadable { .. } => "correct the document, or take it out of `yaml:`",
             Self::File { .. } => "correct the entry in the bundle manifest",
         };

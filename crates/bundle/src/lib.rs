@@ -9,7 +9,7 @@
 //! Not here: the bundle file's form (`ferry-archive`), HTTP (`ferry-registry-client`), references in YAML (`ferry-rewrite`).
 //!
 //! Reading order: [`manifest`], [`list`], [`lock`], [`known`], `foresee`, `place`, `select`, `referrers`, `signature`, `verify`,
-//! `attached`, `resolve`, `origin`, `missing`, `near`, `fallback`, [`carry`], `gate`, [`plan`](mod@plan), [`output`],
+//! `attached`, `resolve`, `origin`, `missing`, `near`, `fallback`, [`mod@find`], [`carry`], `gate`, [`plan`](mod@plan), [`output`],
 //! [`spool`](mod@spool), [`build`].
 
 mod attached;
@@ -17,6 +17,7 @@ pub mod build;
 pub mod carry;
 pub mod error;
 mod fallback;
+pub mod find;
 mod foresee;
 #[doc(hidden)]
 pub mod fuzz;

@@ -20,6 +20,7 @@ use crate::secrets::Account;
     propagate_version = true,
     after_help = "\
 The crossing:
+  ferry find chart/ --write-manifest images.yaml                     which images are needed?
   ferry keygen --out keys                                            once: a key pair
   ferry bundle images.yaml -o shop.tar --sign-key keys/ferry.key     connected side
   ferry verify shop.tar --key ferry.pub                              both sides
@@ -40,6 +41,8 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Pull images and pack them into one signed file (connected side)
     Bundle(Box<Bundle>),
+    /// List the images that YAML, charts and lists ask for (connected side)
+    Find(Find),
     /// Make a key pair that signs bundles
     Keygen(Keygen),
     /// Show what is inside a bundle
@@ -120,6 +123,40 @@ pub(crate) struct Bundle {
     pub(crate) password_stdin: bool,
     #[command(flatten)]
     pub(crate) registry: Registry,
+    #[command(flatten)]
+    pub(crate) talk: Talk,
+}
+
+/// List the images that YAML, charts and lists ask for
+///
+/// Each with its file and line, how it is written, and how sure that is. Helm values are read with their chart: sub-charts, globals and
+/// appVersion included. See docs/find.md.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Find {
+    /// Files, folders, charts (folders or .tgz), kustomizations, compose files, lists of images; `-` for standard input
+    #[arg(required = true, value_name = "FILE|DIR")]
+    pub(crate) inputs: Vec<PathBuf>,
+    /// Values that go before those of charts, as for `helm install`; repeatable
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub(crate) values: Vec<PathBuf>,
+    /// Run `helm template` on charts and `kustomize build` on kustomizations as well, and merge what comes out
+    #[arg(long)]
+    pub(crate) render: bool,
+    /// How long each of these programs may run
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) render_timeout: u64,
+    /// Write a bundle manifest of what was found, for `ferry bundle FILE`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) write_manifest: Option<PathBuf>,
+    /// Replace the file of --write-manifest
+    #[arg(long, requires = "write_manifest")]
+    pub(crate) force: bool,
+    /// A platform for the bundle manifest, such as linux/amd64, or `all`; repeatable
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_delimiter = ',', requires = "write_manifest")]
+    pub(crate) platform: Vec<String>,
+    /// As JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) talk: Talk,
 }

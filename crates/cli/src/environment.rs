@@ -21,6 +21,13 @@ pub(crate) fn path() -> OsString {
     std::env::var_os("PATH").unwrap_or_default()
 }
 
+/// Where a program is, `PATH` searched.
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let runs = |file: &PathBuf| file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+    std::env::split_paths(&path()).map(|folder| folder.join(name)).find(runs)
+}
+
 /// A proxy's variable, in lower case first, as curl reads them.
 pub(crate) fn proxy(name: &str) -> Option<String> {
     var(&name.to_ascii_lowercase()).or_else(|| var(&name.to_ascii_uppercase()))

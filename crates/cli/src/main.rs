@@ -41,6 +41,7 @@ fn run(command: Command) -> Result<(), End> {
             let bundle = commands::bundle::prepare(*args)?;
             interruptible(commands::bundle::run(bundle))
         }
+        Command::Find(args) => commands::find::run(&args),
         Command::Keygen(args) => commands::keygen::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Verify(args) => interruptible(commands::verify::run(args)),

@@ -8,8 +8,9 @@
 //! Not here: what a manifest means (`ferry-image`), the bundle file (`ferry-archive`), HTTP (`ferry-registry-client`).
 //!
 //! Reading order: [`failure`], [`error`], [`provider`], [`ingester`], [`copy`], then the places: [`memory`], [`files`], [`local`], [`store`];
-//! and [`texts`] for the user's YAML.
+//! and [`texts`] for the user's YAML, with [`charts`] for Helm's.
 
+pub mod charts;
 pub mod copy;
 pub mod error;
 pub mod failure;

@@ -25,8 +25,25 @@ pub fn is_yaml(path: &Path) -> bool {
 /// # Errors
 /// When something cannot be read, nothing is there, or there are more than [`MAX_FILES`].
 pub fn walk(entry: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<(String, PathBuf)>, Error> {
+    let found = walk_in(entry, |_| true, wanted)?;
+    if found.is_empty() {
+        return Err(unusable(entry, "there is no such file in it".to_owned()));
+    }
+    Ok(found)
+}
+
+/// [`walk`], only in folders that one may `enter`; nothing found is no error.
+///
+/// # Errors
+/// When something cannot be read, or there are more than [`MAX_FILES`].
+pub fn walk_in(
+    entry: &Path,
+    enter: impl Fn(&Path) -> bool,
+    wanted: impl Fn(&Path) -> bool,
+) -> Result<Vec<(String, PathBuf)>, Error> {
     let mut found = Vec::new();
-    for step in WalkDir::new(entry).sort_by_file_name().follow_links(true) {
+    let steps = WalkDir::new(entry).sort_by_file_name().follow_links(true).into_iter();
+    for step in steps.filter_entry(|e| e.depth() == 0 || !e.file_type().is_dir() || enter(e.path())) {
         let file = step.map_err(|error| {
             let path = error.path().unwrap_or(entry).to_owned();
             let source = error.into_io_error().unwrap_or_else(|| std::io::Error::other("the links lead in a circle"));
@@ -41,9 +58,6 @@ pub fn walk(entry: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<(String,
         if found.len() > MAX_FILES {
             return Err(unusable(entry, format!("it holds more than {MAX_FILES} files")));
         }
-    }
-    if found.is_empty() {
-        return Err(unusable(entry, "there is no such file in it".to_owned()));
     }
     Ok(found)
 }

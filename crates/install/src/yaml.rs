@@ -1,18 +1,18 @@
 //! The user's YAML and the bundle's own, rewritten to the target.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use ferry_archive::Bundle;
-use ferry_content::{Problems, texts};
+use ferry_content::{Problems, charts, texts};
 use ferry_image::{Ignore, Relocation, SetRule};
-use ferry_rewrite::{Confidence, Finding, Rewritten, Why, rewrite};
+use ferry_rewrite::{Around, Charts, Confidence, Finding, Rewritten, Why, rewrite_around};
 
 use crate::Error;
 use crate::receipt::{RECEIPT, RELOCATION};
 
 /// A text to rewrite.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Text {
     /// Its path below the output folder.
     pub name: String,
@@ -22,6 +22,8 @@ pub struct Text {
     pub file: Option<PathBuf>,
     /// Its bytes.
     pub text: String,
+    /// What the chart that it belongs to makes of it.
+    pub around: Around,
 }
 
 /// Where images went, and what the bundle says of YAML: all that rewriting and its gate need.
@@ -55,18 +57,44 @@ pub fn carried(bundle: &Bundle, problems: &mut Problems) -> Vec<Text> {
         let name = file.path.strip_prefix("yaml/").unwrap_or(&file.path).to_owned();
         let origin = format!("carried {}", file.path);
         match bundle.file(&file.path).map(|bytes| String::from_utf8(bytes.to_vec())) {
-            Ok(Ok(text)) => carried.push(Text { name, origin, file: None, text }),
+            Ok(Ok(text)) => carried.push(Text { name, origin, file: None, text, around: Around::default() }),
             Ok(Err(_)) => problems.add(origin, Error::Yaml { why: "it is not UTF-8".to_owned() }),
             Err(error) => problems.add(origin, error),
         }
     }
+    // as far as charts are carried whole
+    let found = Charts::of(carried.iter().map(|text| (text.name.as_str(), text.text.as_str())), &[]);
+    for text in &mut carried {
+        text.around = found.around(&text.name);
+    }
     carried
+}
+
+/// Charts on the disk that the user's files are parts of, each read once.
+#[derive(Debug, Default)]
+struct OnDisk {
+    charts: HashMap<PathBuf, Charts>,
+}
+
+impl OnDisk {
+    /// What the chart that `file` belongs to makes of it; nothing where there is none, or it cannot be read.
+    fn around(&mut self, file: &Path) -> Around {
+        let Some(root) = charts::root_of(file) else { return Around::default() };
+        let below = file.strip_prefix(&root).unwrap_or(file);
+        let parts: Vec<_> = below.components().map(|c| c.as_os_str().to_string_lossy().into_owned()).collect();
+        let charts = self.charts.entry(root.clone()).or_insert_with(|| {
+            let read = charts::folder(&root, |_| false).unwrap_or_default();
+            Charts::of(read.texts.iter().map(|(path, text)| (path.as_str(), text.as_str())), &[])
+        });
+        charts.around(&parts.join("/"))
+    }
 }
 
 /// The user's files under the names that they get below `out`, if they are written there; `said` is where they were named.
 pub fn users(said: &str, entries: &[PathBuf], out: Option<&Path>, problems: &mut Problems) -> Vec<Text> {
     let mut users: Vec<Text> = Vec::new();
     let real_out = out.and_then(|out| out.canonicalize().ok());
+    let mut on_disk = OnDisk::default();
     for entry in entries {
         let files = match texts::walk(entry, |path| texts::is_yaml(path) && !is_below(path, entry, real_out.as_deref()))
         {
@@ -93,7 +121,8 @@ pub fn users(said: &str, entries: &[PathBuf], out: Option<&Path>, problems: &mut
             match texts::read(&path) {
                 Ok(text) => {
                     let origin = path.display().to_string();
-                    users.push(Text { name, origin, file: Some(path), text });
+                    let around = on_disk.around(&path);
+                    users.push(Text { name, origin, file: Some(path), text, around });
                 }
                 Err(error) => problems.add(said, error),
             }
@@ -114,7 +143,7 @@ impl Carried<'_> {
     #[must_use]
     pub fn apply(&self, text: &Text) -> Rewritten {
         let name = text.name.rsplit('/').next().unwrap_or(&text.name);
-        rewrite(&text.text, name, self.relocation, self.rules, self.ignore)
+        rewrite_around(&text.text, name, &text.around, self.relocation, self.rules, self.ignore)
     }
 
     /// The gate on the far side, over texts and what was made of them: certain references that are not carried are problems (unless

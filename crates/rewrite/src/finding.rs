@@ -70,6 +70,9 @@ pub struct Finding {
     /// An index into the parsed documents.
     #[serde(skip)]
     pub(crate) document: usize,
+    /// The scalar that is reported: its name, or what stands in the name's place.
+    #[serde(skip)]
+    pub(crate) site: NodeId,
 }
 
 /// A document, or a line of a list, that is left alone.
@@ -121,7 +124,12 @@ pub(crate) struct Part {
     pub(crate) inner: Inner,
     /// The piece as it is.
     pub(crate) current: String,
+    /// Which other text it stands in, when it is not in this one: it cannot be edited here.
+    pub(crate) elsewhere: Option<String>,
 }
+
+/// The node of a piece that stands in another text.
+pub(crate) const NOWHERE: NodeId = NodeId::MAX;
 
 /// How a piece stands inside its scalar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

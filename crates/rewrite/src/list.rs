@@ -46,6 +46,7 @@ pub fn find_list(text: &str) -> Found {
                     range: Some(from..from + value.len()),
                     inner: Inner::Literal,
                     current: value.to_owned(),
+                    elsewhere: None,
                 };
                 found.findings.push(Finding {
                     line: i + 1,
@@ -57,6 +58,7 @@ pub fn find_list(text: &str) -> Found {
                     reason: None,
                     parts: vec![part],
                     document: 0,
+                    site: 0,
                 });
             }
         }

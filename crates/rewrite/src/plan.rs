@@ -59,7 +59,16 @@ pub(crate) fn values(finding: &Finding, new: &Reference, common: Option<&Target>
     if finding.parts.iter().any(|p| p.inner == Inner::Fixed) {
         return Err("it stands in a string in a way that cannot be edited safely".to_owned());
     }
-    pieces(finding, written, new, common)
+    let values = pieces(finding, written, new, common)?;
+    for (part, value) in finding.parts.iter().zip(&values) {
+        if let Some(place) = part.elsewhere.as_ref().filter(|_| *value != part.current) {
+            return Err(format!(
+                "it is carried, but `{}` stands in {place} and would have to become `{value}` there: use a `set:` rule",
+                part.current
+            ));
+        }
+    }
+    Ok(values)
 }
 
 /// A finding on its way.
@@ -170,7 +179,7 @@ impl Plan {
 fn agree(findings: &[Finding], decisions: &[Decision], states: &mut [State], target: Option<&Target>) {
     let mut users: HashMap<Place, Vec<(usize, usize)>> = HashMap::new();
     for (f, finding) in findings.iter().enumerate() {
-        for (p, part) in finding.parts.iter().enumerate() {
+        for (p, part) in finding.parts.iter().enumerate().filter(|(_, part)| part.elsewhere.is_none()) {
             users.entry((part.node, part.range.as_ref().map(|r| (r.start, r.end)))).or_default().push((f, p));
         }
     }

@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use ferry_image::{Ignore, Reference, Relocated, Relocation, SetRule, Target};
 use serde::Serialize;
 
+use crate::chart::Around;
 use crate::finding::{Confidence, Finding, Refused};
+use crate::in_document;
 use crate::insert;
 use crate::list::{find_list, is_list};
 use crate::plan::{self, Decision};
 use crate::set::{self, Unmet};
-use crate::shapes;
 use crate::splice::{Splice, apply};
 use crate::tree::{self, Document, Stream};
 
@@ -77,6 +78,19 @@ pub fn check(
     rules: &[SetRule],
     ignore: &[Ignore],
 ) -> Checked {
+    check_around(text, file_name, &Around::default(), carried, rules, ignore)
+}
+
+/// [`check`], for a text of several that belong together.
+#[must_use]
+pub fn check_around(
+    text: &str,
+    file_name: &str,
+    around: &Around,
+    carried: &dyn Fn(&Reference) -> bool,
+    rules: &[SetRule],
+    ignore: &[Ignore],
+) -> Checked {
     if is_list(file_name) {
         let found = find_list(text);
         let missing = |f: &Finding| f.reference.as_ref().is_none_or(|r| !carried(r) && !ignored(ignore, r));
@@ -85,8 +99,8 @@ pub fn check(
     let stream = tree::parse(text);
     let aims = set::aims(&stream, file_name, rules, &|rule| carried(&rule.image));
     let mut uncarried = Vec::new();
-    for (i, document) in stream.documents.iter().enumerate() {
-        for finding in shapes::walk(document, i, stream.count > 1, 0) {
+    for i in 0..stream.documents.len() {
+        for finding in in_document(text, &stream, i, around) {
             let satisfied = finding.reference.as_ref().is_some_and(|r| carried(r) || ignored(ignore, r));
             if !satisfied && !aims.cover(&finding) {
                 uncarried.push(finding);
@@ -111,6 +125,19 @@ pub fn rewrite(
     rules: &[SetRule],
     ignore: &[Ignore],
 ) -> Rewritten {
+    rewrite_around(text, file_name, &Around::default(), relocation, rules, ignore)
+}
+
+/// [`rewrite`], for a text of several that belong together.
+#[must_use]
+pub fn rewrite_around(
+    text: &str,
+    file_name: &str,
+    around: &Around,
+    relocation: &Relocation,
+    rules: &[SetRule],
+    ignore: &[Ignore],
+) -> Rewritten {
     let desk = Desk::new(relocation, ignore);
     if is_list(file_name) {
         return desk.list(text, rules);
@@ -125,7 +152,7 @@ pub fn rewrite(
         unmet: Vec::new(),
         notes: Vec::new(),
     };
-    desk.edit(text, &stream, &aims, &mut out);
+    desk.edit(text, &stream, around, &aims, &mut out);
     set::run(relocation, rules, &aims, &mut out);
     out.changes.sort_by_key(|c| c.line);
     out.uncarried.sort_by_key(|f| f.line);
@@ -214,10 +241,10 @@ impl<'a> Desk<'a> {
     }
 
     /// Edits the documents and compares what comes out.
-    fn edit(&self, text: &str, stream: &Stream, aims: &set::Aims, out: &mut Rewritten) {
+    fn edit(&self, text: &str, stream: &Stream, around: &Around, aims: &set::Aims, out: &mut Rewritten) {
         let mut plans = Vec::new();
         for (i, document) in stream.documents.iter().enumerate() {
-            let mut findings = shapes::walk(document, i, stream.count > 1, 0);
+            let mut findings = in_document(text, stream, i, around);
             findings.retain(|finding| !aims.cover(finding));
             let decisions = findings.iter().map(|f| self.decide(f)).collect();
             plans.push(plan::plan(text, document, findings, decisions, self.target.as_ref()));

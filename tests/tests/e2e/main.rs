@@ -7,6 +7,7 @@ mod digests;
 mod emit;
 mod errors;
 mod faults;
+mod find;
 mod habits;
 mod interruption;
 mod logins;

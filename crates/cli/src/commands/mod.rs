@@ -2,6 +2,7 @@
 
 pub(crate) mod bundle;
 pub(crate) mod emitted;
+pub(crate) mod find;
 pub(crate) mod inspect;
 pub(crate) mod install;
 pub(crate) mod keygen;

@@ -123,7 +123,13 @@ fn stdin() -> Result<Text, Error> {
     if text.len() as u64 > texts::MAX_TEXT {
         return Err(Error::usage(format!("standard input has more than {} bytes", texts::MAX_TEXT), "give a file"));
     }
-    Ok(Text { name: "stdin.yaml".to_owned(), origin: "standard input".to_owned(), file: None, text })
+    Ok(Text {
+        name: "stdin.yaml".to_owned(),
+        origin: "standard input".to_owned(),
+        file: None,
+        text,
+        around: ferry_rewrite::Around::default(),
+    })
 }
 
 /// `SOURCE NUL TARGET NUL …`

@@ -15,6 +15,9 @@ pub(super) struct Globals {
     pub(super) registry: Option<Elsewhere>,
     pub(super) hub: Option<Elsewhere>,
     pub(super) tag: Option<Elsewhere>,
+    /// Of all images that name none themselves.
+    pub(super) repository: Option<Elsewhere>,
+    pub(super) image_tag: Option<Elsewhere>,
 }
 
 /// Keys of a values file that give all of its images their registry; a `registry` alone may mean anything.
@@ -52,12 +55,20 @@ impl Globals {
                 .filter(|(value, _)| doc.scalar(*value).is_some_and(words::may_be_registry)),
             hub: at(global, ".global", "hub"),
             tag: at(global, ".global", "tag"),
+            repository: at(image, ".global.image", "repository")
+                .or_else(|| at(global, ".global", "imageRepository"))
+                .or_else(|| at(global, ".global", "repository")),
+            image_tag: at(image, ".global.image", "tag")
+                .or_else(|| at(global, ".global", "imageTag"))
+                .or_else(|| at(global, ".global", "tag")),
         };
-        let any = found.registry.is_some() || found.hub.is_some() || found.tag.is_some();
-        any.then(|| Self {
+        let all = [&found.registry, &found.hub, &found.tag, &found.repository, &found.image_tag];
+        all.iter().any(|piece| piece.is_some()).then(|| Self {
             registry: found.registry.or_else(|| self.registry.clone()),
             hub: found.hub.or_else(|| self.hub.clone()),
             tag: found.tag.or_else(|| self.tag.clone()),
+            repository: found.repository.or_else(|| self.repository.clone()),
+            image_tag: found.image_tag.or_else(|| self.image_tag.clone()),
         })
     }
 }

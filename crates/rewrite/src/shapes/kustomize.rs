@@ -66,6 +66,7 @@ impl<'a> Walk<'a> {
                 reason: None,
                 parts,
                 document: self.document,
+                site: repository,
             };
             self.report(finding);
         }

@@ -46,6 +46,8 @@ pub(crate) struct Walk<'a> {
     /// Scalars that a split reference has used up.
     taken: Vec<bool>,
     globals: globals::Globals,
+    /// What the chart that these values belong to puts where no tag stands.
+    chart: Option<&'a dyn TagDefault>,
     /// How many strings this document stands inside.
     inside: usize,
     out: Vec<Finding>,
@@ -53,6 +55,32 @@ pub(crate) struct Walk<'a> {
 
 /// All findings of one document. `several`: the text has more than one, which shows in the paths.
 pub(crate) fn walk(doc: &Document, document: usize, several: bool, inside: usize) -> Vec<Finding> {
+    walk_values(doc, document, several, inside, None)
+}
+
+/// The tag that a chart takes where its values leave one empty.
+pub(crate) trait TagDefault {
+    /// For the tag that would stand at `path`.
+    fn tag(&self, path: &str) -> Option<AssumedTag>;
+}
+
+/// A tag that does not stand in the text.
+pub(crate) struct AssumedTag {
+    pub(crate) tag: String,
+    /// Where it stands: `web/Chart.yaml:5`.
+    pub(crate) place: String,
+    /// Whether the chart's templates say so.
+    pub(crate) sure: bool,
+}
+
+/// [`walk`], for the values of a chart.
+pub(crate) fn walk_values(
+    doc: &Document,
+    document: usize,
+    several: bool,
+    inside: usize,
+    chart: Option<&dyn TagDefault>,
+) -> Vec<Finding> {
     let mut walk = Walk {
         doc,
         document,
@@ -60,6 +88,7 @@ pub(crate) fn walk(doc: &Document, document: usize, several: bool, inside: usize
         prefix: if several { format!("#{}$", doc.index) } else { "$".to_owned() },
         taken: vec![false; doc.nodes.len()],
         globals: globals::Globals::default(),
+        chart,
         inside,
         out: Vec::new(),
     };
@@ -278,7 +307,7 @@ impl<'a> Walk<'a> {
             _ => (String::new(), Style::Plain),
         };
         let inner = if style == Style::Block { Inner::Literal } else { Inner::Token(style) };
-        Part { role, node, site, path, range: None, inner, current }
+        Part { role, node, site, path, range: None, inner, current, elsewhere: None }
     }
 
     fn line(&self, site: NodeId) -> usize {
@@ -302,6 +331,7 @@ impl<'a> Walk<'a> {
             reason: Some(reason),
             parts: Vec::new(),
             document,
+            site,
         });
     }
 }

@@ -2,7 +2,7 @@
 
 use super::keys::{Key, key};
 use super::{Scope, Walk};
-use crate::finding::{Confidence, Finding, Part, Role, Shape};
+use crate::finding::{Confidence, Finding, Inner, NOWHERE, Part, Role, Shape};
 use crate::tree::{Kind, NodeId};
 use crate::words::{self, Level};
 
@@ -204,7 +204,11 @@ impl<'a> Walk<'a> {
             }
         }
         let Some((last_key, last)) = plan.path.last().copied() else { return };
-        let last_text = doc.text(last).unwrap_or_default();
+        let mut last_text = doc.text(last).unwrap_or_default();
+        let mut assumed = Assumed::default();
+        if let Some(why) = plan.computed {
+            assumed.add(false, why.to_owned());
+        }
         let (tag, digest) = (plan.tag.map(|t| (t, doc.text(t.1).unwrap_or_default())), plan.digest);
         let tag_text = tag.map_or("", |(_, text)| text);
         if [last_text, tag_text].iter().any(|t| t.contains("://")) {
@@ -212,6 +216,14 @@ impl<'a> Walk<'a> {
         }
         let shape = if plan.path.len() > 1 { Shape::SplitRegistry } else { Shape::Split };
         let written = join(&parts, tag_text, "");
+        if last_text.is_empty()
+            && let Some((node, global)) = &self.globals.repository
+        {
+            parts.push(self.part(Role::Segment, *node, global.clone()));
+            last_text = doc.text(*node).unwrap_or_default();
+            assumed
+                .add(false, format!("`{last_key}` is empty: `{global}` is meant then, if the templates do as most do"));
+        }
         if last_text.is_empty() {
             let reason = format!("`{last_key}` is empty: it falls back to something outside this text");
             return self.unresolvable(last, path, &written, shape, reason);
@@ -251,6 +263,9 @@ impl<'a> Walk<'a> {
             digest_text = if is_hex(text) { format!("sha256:{text}") } else { text.to_owned() };
             parts.push(self.part(Role::Digest, value, self.piece(group, key, value)));
         }
+        if tag_text.is_empty() && digest_text.is_empty() && !pinned(last_text) {
+            self.assume_tag(tag.map_or("tag", |((key, _), _)| key), &mut parts, &mut tag_text, &mut assumed);
+        }
         let value = join(&parts, &tag_text, &digest_text);
         if let [only] = names(&parts).as_slice()
             && !only.contains('/')
@@ -287,10 +302,36 @@ impl<'a> Walk<'a> {
             value,
             reference: Some(reference),
             shape,
-            confidence: if plan.computed.is_some() { Confidence::Computed } else { Confidence::Certain },
-            reason: plan.computed.map(ToOwned::to_owned),
+            confidence: assumed.confidence(),
+            reason: assumed.reason,
             parts,
             document: self.document,
+            site: last,
+        });
+    }
+
+    /// The tag that stands elsewhere: in `global`, or in what the chart says of itself.
+    fn assume_tag(&self, key: &str, parts: &mut Vec<Part>, tag: &mut String, assumed: &mut Assumed) {
+        if let Some((node, global)) = &self.globals.image_tag {
+            self.doc.scalar(*node).unwrap_or_default().clone_into(tag);
+            parts.push(self.part(Role::Tag, *node, global.clone()));
+            assumed.add(false, format!("`{key}` is empty: `{global}` is meant then, if the templates do as most do"));
+            return;
+        }
+        let path = self.path_of(key);
+        let Some(default) = self.chart.and_then(|chart| chart.tag(&path)) else { return };
+        let why = if default.sure { "the templates take it" } else { "if the templates do as most do" };
+        assumed.add(default.sure, format!("`{key}` is empty: appVersion of {}, {why}", default.place));
+        tag.clone_from(&default.tag);
+        parts.push(Part {
+            role: Role::Tag,
+            node: NOWHERE,
+            site: NOWHERE,
+            path,
+            range: None,
+            inner: Inner::Literal,
+            current: default.tag,
+            elsewhere: Some(default.place),
         });
     }
 
@@ -316,6 +357,24 @@ impl<'a> Walk<'a> {
             && plan.path.last().is_some_and(|(key, value)| {
                 *key == "image" && self.doc.text(*value).is_some_and(|t| !t.contains(['/', ':']))
             })
+    }
+}
+
+/// What was filled in because the usual templates would.
+#[derive(Debug, Default)]
+struct Assumed {
+    reason: Option<String>,
+    unsure: bool,
+}
+
+impl Assumed {
+    fn add(&mut self, sure: bool, why: String) {
+        self.unsure |= !sure;
+        self.reason = Some(self.reason.take().map_or(why.clone(), |before| format!("{before}; {why}")));
+    }
+
+    fn confidence(&self) -> Confidence {
+        if self.unsure { Confidence::Computed } else { Confidence::Certain }
     }
 }
 

@@ -83,7 +83,16 @@ impl Walk<'_> {
             }
             _ => (Some(range), Inner::Literal),
         };
-        let part = Part { role: Role::Whole, node, site, path: path.clone(), range, inner, current: value.to_owned() };
+        let part = Part {
+            role: Role::Whole,
+            node,
+            site,
+            path: path.clone(),
+            range,
+            inner,
+            current: value.to_owned(),
+            elsewhere: None,
+        };
         let reason = (confidence == Confidence::ByValue).then(|| "only the value looks like an image".to_owned());
         let finding = Finding {
             line: self.line(site),
@@ -95,6 +104,7 @@ impl Walk<'_> {
             reason,
             parts: vec![part],
             document: self.document,
+            site,
         };
         self.report(finding);
     }
@@ -230,6 +240,7 @@ impl Walk<'_> {
                 finding.path = format!("{here}::{}", finding.path);
                 finding.line = self.line(site);
                 finding.document = self.document;
+                finding.site = site;
                 for part in &mut finding.parts {
                     self.lift(part, inner, text, site, &here);
                 }

@@ -1,0 +1,148 @@
+//! Values as Helm merges them, every one with the file that it comes from.
+
+use std::fmt;
+
+use crate::tree::{Document, Kind, Node, NodeId, Style};
+
+/// The most values that one chart may have once aliases are expanded: as many as a file of [`MAX_TEXT`](crate::tree::MAX_TEXT) can
+/// hold without them, roughly.
+const MAX_VALUES: usize = 1 << 20;
+/// The deepest nesting once aliases are expanded.
+const MAX_DEPTH: usize = 200;
+
+/// Where a value stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Origin {
+    /// An index into the values files.
+    pub(super) file: usize,
+    /// The place of use: an alias, or the value itself.
+    pub(super) node: NodeId,
+}
+
+/// A value and where it stands.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Map(Vec<(String, Value)>, Origin),
+    List(Vec<Value>, Origin),
+    Scalar(Origin),
+}
+
+/// Aliases expand to more than a chart may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TooLarge;
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "its aliases expand to more than {MAX_VALUES} values")
+    }
+}
+
+/// The values of a document, aliases expanded.
+pub(super) fn read(document: &Document, file: usize) -> Result<Value, TooLarge> {
+    value(document, file, document.root, 0, &mut { MAX_VALUES })
+}
+
+fn value(document: &Document, file: usize, node: NodeId, depth: usize, left: &mut usize) -> Result<Value, TooLarge> {
+    *left = left.checked_sub(1).filter(|_| depth < MAX_DEPTH).ok_or(TooLarge)?;
+    let origin = Origin { file, node };
+    Ok(match &document.nodes[document.resolve(node)].kind {
+        Kind::Mapping { entries, .. } => {
+            let mut out = Vec::with_capacity(entries.len());
+            for (key, inner) in entries {
+                let Some(key) = document.scalar(*key) else { continue };
+                out.push((key.to_owned(), value(document, file, *inner, depth + 1, left)?));
+            }
+            Value::Map(out, origin)
+        }
+        Kind::Sequence { items, .. } => {
+            let items = items.iter().map(|item| value(document, file, *item, depth + 1, left));
+            Value::List(items.collect::<Result<_, _>>()?, origin)
+        }
+        _ => Value::Scalar(origin),
+    })
+}
+
+impl Value {
+    pub(super) fn origin(&self) -> Origin {
+        match self {
+            Self::Map(_, origin) | Self::List(_, origin) | Self::Scalar(origin) => *origin,
+        }
+    }
+
+    pub(super) fn entry(&self, key: &str) -> Option<&Value> {
+        match self {
+            Self::Map(entries, _) => entries.iter().find(|(k, _)| k == key).map(|(_, v)| v),
+            _ => None,
+        }
+    }
+
+    pub(super) fn take(&mut self, key: &str) -> Option<Value> {
+        let Self::Map(entries, _) = self else { return None };
+        let at = entries.iter().position(|(k, _)| k == key)?;
+        Some(entries.remove(at).1)
+    }
+
+    /// `a.b.c`.
+    pub(super) fn at(&self, path: &str) -> Option<&Value> {
+        path.split('.').try_fold(self, |value, key| value.entry(key))
+    }
+
+    /// `over` goes before `self`, mapping by mapping; a null of `over` takes the key away, as Helm has it.
+    pub(super) fn coalesce(self, over: &Value, is_null: &dyn Fn(Origin) -> bool) -> Value {
+        let (mut entries, origin) = match (self, over) {
+            (Self::Map(entries, origin), Self::Map(..)) => (entries, origin),
+            (own @ Self::Map(..), Self::Scalar(o)) if is_null(*o) => return own,
+            _ => return over.clone(),
+        };
+        let Self::Map(over, _) = over else { return Self::Map(entries, origin) };
+        for (key, value) in over {
+            let at = entries.iter().position(|(k, _)| k == key);
+            match (at, value) {
+                (Some(at), Self::Scalar(o)) if is_null(*o) => drop(entries.remove(at)),
+                (Some(at), value) => {
+                    let own = std::mem::replace(&mut entries[at].1, Self::Scalar(origin));
+                    entries[at].1 = own.coalesce(value, is_null);
+                }
+                (None, value) => entries.push((key.clone(), value.clone())),
+            }
+        }
+        Self::Map(entries, origin)
+    }
+}
+
+/// Merged values as a document that findings can be looked for in, and where each of its nodes comes from.
+pub(super) fn document(value: &Value, files: &[&Document]) -> (Document, Vec<Option<Origin>>) {
+    let mut out = Document { index: 0, line: 1, range: 0..0, nodes: Vec::new(), root: 0 };
+    let mut origins = Vec::new();
+    out.root = add(value, files, &mut out.nodes, &mut origins);
+    (out, origins)
+}
+
+fn add(value: &Value, files: &[&Document], nodes: &mut Vec<Node>, origins: &mut Vec<Option<Origin>>) -> NodeId {
+    let origin = value.origin();
+    let source = files[origin.file];
+    let original = &source.nodes[source.resolve(origin.node)];
+    let kind = match value {
+        Value::Map(entries, _) => {
+            let entries = entries
+                .iter()
+                .map(|(key, value)| {
+                    let kind = Kind::Scalar { value: key.clone(), style: Style::Plain, tagged: false };
+                    nodes.push(Node { kind, span: 0..0, line: original.line, column: 0, anchored: false });
+                    origins.push(None);
+                    let key = nodes.len() - 1;
+                    (key, add(value, files, nodes, origins))
+                })
+                .collect();
+            Kind::Mapping { entries, flow: false }
+        }
+        Value::List(items, _) => {
+            let items = items.iter().map(|item| add(item, files, nodes, origins)).collect();
+            Kind::Sequence { items, flow: false }
+        }
+        Value::Scalar(_) => original.kind.clone(),
+    };
+    nodes.push(Node { kind, span: 0..0, line: original.line, column: 0, anchored: false });
+    origins.push(Some(origin));
+    nodes.len() - 1
+}
