@@ -24,10 +24,10 @@ pub(crate) fn pass(
     let mut report = |subject: String, error: Error, fails: bool| {
         if fails && strict { problems.add(subject, error) } else { warnings.push(format!("{subject}: {error}")) }
     };
-    let mut known = Surroundings::default();
+    let mut known = charts::Known::default();
     for yaml in texts {
         let name = yaml.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let around = known.around(&yaml.path);
+        let around = around(&mut known, &yaml.path);
         let checked = check_around(&yaml.text, &name, &around, carried, rules, ignore);
         let at = |line: usize| format!("{}:{line}", yaml.path.display());
         for finding in checked.uncarried {
@@ -41,24 +41,10 @@ pub(crate) fn pass(
     problems.or(warnings)
 }
 
-/// Charts on the disk that carried files are parts of, each read once.
-#[derive(Debug, Default)]
-pub(crate) struct Surroundings {
-    charts: HashMap<PathBuf, Charts>,
-}
-
-impl Surroundings {
-    /// What the chart that `file` belongs to makes of it; nothing where there is none, or it cannot be read.
-    pub(crate) fn around(&mut self, file: &Path) -> Around {
-        let Some(root) = charts::root_of(file) else { return Around::default() };
-        let below = file.strip_prefix(&root).unwrap_or(file);
-        let parts: Vec<_> = below.components().map(|c| c.as_os_str().to_string_lossy().into_owned()).collect();
-        let charts = self.charts.entry(root.clone()).or_insert_with(|| {
-            let read = charts::folder(&root, |_| false).unwrap_or_default();
-            Charts::of(read.texts.iter().map(|(path, text)| (path.as_str(), text.as_str())), &[])
-        });
-        charts.around(&parts.join("/"))
-    }
+/// What the chart that `file` belongs to makes of it; nothing where there is none.
+pub(crate) fn around(known: &mut charts::Known<Charts>, file: &Path) -> Around {
+    let found = known.of(file, |texts| Charts::of(texts.iter(), &[]));
+    found.map(|(charts, below)| charts.around(&below)).unwrap_or_default()
 }
 
 #[cfg(test)]

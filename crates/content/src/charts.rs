@@ -3,6 +3,7 @@
 //!
 //! Not here: what the texts say (`ferry-rewrite`).
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -52,6 +53,28 @@ pub fn root_of(file: &Path) -> Option<PathBuf> {
     Some(root.to_owned())
 }
 
+/// What was made of the charts that files are parts of, each chart read once.
+#[derive(Debug)]
+pub struct Known<T>(HashMap<PathBuf, T>);
+
+impl<T> Default for Known<T> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<T> Known<T> {
+    /// What `make` makes of the chart that `file` is a part of, and the file's path in it. `None` where there is no chart; one that cannot
+    /// be read has no texts.
+    pub fn of(&mut self, file: &Path, make: impl FnOnce(&Texts) -> T) -> Option<(&T, String)> {
+        let root = root_of(file)?;
+        let below = file.strip_prefix(&root).unwrap_or(file);
+        let parts: Vec<_> = below.components().map(|c| c.as_os_str().to_string_lossy().into_owned()).collect();
+        let made = self.0.entry(root).or_insert_with_key(|root| make(&folder(root, |_| false).unwrap_or_default()));
+        Some((made, parts.join("/")))
+    }
+}
+
 /// Reads the texts below `folder`: YAML and JSON, templates, what else is `wanted` by its path, and what packed charts hold of these.
 /// Folders that hold no sources of one's own (`.git`, `node_modules`) are passed over.
 ///
@@ -94,6 +117,11 @@ pub fn archive(path: &Path) -> Result<Texts, Error> {
 }
 
 impl Texts {
+    /// Each text by its path.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.texts.iter().map(|(path, text)| (path.as_str(), text.as_str()))
+    }
+
     fn add(&mut self, below: &str, inside: Texts) {
         let under = |(path, text): (String, String)| (format!("{below}/{path}"), text);
         self.texts.extend(inside.texts.into_iter().map(under));

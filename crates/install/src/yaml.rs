@@ -70,31 +70,17 @@ pub fn carried(bundle: &Bundle, problems: &mut Problems) -> Vec<Text> {
     carried
 }
 
-/// Charts on the disk that the user's files are parts of, each read once.
-#[derive(Debug, Default)]
-struct OnDisk {
-    charts: HashMap<PathBuf, Charts>,
-}
-
-impl OnDisk {
-    /// What the chart that `file` belongs to makes of it; nothing where there is none, or it cannot be read.
-    fn around(&mut self, file: &Path) -> Around {
-        let Some(root) = charts::root_of(file) else { return Around::default() };
-        let below = file.strip_prefix(&root).unwrap_or(file);
-        let parts: Vec<_> = below.components().map(|c| c.as_os_str().to_string_lossy().into_owned()).collect();
-        let charts = self.charts.entry(root.clone()).or_insert_with(|| {
-            let read = charts::folder(&root, |_| false).unwrap_or_default();
-            Charts::of(read.texts.iter().map(|(path, text)| (path.as_str(), text.as_str())), &[])
-        });
-        charts.around(&parts.join("/"))
-    }
+/// What the chart that `file` belongs to makes of it; nothing where there is none.
+fn around(known: &mut charts::Known<Charts>, file: &Path) -> Around {
+    let found = known.of(file, |texts| Charts::of(texts.iter(), &[]));
+    found.map(|(charts, below)| charts.around(&below)).unwrap_or_default()
 }
 
 /// The user's files under the names that they get below `out`, if they are written there; `said` is where they were named.
 pub fn users(said: &str, entries: &[PathBuf], out: Option<&Path>, problems: &mut Problems) -> Vec<Text> {
     let mut users: Vec<Text> = Vec::new();
     let real_out = out.and_then(|out| out.canonicalize().ok());
-    let mut on_disk = OnDisk::default();
+    let mut known = charts::Known::default();
     for entry in entries {
         let files = match texts::walk(entry, |path| texts::is_yaml(path) && !is_below(path, entry, real_out.as_deref()))
         {
@@ -121,7 +107,7 @@ pub fn users(said: &str, entries: &[PathBuf], out: Option<&Path>, problems: &mut
             match texts::read(&path) {
                 Ok(text) => {
                     let origin = path.display().to_string();
-                    let around = on_disk.around(&path);
+                    let around = around(&mut known, &path);
                     users.push(Text { name, origin, file: Some(path), text, around });
                 }
                 Err(error) => problems.add(said, error),

@@ -4,6 +4,8 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Key {
     Registry,
+    /// A registry, but only where the key above says that an image is meant.
+    Host,
     Hub,
     Prefix,
     Repository,
@@ -15,8 +17,8 @@ pub(super) enum Key {
     Digest,
 }
 
-/// Endings in lower case without `_` and `-`, longest first; the last three only as the whole key.
-const ENDINGS: [(&str, Key); 21] = [
+/// Endings in lower case without `_` and `-`, longest first; some only as the whole key.
+const ENDINGS: [(&str, Key); 22] = [
     ("imagetagversion", Key::Tag),
     ("imagerepository", Key::Repository),
     ("imageregistry", Key::Registry),
@@ -36,12 +38,13 @@ const ENDINGS: [(&str, Key); 21] = [
     ("tag", Key::Tag),
     ("version", Key::Version),
     ("name", Key::Name),
+    ("host", Key::Host),
     ("hub", Key::Hub),
     ("sha", Key::Digest),
 ];
 
 /// Endings that count only without a stem.
-const WHOLE_ONLY: [&str; 4] = ["version", "name", "hub", "sha"];
+const WHOLE_ONLY: [&str; 5] = ["version", "name", "host", "hub", "sha"];
 
 pub(super) fn key(text: &str) -> Option<(String, Key)> {
     let plain: String = text.chars().filter(|c| !matches!(c, '_' | '-')).flat_map(char::to_lowercase).collect();

@@ -164,7 +164,9 @@ impl<'a> Walk<'a> {
             // an image of a virtual machine, unless it says more
             return Level::None;
         }
-        if level > Level::None || keys::key(name).is_some_and(|(_, key)| key != keys::Key::Name) {
+        if level > Level::None
+            || keys::key(name).is_some_and(|(_, key)| !matches!(key, keys::Key::Name | keys::Key::Host))
+        {
             return level;
         }
         match () {

@@ -136,7 +136,8 @@ impl<'a> Walk<'a> {
         let repository = group.at(Key::Repository).filter(|piece| !words::is_source(text(Some(*piece))));
         let full = [repository, image, name, group.at(Key::ImageName)].iter().any(|piece| words::hosted(text(*piece)));
         // a name with a host of its own takes no other
-        let registry = group.at(Key::Registry).filter(|_| !full);
+        let host = group.at(Key::Host).filter(|piece| image_key && words::may_be_registry(text(Some(*piece))));
+        let registry = group.at(Key::Registry).or(host).filter(|_| !full);
         let (tag, version, digest) = (group.at(Key::Tag), group.at(Key::Version), group.at(Key::Digest));
         let prefix = group.at(Key::Prefix).or_else(|| group.at(Key::Hub));
         let tagged = tag.is_some() || digest.is_some();
@@ -241,7 +242,8 @@ impl<'a> Walk<'a> {
             && !plan.path.first().is_some_and(|(name, _)| key(name).is_some_and(|(_, k)| k == Key::Repository))
         {
             // a registry holds a host, maybe with a path; a hub or prefix holds all but the last segment
-            let registry = plan.path.first().is_none_or(|(name, _)| key(name).is_some_and(|(_, k)| k == Key::Registry));
+            let is_registry = |k: Key| matches!(k, Key::Registry | Key::Host);
+            let registry = plan.path.first().is_none_or(|(name, _)| key(name).is_some_and(|(_, k)| is_registry(k)));
             first.role = if registry { Role::Registry } else { Role::Segment };
         }
         let mut tag_text = tag_text.to_owned();
