@@ -1,6 +1,6 @@
 //! The user's YAML and the bundle's own, rewritten to the target.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ferry_archive::Bundle;
