@@ -197,7 +197,13 @@ pub async fn preflight(
     }
     let mut notes = notes::of(&images, probe.sparse_index.answer, ping.and_then(|ping| ping.product));
     let settled = images.iter().map(|planned| (planned, &planned.settled().root.digest));
-    let following = referrers::plan(settled, &documents)?;
+    let following = match referrers::plan(settled, &documents) {
+        Ok(following) => following,
+        Err(error) => {
+            open.end().await;
+            return Err(error.into());
+        }
+    };
     notes.extend(following.notes);
     let referrers = following.referrers;
     let mut preflight = Preflight {

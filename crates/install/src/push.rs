@@ -61,9 +61,15 @@ impl Preflight {
     /// # Errors
     /// Every blob and manifest that could not be pushed. No tag is set then for an image that lacks something.
     pub async fn push(&self, options: &copy::Options, progress: Arc<dyn Progress>) -> Result<Pushed, Problems> {
+        self.open.hand_over();
+        let pushed = self.push_all(options, progress).await;
+        self.close().await;
+        pushed
+    }
+
+    async fn push_all(&self, options: &copy::Options, progress: Arc<dyn Progress>) -> Result<Pushed, Problems> {
         let mut sent = (0, 0);
         let mut spared = 0;
-        self.open.hand_over();
         for (need, outcome) in self.copy(self.needs()?, options, progress).await? {
             match outcome {
                 Outcome::Copied => sent = (sent.0 + 1, sent.1 + need.blob.size),
@@ -77,7 +83,6 @@ impl Preflight {
         let images = self.images.iter().filter(|i| i.state.is_pushed()).count();
         let skipped = self.images.iter().filter(|i| matches!(i.state, State::Skipped(_))).count();
         let relocation = preflight::relocation(self.destination.target(), self.images.iter().zip(&digests))?;
-        self.close().await;
         let (referrers, referrers_present) = (done.pushed, done.present);
         Ok(Pushed { relocation, sent, spared, images, skipped, referrers, referrers_present, notes })
     }

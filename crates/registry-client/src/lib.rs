@@ -59,5 +59,5 @@ pub use referrers::{ListedBy, Referrers};
 pub use repository::{Fetched, Head, Repository};
 pub use retry::Retry;
 pub use secret::Secret;
-pub use trial::Trial;
+pub use trial::{Kept, Trial};
 pub use upload::Uploads;

@@ -106,10 +106,11 @@ impl Trial {
     }
 
     /// Leaves the open session to the next upload of `blob` into this repository.
-    pub fn keep_for(self, blob: &Digest) {
+    pub fn keep_for(self, blob: &Digest) -> Kept {
         if let Some(session) = self.session.filter(|session| session.at == Some(0)) {
             self.repository.learnt.keep(blob, session);
         }
+        Kept { repository: self.repository, blob: blob.clone() }
     }
 
     /// Cancels the upload.
@@ -117,10 +118,32 @@ impl Trial {
     /// # Errors
     /// When the registry does not cancel: it forgets the session in its own time then.
     pub async fn give_up(self) -> Result<(), Error> {
-        let Some(session) = self.session else { return Ok(()) };
-        let (registry, cancel) = (&self.repository.registry, session.cancellation());
-        let reply = registry.expect(&cancel, &[200, 202, 204, 404]).await?;
-        registry.drain(&cancel, reply).await;
-        Ok(())
+        give_up(&self.repository, self.session).await
     }
+}
+
+/// An open upload that waits for its blob.
+#[derive(Debug)]
+#[must_use = "what no push has gone on with is to be given up"]
+pub struct Kept {
+    repository: Repository,
+    blob: Digest,
+}
+
+impl Kept {
+    /// Cancels the upload, if nobody has gone on with it.
+    ///
+    /// # Errors
+    /// As [`Trial::give_up`].
+    pub async fn give_up(self) -> Result<(), Error> {
+        give_up(&self.repository, self.repository.learnt.take(&self.blob)).await
+    }
+}
+
+async fn give_up(repository: &Repository, session: Option<Session>) -> Result<(), Error> {
+    let Some(session) = session else { return Ok(()) };
+    let (registry, cancel) = (&repository.registry, session.cancellation());
+    let reply = registry.expect(&cancel, &[200, 202, 204, 404]).await?;
+    registry.drain(&cancel, reply).await;
+    Ok(())
 }

@@ -4,6 +4,7 @@ use ferry_image::{Reference, Target};
 
 use crate::finding::{Finding, Role, Shape};
 use crate::shapes::variable;
+use crate::words;
 
 /// The new text of every part of `finding`, in order.
 ///
@@ -89,7 +90,13 @@ fn split_names(
     match (names.len(), registry_first) {
         (0, _) => Ok(Vec::new()),
         (1, _) => Ok(vec![format!("{host}/{path}")]),
-        (2, true) => Ok(owned(&[host, path])),
+        // `docker.io/…` alone under `repository` would read as a host of its own the next time
+        (2, true) => match path.split_once('/') {
+            Some((first, rest)) if words::may_be_registry(first) => {
+                Ok(vec![format!("{host}/{first}"), rest.to_owned()])
+            }
+            _ => Ok(owned(&[host, path])),
+        },
         (2, false) => {
             if let Some(target) = common
                 && target.host() == host

@@ -51,7 +51,7 @@ impl<'a> Map<'a> {
         let raw = &text[node.span.clone()];
         let by = node.span.start;
         let Kind::Scalar { value, style, .. } = &node.kind else { return Map::Search { decoded: "", raw: "", by } };
-        let quoted = raw.len() >= 2 && &raw[1..raw.len() - 1] == value;
+        let quoted = raw.get(1..raw.len().max(1) - 1) == Some(value);
         let runs = match style {
             Style::Plain if raw == value => return Map::Offset { by },
             Style::Single | Style::Double if quoted => return Map::Offset { by: by + 1 },
@@ -239,8 +239,21 @@ pub(crate) fn is_typed(value: &str) -> bool {
         || matches!(number.as_str(), ".inf" | ".nan")
         || number.strip_prefix("0x").is_some_and(|t| t.bytes().all(|b| b.is_ascii_hexdigit()))
         || number.strip_prefix("0o").or_else(|| number.strip_prefix("0b")).is_some_and(digits)
-        || (number.contains(':') && number.split([':', '.']).all(digits))
+        || is_sexagesimal(&number)
         || is_date(value)
+}
+
+/// `12:30`, `1:30:00.5`: numbers to the base of 60 in YAML 1.1.
+fn is_sexagesimal(number: &str) -> bool {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let mut groups = whole.split(':');
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let first = groups.next().is_some_and(digits);
+    let rest: Vec<&str> = groups.collect();
+    let below_sixty = |group: &&str| {
+        digits(group) && group.len() <= 2 && group.as_bytes()[0] <= if group.len() == 2 { b'5' } else { b'9' }
+    };
+    first && !rest.is_empty() && rest.iter().all(below_sixty) && fraction.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn is_date(value: &str) -> bool {
@@ -274,6 +287,9 @@ mod tests {
             ("true", None, "\"true\""),
             ("null", None, "\"null\""),
             ("12:30", None, "\"12:30\""),
+            ("190:20:30.15", None, "\"190:20:30.15\""),
+            ("127.0.0.1:5000", None, "127.0.0.1:5000"),
+            ("12:99", None, "12:99"),
             ("10.0.0.1:5000/a", None, "10.0.0.1:5000/a"),
             ("[::1]:5000/a", None, "\"[::1]:5000/a\""),
         ] {

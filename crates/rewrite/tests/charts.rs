@@ -113,14 +113,14 @@ fn parents_go_before_sub_charts_under_their_alias() {
         [
             // the exporter of `cold` gets its name above, its tag below, its registry from `global`
             "shop/values.yaml:2 $.cold.exporter.image reg.example.com/other/exporter:1 computed",
-            "shop/charts/cache/values.yaml:2 $.image docker.io/team/cache:7.2 certain",
+            "shop/charts/cache/values.yaml:2 $.image docker.io/team/cache:7.2 computed",
             "shop/charts/cache/values.yaml:2 $.image docker.io/team/cache:7.0 computed",
             "shop/charts/cache/values.yaml:6 $.exporter.image reg.example.com/team/exporter:1 certain",
             "shop/charts/cache/charts/common-1.0.0.tgz/values.yaml:1 $.init.image quay.io/a/init:5 computed",
         ]
     );
     let why = reasons(UMBRELLA, "shop/charts/cache/values.yaml");
-    assert!(why.iter().any(|r| r == "`7.2` stands in shop/values.yaml:6"), "{why:?}");
+    assert!(why.iter().any(|r| r.contains("`7.2` stands in shop/values.yaml:6")), "{why:?}");
     assert!(
         why.iter().any(|r| r.contains("the sub-chart `cold` is off: `cold.enabled` is false (shop/values.yaml:8)")),
         "{why:?}"
@@ -140,7 +140,7 @@ fn values_that_are_handed_over_go_before_all() {
         &[("mine/values.yaml", "hot: {image: {tag: '8'}}\ncold: {enabled: true}\nextra: {image: quay.io/x/y:1}\n")];
     let found = found(UMBRELLA, mine);
     assert!(
-        found.contains(&"shop/charts/cache/values.yaml:2 $.image docker.io/team/cache:8 certain".to_owned()),
+        found.contains(&"shop/charts/cache/values.yaml:2 $.image docker.io/team/cache:8 computed".to_owned()),
         "{found:#?}"
     );
     assert!(found.contains(&"shop/charts/cache/values.yaml:2 $.image docker.io/team/cache:7.0 computed".to_owned()));

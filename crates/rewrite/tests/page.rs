@@ -111,7 +111,18 @@ fn how_sure_each_place_is() {
         // a repository with a host and a bare image beside it are one name
         ("a: {repository: nvcr.io/x, image: y, tag: v1}", "nvcr.io/x/y:v1", Certain),
         // a name with a host takes no registry
-        ("a: {registry: quay.io, repository: ghcr.io/x/y, tag: 1}", "ghcr.io/x/y:1", Certain),
+        ("a: {registry: quay.io, repository: ghcr.io/x/y, tag: 1}", "ghcr.io/x/y:1", Computed),
+        ("a: {imageTag: v1, initImageName: x/y}", "docker.io/x/y:v1", Certain),
+        (
+            "{global: {imageRegistry: r.io}, image: {registry: quay.io, repository: x/y, tag: 1}}",
+            "quay.io/x/y:1",
+            Computed,
+        ),
+        (
+            "{global: {imageRegistry: quay.io}, image: {registry: quay.io, repository: x/y, tag: 1}}",
+            "quay.io/x/y:1",
+            Certain,
+        ),
         ("a: {repository: x/y, registry: ~, defaultRegistry: quay.io, tag: 1}", "quay.io/x/y:1", Certain),
         ("a: {image: {registry: quay.io, web: {repository: x/y, tag: 1}}}", "quay.io/x/y:1", Certain),
         ("a: {b: {global: {hub: quay.io/x, tag: v1}, p: {hub: '', tag: '', image: y}}}", "quay.io/x/y:v1", Certain),

@@ -57,20 +57,29 @@ async fn a_push_goes_on_with_the_upload_that_was_opened_for_its_blob() {
         format!("POST /v2/team/app/blobs/uploads/?mount={digest}&from=team/app"),
         format!("PUT /upload/1?_state=a%2Fb=&digest={}", digest.to_string().replace(':', "%3A")),
     );
-    repository.try_upload(Some(&digest)).await.unwrap().keep_for(&digest);
+    let kept = repository.try_upload(Some(&digest)).await.unwrap().keep_for(&digest);
     assert_eq!(upload().await, Outcome::Copied);
-    assert_eq!(server.lines()[1..], [post.as_str(), put.as_str()], "one request to open it");
+    kept.give_up().await.unwrap();
+    assert_eq!(
+        server.lines()[1..],
+        [post.as_str(), put.as_str()],
+        "one request to open it, and nothing is left to give up"
+    );
     // it is used once
     assert_eq!(upload().await, Outcome::Copied);
     assert_eq!(server.lines()[3..], [post.as_str(), put.as_str()]);
     // another blob has nothing to do with it, and a session that was written to is not begun with
-    repository.try_upload(None).await.unwrap().keep_for(&Digest::of(b"other"));
+    let other = repository.try_upload(None).await.unwrap().keep_for(&Digest::of(b"other"));
     let mut tried = repository.try_upload(None).await.unwrap();
     assert_eq!(tried.takes_chunks().await.unwrap(), Some(true));
-    tried.keep_for(&digest);
+    let tried = tried.keep_for(&digest);
     let before = server.lines().len();
     assert_eq!(upload().await, Outcome::Copied);
+    tried.give_up().await.unwrap();
     assert_eq!(server.lines()[before..], [post.as_str(), put.as_str()]);
+    // what no push has gone on with is cancelled
+    other.give_up().await.unwrap();
+    assert_eq!(server.lines()[before + 2..], ["DELETE /upload/1?_state=a%2Fb="]);
 }
 
 #[tokio::test]

@@ -143,6 +143,9 @@ impl<'a> Walk<'a> {
         let tagged = tag.is_some() || digest.is_some();
         let bare = |text: &str| !text.is_empty() && !text.contains(['/', ':', '@']);
         let mut computed = group.computed;
+        if full && group.at(Key::Registry).is_some_and(|piece| words::may_be_registry(text(Some(piece)))) {
+            computed = Some("a registry stands beside a name that has one: which of them counts is decided elsewhere");
+        }
 
         let (path, tag) = if let (Some(prefix), Some(name)) = (group.at(Key::Prefix), group.at(Key::ImageName)) {
             (vec![prefix, name], tag.or(version))
@@ -200,7 +203,9 @@ impl<'a> Walk<'a> {
         let path = if group.stem.is_empty() { here } else { format!("{here}[{}]", group.stem) };
         let mut parts: Vec<Part> = Vec::new();
         for (key, value) in &plan.path {
-            if doc.text(*value).is_some_and(|t| !t.is_empty()) {
+            // an empty registry is one to be filled, unless another stands for it
+            let fills = plan.path.len() > 1 && key.eq_ignore_ascii_case("registry") && self.globals.registry.is_none();
+            if doc.text(*value).is_some_and(|t| !t.is_empty() || fills) {
                 parts.push(self.part(Role::Segment, *value, self.piece(group, key, *value)));
             }
         }
@@ -234,6 +239,12 @@ impl<'a> Walk<'a> {
         {
             let reason = format!("`{text}` is filled in elsewhere");
             return self.unresolvable(last, path, &written, shape, reason);
+        }
+        if let (Some(own), Some((node, global))) = (parts.first().filter(|_| parts.len() > 1), &self.globals.registry)
+            && words::may_be_registry(&own.current)
+            && doc.scalar(*node).is_some_and(|global| global != own.current)
+        {
+            assumed.add(false, format!("`{global}` is another registry, which many charts take before it"));
         }
         if self.add_global(plan, group, &mut parts) {
             // its role is known
@@ -292,7 +303,10 @@ impl<'a> Walk<'a> {
             let reason = format!("the pieces make `{value}`, which is not a reference");
             return self.unresolvable(last, path, &value, shape, reason);
         };
-        let line = parts.first().map_or_else(|| self.line(last), |part| doc.nodes[part.node].line);
+        let line = parts
+            .iter()
+            .find(|part| !part.current.is_empty())
+            .map_or_else(|| self.line(last), |part| doc.nodes[part.node].line);
         let shape = if parts.iter().filter(|p| matches!(p.role, Role::Registry | Role::Segment)).count() > 1 {
             Shape::SplitRegistry
         } else {
@@ -415,7 +429,7 @@ fn is_hex(text: &str) -> bool {
 fn names(parts: &[Part]) -> Vec<&str> {
     parts
         .iter()
-        .filter(|p| matches!(p.role, Role::Registry | Role::Segment))
+        .filter(|p| matches!(p.role, Role::Registry | Role::Segment) && !p.current.is_empty())
         .map(|p| p.current.trim_end_matches('/'))
         .collect()
 }

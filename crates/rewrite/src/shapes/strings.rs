@@ -30,7 +30,7 @@ impl Walk<'_> {
                 let path = self.here();
                 return self.unresolvable(site, path, value, shape, reason);
             }
-            if one_word && value.contains('$') {
+            if value.contains('$') && variable::is_one_word(value) {
                 return self.variable(site, value, range, level);
             }
         }
@@ -38,6 +38,10 @@ impl Walk<'_> {
             return self.whole(site, value, range, reference, confidence, shape);
         }
         if one_word && !value.contains([',', '=', '{', '[']) {
+            if level == Level::Exact && !value.contains("://") {
+                let (path, reason) = (self.here(), "it is no reference as registries know them".to_owned());
+                self.unresolvable(site, path, value, shape, reason);
+            }
             return;
         }
         if !self.document_in(site, text) {

@@ -51,6 +51,19 @@ fn closing(text: &str) -> Option<usize> {
     None
 }
 
+/// Whether it is one word but for what stands inside `${…}`, where a message may have spaces.
+pub(crate) fn is_one_word(text: &str) -> bool {
+    let mut rest = text;
+    while let Some(dollar) = rest.find("${") {
+        let Some(close) = closing(&rest[dollar + 2..]) else { break };
+        if rest[..dollar].contains(char::is_whitespace) {
+            return false;
+        }
+        rest = &rest[dollar + 2 + close + 1..];
+    }
+    !rest.contains(char::is_whitespace)
+}
+
 /// The text with every variable at its default; the name of the first variable that has none otherwise.
 pub(crate) fn resolve(text: &str) -> Result<String, String> {
     let mut out = Vec::new();
@@ -101,6 +114,15 @@ mod tests {
         ] {
             assert_eq!(resolve(text).as_deref(), Ok(resolved), "{text}");
             assert_eq!(replace(text, new).as_deref(), edited, "{text}");
+        }
+        for (text, one) in [
+            ("${A:?need it}", true),
+            ("a:${T:? x y}-b", true),
+            ("${A:-b} c", false),
+            ("a ${B}", false),
+            ("${A b", false),
+        ] {
+            assert_eq!(is_one_word(text), one, "{text}");
         }
         for (text, name) in [("${X}", "X"), ("a:$TAG", "TAG"), ("a/${X:?set}", "X")] {
             assert_eq!(resolve(text), Err(name.to_owned()), "{text}");
