@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ferry_content::{Problems, charts};
 use ferry_image::{Ignore, Reference, SetRule};
-use ferry_rewrite::{Around, Charts, Confidence, check_around};
+use ferry_rewrite::{Around, Charts, Confidence, Shape, check_around};
 
 use crate::Error;
 use crate::carry::Yaml;
@@ -30,12 +30,20 @@ pub(crate) fn pass(
         let checked = check_around(&yaml.text, &name, &around, carried, rules, ignore);
         let at = |line: usize| format!("{}:{line}", yaml.path.display());
         for finding in checked.uncarried {
-            let certain = finding.confidence == Confidence::Certain;
+            // what a variable is set to, as in a `.env`, is not seen here
+            let certain = finding.confidence == Confidence::Certain && finding.shape != Shape::Variable;
             report(at(finding.line), Error::Uncarried { reference: finding.value, path: finding.path }, certain);
         }
         for refused in checked.refused {
             report(at(refused.line), Error::Unreadable { why: refused.reason }, false);
         }
+    }
+    for rule in rules.iter().filter(|rule| rule.fits_none(texts.iter().map(|yaml| yaml.member.as_str()))) {
+        let file = rule.file.as_deref().unwrap_or_default();
+        warnings.push(format!("the rule for `{}` does nothing: no file is called `{file}`", rule.paths.join(", ")));
+    }
+    if !problems.is_empty() {
+        problems.warn(std::mem::take(&mut warnings));
     }
     problems.or(warnings)
 }
@@ -72,6 +80,16 @@ mod tests {
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].starts_with("k8s/pod.yaml:5: `quay.io/a/b:1` is not carried"), "{}", found[0]);
         assert_eq!(problems.kind(), Kind::Missing);
+    }
+
+    #[test]
+    fn a_rule_for_no_file_and_a_default_that_is_not_carried_are_warnings() {
+        let rule: SetRule =
+            serde_json::from_str(r#"{"file": "x-*.yaml", "paths": ["a"], "image": "nginx:1"}"#).unwrap();
+        let compose = texts("services: {a: {image: 'redis:${V:-6}'}}\n");
+        let warnings = pass(&compose, &only_nginx, &[rule], &[], true).expect("warnings");
+        assert!(warnings[0].contains("`redis:${V:-6}` is not carried"), "{warnings:?}");
+        assert!(warnings[1].contains("no file is called `x-*.yaml`"), "{warnings:?}");
     }
 
     #[test]

@@ -127,7 +127,10 @@ impl Request {
         let mut files = files.map_err(|p| problems.append(p)).unwrap_or_default();
         let warnings = self.gate(&yaml, &outcome).map_err(|p| problems.append(p)).unwrap_or_default();
         problems.append(unresolved);
-        let outcome = problems.or(outcome)?;
+        if !problems.is_empty() {
+            problems.warn(warnings);
+            return Err(problems);
+        }
         files.extend(yaml.iter().map(ferry_archive::File::from));
         if let Some(path) = &self.installer {
             files.push(carry::installer(path)?);

@@ -304,7 +304,7 @@ pub(crate) struct Rewrite {
     /// In which form images of several platforms are there; without it, digests that depend on that are refused
     #[arg(long, value_enum, requires = "registry_name")]
     pub(crate) index: Option<Index>,
-    /// The folder for what is written [default: ferry-out]
+    /// The folder for what is written; files of the same names are replaced [default: ferry-out]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Write over the files themselves

@@ -53,6 +53,7 @@ pub(crate) fn end(end: &End) -> ExitCode {
             ExitCode::from(130)
         }
         End::Problems(problems) => {
+            warnings(problems.warnings());
             let mut last_hint = None;
             for problem in problems.iter() {
                 talk(&format!("error: {problem}"));

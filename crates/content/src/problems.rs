@@ -15,7 +15,7 @@ pub struct Problem {
 
 /// All failures of a step. Never empty where it is returned as an error.
 #[derive(Debug, Default)]
-pub struct Problems(Vec<Problem>);
+pub struct Problems(Vec<Problem>, Vec<String>);
 
 impl Problems {
     /// One failure.
@@ -33,6 +33,18 @@ impl Problems {
     /// Takes over all of `other`.
     pub fn append(&mut self, mut other: Self) {
         self.0.append(&mut other.0);
+        self.1.append(&mut other.1);
+    }
+
+    /// Adds what is no failure, but must not be lost because of one.
+    pub fn warn(&mut self, warnings: impl IntoIterator<Item = String>) {
+        self.1.extend(warnings);
+    }
+
+    /// What was said beside the failures.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.1
     }
 
     /// Whether there is none.

@@ -82,15 +82,31 @@ pub fn read(path: &Path) -> Result<String, Error> {
 /// # Errors
 /// Whatever the disk reports.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    use std::io::Write as _;
     use std::os::unix::fs::PermissionsExt as _;
+    put(path, bytes, std::fs::Permissions::from_mode(0o644), false)
+}
+
+/// [`write`](fn@write), with these permissions from the first byte on.
+///
+/// # Errors
+/// Whatever the disk reports.
+pub fn write_as(path: &Path, bytes: &[u8], permissions: std::fs::Permissions) -> Result<(), Error> {
+    put(path, bytes, permissions, true)
+}
+
+/// `exact`: whatever the umask would take away.
+fn put(path: &Path, bytes: &[u8], permissions: std::fs::Permissions, exact: bool) -> Result<(), Error> {
+    use std::io::Write as _;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
     let mut file = tempfile::Builder::new()
-        .permissions(std::fs::Permissions::from_mode(0o644))
+        .permissions(permissions.clone())
         .tempfile_in(folder)
         .map_err(|e| Error::io("create", path, e))?;
     file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(|e| Error::io("write", path, e))?;
+    if exact {
+        file.as_file().set_permissions(permissions).map_err(|e| Error::io("write", path, e))?;
+    }
     file.persist(path).map_err(|e| Error::io("create", path, e.error))?;
     Ok(())
 }

@@ -24,6 +24,15 @@ pub struct SetRule {
     pub image: Reference,
 }
 
+impl SetRule {
+    /// Whether it is for none of the files of these names, though there are some.
+    pub fn fits_none<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> bool {
+        let Some(pattern) = &self.file else { return false };
+        let mut names = names.into_iter().map(|name| name.rsplit('/').next().unwrap_or(name)).peekable();
+        names.peek().is_some() && !names.any(|name| glob(pattern, name))
+    }
+}
+
 /// How an image is written at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Form {

@@ -19,8 +19,15 @@ pub(crate) fn all<'a>(
     options: &Options,
     all: impl Iterator<Item = (&'a Text, &'a Rewritten)>,
 ) -> Vec<Emitted> {
-    let texts: Vec<emit::Text<'_>> =
-        all.map(|(text, new)| emit::Text { name: &text.name, before: &text.text, after: &new.text }).collect();
+    let texts: Vec<emit::Text<'_>> = all
+        .map(|(text, new)| emit::Text {
+            name: &text.name,
+            before: &text.text,
+            after: &new.text,
+            around: &text.around,
+            chart: text.chart.as_ref(),
+        })
+        .collect();
     let once: BTreeSet<Form> = forms.iter().copied().collect();
     once.into_iter().map(|form| emit::emit(form, relocation, options, &texts)).collect()
 }

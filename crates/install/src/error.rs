@@ -115,12 +115,24 @@ pub enum Error {
         ours: Digest,
     },
     /// A reference in YAML that the bundle does not carry.
-    #[error("`{reference}` is not carried ({path})")]
+    #[error("`{reference}` is not carried ({path}){}", because(.why.as_deref()))]
     Uncarried {
         /// The reference as written.
         reference: String,
         /// Where in the document.
         path: String,
+        /// Why it is not sure which image that is, where it is not.
+        why: Option<String>,
+    },
+    /// Rewriting would take away the name that a kustomization matches by.
+    #[error(
+        "`{name}` becomes another name here, and {place} matches it by that name: kustomize would no longer change it"
+    )]
+    Unmatched {
+        /// The name.
+        name: String,
+        /// File and line of the entry.
+        place: String,
     },
     /// A reference in YAML that is carried, and yet cannot be written as what it is at the target.
     #[error("`{reference}` is carried but cannot be rewritten ({path}): {why}")]
@@ -176,6 +188,15 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A file in a folder is a link that leads out of it.
+    #[error("it is a link to `{}`, outside of what was named", .path.display())]
+    Outside {
+        /// Where it leads.
+        path: PathBuf,
+    },
+    /// An archive among the YAML.
+    #[error("archives are not rewritten")]
+    Packed,
     /// A YAML file that is none.
     #[error("cannot be used: {why}")]
     Yaml {
@@ -200,10 +221,13 @@ impl Failure for Error {
             | Self::Immutable { .. }
             | Self::List { .. }
             | Self::SameName { .. }
-            | Self::Onto { .. } => Kind::Conflict,
-            Self::Name(_) | Self::Refused { .. } | Self::Rule { .. } | Self::Yaml { .. } => Kind::Invalid,
+            | Self::Onto { .. }
+            | Self::Outside { .. } => Kind::Conflict,
+            Self::Name(_) | Self::Refused { .. } | Self::Rule { .. } | Self::Yaml { .. } | Self::Packed => {
+                Kind::Invalid
+            }
             Self::Inexpressible { .. } | Self::Relocation { .. } => Kind::Invalid,
-            Self::Uncarried { .. } | Self::NotRewritten { .. } => Kind::Missing,
+            Self::Uncarried { .. } | Self::NotRewritten { .. } | Self::Unmatched { .. } => Kind::Missing,
         }
     }
 
@@ -244,6 +268,9 @@ impl Failure for Error {
                 "write it by tag, or use the `relocation.json` of an install, which knows every digest; or go on with `--no-strict`, and \
                  edit it by hand"
             }
+            Self::Unmatched { .. } => {
+                "rewrite the kustomization alone, without what it uses; or rewrite nothing of it, and use `--emit kustomize`"
+            }
             Self::Inexpressible { .. } => {
                 "docs/emit.md says what each form can express; leave this one out of `--emit`"
             }
@@ -251,10 +278,16 @@ impl Failure for Error {
             Self::Refused { .. } | Self::Rule { .. } => "correct the file, or edit it by hand",
             Self::SameName { .. } => "give the files one at a time, with another `--out` each",
             Self::Onto { .. } => "choose another folder with `--out`",
+            Self::Outside { .. } => "name that file itself, or write elsewhere with `--out`",
+            Self::Packed => "unpack it, and name the folder; or lay values over it with `--emit helm-values`",
             Self::Yaml { .. } => "check the path that was given",
         };
         Some(hint.to_owned())
     }
+}
+
+fn because(why: Option<&str>) -> String {
+    why.map(|why| format!(": {why}")).unwrap_or_default()
 }
 
 fn missing(what: &str, names: &[String]) -> String {

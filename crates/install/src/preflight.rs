@@ -170,6 +170,11 @@ pub async fn preflight(
             let rewritten: Vec<_> = texts.iter().map(|text| carried.apply(text)).collect();
             let all = || texts.iter().zip(&rewritten);
             warnings = carried.gate(all(), options.strict).map_err(|p| problems.append(p)).unwrap_or_default();
+            for rule in head.set.iter().filter(|rule| rule.fits_none(texts.iter().map(|text| text.name.as_str()))) {
+                let path = rule.paths.join(", ");
+                let why = format!("no file is called `{}`", rule.file.as_deref().unwrap_or_default());
+                warnings.push(Error::Rule { path, why }.to_string());
+            }
             emitted = emit::all(&options.emit, &relocation, &options.emitting, all());
             emit::check(&emitted, &relocation, &options.out, &texts, &mut problems);
         }
@@ -181,6 +186,7 @@ pub async fn preflight(
         Ok(ping) => ping,
         Err(error) => {
             problems.add("target", error);
+            problems.warn(warnings);
             return Err(problems);
         }
     };
@@ -193,6 +199,7 @@ pub async fn preflight(
         probe::ask(&destination, ping.as_ref(), &mut images, unanswered, &documents, &options, &mut problems).await;
     if !problems.is_empty() {
         open.end().await;
+        problems.warn(warnings);
         return Err(problems);
     }
     let mut notes = notes::of(&images, probe.sparse_index.answer, ping.and_then(|ping| ping.product));

@@ -1,7 +1,8 @@
 //! The part for YAML by itself, for `ferry rewrite`: texts to where images went, the gate, the forms. Nothing is asked of a registry.
 //!
-//! Where images went is said by an install's `relocation.json`, or worked out from a bundle; then a digest is only used where no choice of the
-//! install could have made another one.
+//! Where images went is said by an install's `relocation.json`, or worked out from a bundle; then a digest is only used where, by what is known
+//! of `--index`, the install puts no other one. That each tag was put is taken for granted: what `--on-existing skip` left standing at
+//! another digest only the install's own `relocation.json` knows.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -154,7 +155,11 @@ pub fn redirect(work: Redirect, out: Option<&Path>) -> Result<Redirected, Proble
     let emitted = emit::all(&work.emit, &work.relocation, &work.emitting, all());
     let names: Vec<Text> = texts.iter().map(|(text, _)| text.clone()).collect();
     emit::check(&emitted, &work.relocation, out.unwrap_or(Path::new("")), &names, &mut problems);
-    problems.or(Redirected { texts, emitted, warnings })
+    if !problems.is_empty() {
+        problems.warn(warnings);
+        return Err(problems);
+    }
+    Ok(Redirected { texts, emitted, warnings })
 }
 
 impl Redirected {
@@ -168,6 +173,12 @@ impl Redirected {
         let forms = self.emitted.iter().flat_map(|emitted| emitted.files.iter().map(|file| file.path.as_str()));
         let texts = self.texts.iter().filter(|_| matches!(place, Place::Out(_))).map(|(text, _)| text.name.as_str());
         receipt::can_write(out, texts.chain(forms), &mut problems);
+        let changed = self.texts.iter().filter(|(text, rewritten)| rewritten.text != text.text);
+        for (text, _) in changed.filter(|_| matches!(place, Place::InPlace(_))) {
+            if let Some(path) = outside(text) {
+                problems.add(text.origin.clone(), Error::Outside { path });
+            }
+        }
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -198,6 +209,12 @@ fn replace(file: &Path, bytes: &[u8]) -> Result<(), ferry_content::Error> {
     let io = |e| ferry_content::Error::io("write", file, e);
     let real = file.canonicalize().map_err(io)?;
     let permissions = fs::metadata(&real).map_err(io)?.permissions();
-    texts::write(&real, bytes)?;
-    fs::set_permissions(&real, permissions).map_err(io)
+    texts::write_as(&real, bytes, permissions)
+}
+
+/// Where a file really stands, if that is outside of what was named: a link in a folder may lead anywhere.
+fn outside(text: &Text) -> Option<PathBuf> {
+    let real = text.file.as_ref()?.canonicalize().ok()?;
+    let entry = text.entry.as_ref()?.canonicalize().ok()?;
+    (!real.starts_with(entry)).then_some(real)
 }

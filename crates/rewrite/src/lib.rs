@@ -11,6 +11,7 @@ pub mod chart;
 pub mod emit;
 pub mod finding;
 mod insert;
+pub mod kustomization;
 pub mod list;
 mod pieces;
 mod plan;

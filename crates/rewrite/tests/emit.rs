@@ -3,9 +3,12 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use ferry_image::{Digest, Reference, Relocated, Relocation};
-use ferry_rewrite::emit::{Emitted, Form, Options, Text, emit, print0};
-use ferry_rewrite::rewrite;
+use ferry_rewrite::emit::{Emitted, Form, Member, Options, Text, emit, print0};
+use ferry_rewrite::{Around, Charts, rewrite, rewrite_around};
 
 const TARGET: &str = "reg.local:5000/mirror";
 
@@ -147,6 +150,24 @@ fn a_mirror_that_would_answer_with_another_image_is_left_out() {
 }
 
 #[test]
+fn registries_yaml_leaves_a_host_whose_other_paths_would_find_another_image() {
+    let mut carried = relocation(&[
+        ("docker.io/x/app:1", "x/app:2", true),
+        ("docker.io/x/web:1", "x/web", true),
+        ("docker.io/x/app:3", "x/app", true),
+        ("quay.io/x/app:1", "x/app", true),
+    ]);
+    carried.target = "reg".to_owned();
+    for image in &mut carried.images {
+        image.repository = image.repository.replace(TARGET, "reg");
+    }
+    let emitted = run(Form::RegistriesYaml, &carried);
+    let text = files(&emitted);
+    assert!(text.contains("\"quay.io\":") && !text.contains("\"docker.io\":"), "{text}");
+    assert_eq!(left(&emitted), ["docker.io/x/app:1", "docker.io/x/app:3", "docker.io/x/web:1"]);
+}
+
+#[test]
 fn kustomize_takes_a_new_tag_or_digest_where_a_name_has_one_image_only() {
     let moves = pinned("quay.io/moves/app");
     let text =
@@ -175,7 +196,7 @@ fn digests_that_are_not_known_are_not_used() {
 
 fn values(before: &str, relocation: &Relocation) -> Emitted {
     let after = rewrite(before, "values.yaml", relocation, &[], &[]).text;
-    let text = Text { name: "shop/values.yaml", before, after: &after };
+    let text = Text { name: "shop/values.yaml", before, after: &after, around: &Around::default(), chart: None };
     emit(Form::HelmValues, relocation, &Options::default(), &[text])
 }
 
@@ -222,6 +243,81 @@ fn helm_values_allow_other_images_where_a_chart_would_refuse_them() {
     assert!(!files(&values("web: {image: nginx:1.27}\n", &carried)).contains("allowInsecureImages"));
 }
 
+/// The override of a chart's texts, of which those at `given` are rewritten.
+fn of_chart(texts: &[(&str, &str)], given: &[&str], carried: &Relocation) -> Emitted {
+    let charts = Charts::of(texts.iter().copied(), &[]);
+    let all: BTreeMap<String, String> = texts.iter().map(|(p, t)| ((*p).to_owned(), (*t).to_owned())).collect();
+    let all = Arc::new(all);
+    let rewritten: Vec<_> = texts
+        .iter()
+        .filter(|(path, _)| given.contains(path))
+        .map(|(path, before)| {
+            let around = charts.around(path);
+            let after = rewrite_around(before, "values.yaml", &around, carried, &[], &[]).text;
+            let chart = Member { root: "shop".to_owned(), path: (*path).to_owned(), texts: Arc::clone(&all) };
+            (format!("shop/{path}"), *before, after, around, chart)
+        })
+        .collect();
+    let texts: Vec<Text<'_>> = rewritten
+        .iter()
+        .map(|(name, before, after, around, chart)| Text { name, before, after, around, chart: Some(chart) })
+        .collect();
+    emit(Form::HelmValues, carried, &Options::default(), &texts)
+}
+
+#[test]
+fn helm_values_of_sub_charts_stand_under_their_keys_in_those_of_the_chart() {
+    let texts = [
+        (
+            "Chart.yaml",
+            "name: shop\nversion: 1.0.0\ndependencies:\n  - {name: cache, alias: hot, version: 1}\n  - {name: cache, alias: cold, version: 1}\n",
+        ),
+        ("values.yaml", "image: nginx:1.27\nhot:\n  image: {tag: '7'}\ncold:\n  side: {image: already/there:1}\n"),
+        ("charts/cache/Chart.yaml", "name: cache\nversion: 1.0.0\nappVersion: '6'\n"),
+        ("charts/cache/values.yaml", "image: {repository: team/cache, tag: ''}\nside: {image: team/side:1}\nport: 1\n"),
+        ("charts/cache/other.yaml", "image: team/side:1\n"),
+    ];
+    let carried = relocation(&[
+        ("nginx:1.27", "nginx", true),
+        ("team/cache:7", "cache", true),
+        ("team/cache:6", "cache", true),
+        ("team/side:1", "side", true),
+    ]);
+    let sub = "hot:\n  image:\n    repository: reg.local:5000/mirror/cache\n  side:\n    image: reg.local:5000/mirror/side:1\n";
+    let cold = "cold:\n  image:\n    repository: reg.local:5000/mirror/cache\n";
+    // the chart's own words for `cold.side` go before the sub-chart's
+    let all = of_chart(&texts, &["values.yaml", "charts/cache/values.yaml"], &carried);
+    let [file] = all.files.as_slice() else { panic!("{:?}", all.files) };
+    assert_eq!(file.path, "helm-values/shop/values.yaml");
+    for part in ["image: reg.local:5000/mirror/nginx:1.27\n", sub, cold] {
+        assert!(file.text.contains(part), "{}", file.text);
+    }
+    assert!(!file.text.contains("\nimage:\n") && !file.text.contains("port"), "{}", file.text);
+    assert_eq!(left(&all), Vec::<&str>::new());
+    // the sub-chart's values alone, too, never stand at the root
+    let alone = of_chart(&texts, &["charts/cache/values.yaml"], &carried);
+    assert!(alone.files[0].text.ends_with(&format!("{cold}{sub}")), "{}", alone.files[0].text);
+    assert_eq!(left(&alone), ["docker.io/library/nginx:1.27"]);
+    // and what has no keys is named
+    for (texts, given) in [(&texts[2..4], "charts/cache/values.yaml"), (&texts[..], "charts/cache/other.yaml")] {
+        let none = of_chart(texts, &[given], &carried);
+        assert_eq!(none.files, [], "{given}");
+        assert!(none.left_out.iter().any(|left| left.why.contains("chart")), "{:?}", none.left_out);
+    }
+}
+
+#[test]
+fn helm_values_take_the_tag_of_the_chart() {
+    let texts = [
+        ("Chart.yaml", "name: shop\nversion: 1.0.0\nappVersion: '3'\n"),
+        ("values.yaml", "image: {registry: docker.io, repository: bitnami/etcd, tag: ''}\n"),
+    ];
+    let carried = relocation(&[("docker.io/bitnami/etcd:3", "bitnami/etcd", true)]);
+    let emitted = of_chart(&texts, &["values.yaml"], &carried);
+    assert!(files(&emitted).contains("allowInsecureImages: true"), "{}", files(&emitted));
+    assert_eq!(left(&emitted), Vec::<&str>::new());
+}
+
 #[test]
 fn helm_values_follow_anchors_and_merges() {
     let emitted = values(
@@ -246,7 +342,8 @@ fn what_is_no_values_file_gives_no_override() {
         assert!(values(text, &carried).files.is_empty(), "{text}");
     }
     let after = rewrite("a: 1\n", "values.yaml", &carried, &[], &[]).text;
-    let nothing = Text { name: "values.yaml", before: "a: 1\n", after: &after };
+    let nothing =
+        Text { name: "values.yaml", before: "a: 1\n", after: &after, around: &Around::default(), chart: None };
     assert!(emit(Form::HelmValues, &carried, &Options::default(), &[nothing]).files.is_empty());
 }
 

@@ -50,7 +50,7 @@ pub fn set(data: &[u8]) {
 
 /// An override of values is YAML again, and is there only where something was rewritten.
 fn overridden(before: &str, name: &str, after: &str, relocation: &Relocation) {
-    let texts = [emit::Text { name, before, after }];
+    let texts = [emit::Text { name, before, after, around: &ferry_rewrite::Around::default(), chart: None }];
     let emitted = emit::emit(emit::Form::HelmValues, relocation, &Options::default(), &texts);
     for file in emitted.files {
         assert!(before != after);

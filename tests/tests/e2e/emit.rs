@@ -337,6 +337,69 @@ fn helm_renders_the_same_from_the_override_as_from_the_rewritten_values() {
 }
 
 #[test]
+fn helm_renders_a_chart_with_sub_charts_as_it_renders_the_rewritten_chart() {
+    require!("docker-registry", "helm");
+    let crossing = crossing();
+    let site = &crossing.site;
+    let dependencies = "dependencies:\n  - {name: cache, alias: hot, version: 1.0.0}\n  - {name: cache, alias: cold, version: 1.0.0}\n";
+    site.write(
+        "shop/Chart.yaml",
+        format!("apiVersion: v2\nname: shop\nversion: 1.0.0\nappVersion: v1\n{dependencies}"),
+    );
+    site.write("shop/values.yaml", "image: {repository: team/renamed, tag: ''}\nhot: {image: {tag: '1.1'}}\n");
+    site.write("shop/charts/cache/Chart.yaml", "apiVersion: v2\nname: cache\nversion: 1.0.0\nappVersion: '1.0'\n");
+    site.write("shop/charts/cache/values.yaml", "image: {registry: docker.io, repository: library/web, tag: ''}\n");
+    let template = |image: &str| {
+        format!(
+            "image: \"{image}{{{{ .Values.image.repository }}}}:{{{{ .Values.image.tag | default .Chart.AppVersion }}}}\"\n"
+        )
+    };
+    site.write("shop/templates/all.yaml", template(""));
+    site.write("shop/charts/cache/templates/all.yaml", template("{{ .Values.image.registry }}/"));
+    let target = Registry::start(Access::Plain);
+    let said = crossing.install(&target, "helm-values", "--yaml shop --no-strict");
+    let rendered = |chart: &str, more: &[&str]| {
+        let chart = crossing.path(chart);
+        tools::succeed(
+            "helm",
+            &["template", "shop", &chart].into_iter().chain(more.iter().copied()).collect::<Vec<_>>(),
+        )
+    };
+    // the output folder has the YAML alone; the helpers of a chart are its own
+    let over = crossing.path("ready/helm-values/shop/values.yaml");
+    let over = rendered("shop", &["-f", &over]);
+    assert_eq!(over, rendered("ready/shop", &[]), "{said}");
+    for image in ["library/web:1.0", "library/web:1.1", "elsewhere/new:v1"] {
+        assert!(over.contains(&format!("{}/mirror/{image}", target.host())), "{over}");
+    }
+}
+
+#[test]
+fn a_kustomization_and_what_it_uses_are_not_rewritten_apart_in_silence() {
+    require!("docker-registry", "kubectl");
+    let crossing = crossing();
+    let site = &crossing.site;
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: shop}\nspec:\n  containers:\n    - {name: a, image: \"web:1.0\"}\n";
+    site.write("k/base/pod.yaml", pod);
+    site.write("k/base/kustomization.yaml", "resources: [pod.yaml]\n");
+    site.write("k/over/kustomization.yaml", "resources: [../base]\nimages: [{name: web, newTag: '1.1'}]\n");
+    let target = Registry::start(Access::Plain);
+    let _ = crossing.install(&target, "relocation", "");
+    let rewrite = |more: &str| site.ferry(&format!("rewrite {more} --relocation ready/relocation.json --in-place"));
+    let told = rewrite("k").run().expect_code(4);
+    told.says(&[
+        "k/base/pod.yaml:6: `web` becomes another name here",
+        "k/over/kustomization.yaml:2",
+        "--emit kustomize",
+    ]);
+    assert_eq!(site.read("k/base/pod.yaml"), pod);
+    // what is advised gives the image that was meant
+    let _ = rewrite("k/over/kustomization.yaml").ok();
+    let built = tools::succeed("kubectl", &["kustomize", &crossing.path("k/over")]);
+    assert!(built.contains(&format!("image: {}/mirror/library/web:1.1", target.host())), "{built}");
+}
+
+#[test]
 fn a_form_that_can_say_nothing_stops_the_install_before_anything_is_pushed() {
     require!("docker-registry");
     let crossing = crossing();

@@ -261,7 +261,10 @@ fn report(preflight: &Preflight, pushed: &Pushed, written: &Written, json: bool)
         print::talk(&format!("  {} ({} changed)", path.display(), print::count(*changes, "value")));
     }
     emitted::talk(&written.emitted, &preflight.options.out);
-    print::talk(&format!("  {}", written.relocation.display()));
+    // `--emit relocation` has named it
+    if written.emitted.iter().all(|emitted| emitted.form != ferry_rewrite::emit::Form::Relocation) {
+        print::talk(&format!("  {}", written.relocation.display()));
+    }
     print::talk(&format!("  {}", written.receipt.display()));
     Ok(())
 }

@@ -61,7 +61,14 @@ pub(crate) fn run(args: args::Rewrite) -> Result<(), End> {
         relocation,
     };
     let target = work.relocation.target.clone();
-    let redirected = redirect(work, out)?;
+    let again = matches!(way, Way::Diff).then(|| Redirect { strict: false, ..work.clone() });
+    let redirected = redirect(work, out).inspect_err(|_| {
+        // what would change is worth seeing, whatever is missing
+        let shown = again.and_then(|again| redirect(again, out).ok());
+        for (text, rewritten) in shown.iter().flat_map(|shown| &shown.texts) {
+            let _ = pipe(&diff(text, rewritten));
+        }
+    })?;
     print::warnings(&redirected.warnings);
     finish(&args, &way, &target, &redirected)
 }
@@ -127,8 +134,10 @@ fn stdin() -> Result<Text, Error> {
         name: "stdin.yaml".to_owned(),
         origin: "standard input".to_owned(),
         file: None,
+        entry: None,
         text,
         around: ferry_rewrite::Around::default(),
+        chart: None,
     })
 }
 

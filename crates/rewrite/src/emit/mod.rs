@@ -7,6 +7,7 @@
 mod helm;
 mod hosts_toml;
 mod kustomize;
+mod member;
 mod mirror;
 mod openshift;
 mod registries_conf;
@@ -17,6 +18,10 @@ use std::fmt::Write as _;
 
 use ferry_image::{Relocated, Relocation};
 use serde::Serialize;
+
+pub use member::Member;
+
+use crate::chart::Around;
 
 /// A form that a relocation is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -75,6 +80,10 @@ pub struct Text<'a> {
     pub before: &'a str,
     /// As rewritten.
     pub after: &'a str,
+    /// What the texts around it say of it.
+    pub around: &'a Around,
+    /// The chart that it is a file of.
+    pub chart: Option<&'a Member>,
 }
 
 /// A file to write.

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use ferry_image::Relocation;
+use ferry_image::{Relocated, Relocation};
 
-use super::mirror::{Mirror, mirrors, unserved};
+use super::mirror::{Mirror, is_mistaken, mirrors, unserved};
 use super::{Emitted, Form, Options, address, head, host};
 
 /// Where both distributions find it; a relative path would be one of the server's working folder.
@@ -18,6 +18,16 @@ pub(super) fn emit(relocation: &Relocation, options: &Options) -> Emitted {
     for mirror in &mirrors {
         hosts.entry(mirror.host).or_default().push(mirror);
     }
+    hosts.retain(|source, mirrors| {
+        let Some(mistaken) = mistaken(relocation, source, mirrors) else { return true };
+        let why = format!("a mirror of its host would answer `{}` with another image", mistaken.reference);
+        for image in relocation.images.iter().filter(|image| image.reference.host() == *source) {
+            if !out.left_out.iter().any(|left| left.image == image.reference.to_string()) {
+                out.leave(image, why.clone());
+            }
+        }
+        false
+    });
     if hosts.is_empty() {
         return out;
     }
@@ -39,4 +49,14 @@ pub(super) fn emit(relocation: &Relocation, options: &Options) -> Emitted {
     }
     out.file("registries.yaml", text);
     out
+}
+
+/// An image of a host that no mirror of it serves, and yet the target would answer for: paths that no expression fits are asked for there
+/// as they are.
+fn mistaken<'a>(relocation: &'a Relocation, source: &str, mirrors: &[&Mirror<'_>]) -> Option<&'a Relocated> {
+    let unmirrored = |image: &&Relocated| {
+        image.reference.host() == source && !mirrors.iter().any(|mirror| mirror.path == image.reference.path())
+    };
+    let there = |image: &Relocated| format!("{}/{}", host(relocation), image.reference.path());
+    relocation.images.iter().filter(unmirrored).find(|image| is_mistaken(relocation, image, &there(image)))
 }

@@ -29,10 +29,14 @@ pub(super) enum Value {
 pub(super) struct Difference<'a> {
     before: &'a Document,
     after: &'a Document,
-    /// Written although they did not change: pieces of references some piece of which did.
+    /// Written although they did not change: pieces of references some piece of which did. Nodes of `after`.
     kept: HashSet<NodeId>,
+    /// The same, as nodes of `before`.
+    kept_before: HashSet<NodeId>,
     /// The nodes of `after` that changed, where they are used.
     pub(super) changed: HashSet<NodeId>,
+    /// The nodes of `before` in their places.
+    pub(super) changed_before: HashSet<NodeId>,
     /// The paths of lists that are written whole.
     pub(super) lists: Vec<String>,
     written: usize,
@@ -41,12 +45,26 @@ pub(super) struct Difference<'a> {
 impl<'a> Difference<'a> {
     pub(super) fn new(before: &'a Document, after: &'a Document) -> Self {
         let none = HashSet::new;
-        Self { before, after, kept: none(), changed: none(), lists: Vec::new(), written: 0 }
+        Self {
+            before,
+            after,
+            kept: none(),
+            kept_before: none(),
+            changed: none(),
+            changed_before: none(),
+            lists: Vec::new(),
+            written: 0,
+        }
     }
 
     /// Keeps these nodes of `after` from now on.
     pub(super) fn keep(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
         self.kept.extend(nodes);
+    }
+
+    /// Keeps what stands in the places of these nodes of `before` from now on.
+    pub(super) fn keep_before(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
+        self.kept_before.extend(nodes);
     }
 
     /// The values that make `after` of `before`; none when they are the same.
@@ -92,8 +110,9 @@ impl<'a> Difference<'a> {
         };
         if !same {
             self.changed.insert(after);
+            self.changed_before.extend(before);
         }
-        if same && !self.kept.contains(&after) {
+        if same && !self.kept.contains(&after) && !before.is_some_and(|id| self.kept_before.contains(&id)) {
             return Ok(None);
         }
         if matches!(whole, Value::List(_)) {
@@ -173,6 +192,29 @@ fn written(document: &Document, id: NodeId) -> Result<String, String> {
             Ok(if plain { value.clone() } else { format!("\"{}\"", escape_double(value)) })
         }
         _ => Err("a key in it is no text".to_owned()),
+    }
+}
+
+/// A key as it is written.
+pub(super) fn key(name: &str) -> String {
+    if is_plain(name) && !is_typed(name) { name.to_owned() } else { format!("\"{}\"", escape_double(name)) }
+}
+
+/// Whether a key that is `written` so is called `name`.
+pub(super) fn is_key(written: &str, name: &str) -> bool {
+    written == name || written == format!("\"{}\"", escape_double(name))
+}
+
+impl Value {
+    /// Adds what `other` has and `self` has not.
+    pub(super) fn merge(&mut self, other: Value) {
+        let (Self::Map(own), Self::Map(entries)) = (self, other) else { return };
+        for (key, value) in entries {
+            match own.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, own)) => own.merge(value),
+                None => own.push((key, value)),
+            }
+        }
     }
 }
 
