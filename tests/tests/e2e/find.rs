@@ -299,7 +299,7 @@ fn a_bundle_manifest_is_written_that_bundle_takes() {
         "shop/values.yaml",
         format!("image: {{registry: \"{host}\", repository: team/web, tag: \"\"}}\nside: {host}/team/side:1\nsideImage: {host}/team/side:1\nopen: {{image: {{repository: \"\"}}}}\n"),
     );
-    site.write("shop/templates/a.yaml", "image: {{ .Values.image.tag | default .Chart.AppVersion }}\n");
+    site.write("shop/templates/a.yaml", "image: x:{{ .Values.image.tag | default .Chart.AppVersion }}\n");
     let _ = site.ferry(&format!("find shop --write-manifest shop.yaml {FOR}")).ok();
     let written = site.read("shop.yaml");
     for part in [

@@ -335,8 +335,7 @@ fn in_order(mut findings: Vec<Finding>) -> Vec<Finding> {
 impl TagDefault for Chart<'_> {
     fn tag(&self, path: &str) -> Option<AssumedTag> {
         let (version, line) = self.metadata.app_version.as_ref()?;
-        let said = self.templates.default_of(path);
-        let tag = said.as_ref().map_or_else(|| version.clone(), |transform| transform.apply(version));
+        let said = self.templates.default_of(path, version);
         let place = format!("{}:{line}", join(self.folder, "Chart.yaml"));
         Some(AssumedTag { tag, place, sure: said.is_some() })
     }
