@@ -4,6 +4,7 @@
 mod common;
 
 use common::relocation;
+use ferry_image::{Form, SetRule};
 use ferry_rewrite::{Charts, Confidence, Finding, check_around, find_around, rewrite_around};
 
 /// Texts with their paths.
@@ -175,6 +176,32 @@ fn a_name_that_the_parent_replaces_is_not_asked_for() {
     let around = charts(texts, &[]).around("charts/b/values.yaml");
     let checked = check_around(text(texts, "charts/b/values.yaml"), "values.yaml", &around, &|_| false, &[], &[]);
     assert_eq!(checked.uncarried.len(), 0);
+}
+
+#[test]
+fn a_rule_for_the_parents_own_image_does_not_cover_the_sub_charts() {
+    let rule = SetRule {
+        file: None,
+        kind: None,
+        paths: vec!["image".to_owned()],
+        form: Form::RepositoryTag,
+        image: "q.io/own:1".parse().expect("reference"),
+    };
+    let texts: Texts = &[
+        ("Chart.yaml", "name: a\nversion: '1'\n"),
+        ("values.yaml", "b: {image: {repository: q.io/sub, tag: '1'}}\n"),
+        ("charts/b/Chart.yaml", "name: b\nversion: '1'\n"),
+        ("charts/b/values.yaml", "image: {repository: q.io/other, tag: '1'}\n"),
+    ];
+    let around = charts(texts, &[]).around("values.yaml");
+    let carried = |r: &ferry_image::Reference| r.to_string() == "q.io/own:1";
+    let check = |rule: SetRule| {
+        check_around(text(texts, "values.yaml"), "values.yaml", &around, &carried, &[rule], &[]).uncarried
+    };
+    let left = check(rule.clone());
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert_eq!(left[0].path, "$.b.image");
+    assert!(check(SetRule { paths: vec!["b.image".to_owned()], ..rule }).is_empty());
 }
 
 #[test]

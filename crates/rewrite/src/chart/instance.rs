@@ -248,8 +248,7 @@ impl<'a> Tree<'a> {
     fn home(&self, mut finding: Finding, origins: &[Option<Origin>], used: &Use) -> Option<(usize, Finding)> {
         let site = origins.get(finding.site).copied().flatten()?;
         let home = &self.files[site.file];
-        let shared = finding.path.starts_with("$.global.") || finding.path == "$.global";
-        if shared && home.depth < used.keys.len() {
+        if is_global(&finding.path) && home.depth < used.keys.len() {
             // looked at with the parent's own values
             return None;
         }
@@ -267,7 +266,7 @@ impl<'a> Tree<'a> {
             Some(part) => home.document.nodes[part.node].line,
             None => line(&home.document, site),
         };
-        finding.path = above(&finding.path, home.several, used.keys.get(home.depth..).unwrap_or_default());
+        finding.path = above(&finding.path, home.several, keys);
         finding.reason = (!reasons.is_empty()).then(|| reasons.join("; "));
         finding.site = site.node;
         Some((site.file, finding))
@@ -288,7 +287,11 @@ impl<'a> Tree<'a> {
                 _ => file.document.resolve(at.node),
             };
             return None;
+        let keys = used.keys.get(home.depth..).unwrap_or_default();
         }
+            if !is_global(&part.path) {
+                part.path = above(&part.path, home.several, keys);
+            }
         let place = format!("{}:{}", file.path, line(&file.document, at));
         (part.node, part.site, part.range, part.inner) = (NOWHERE, NOWHERE, None, Inner::Literal);
         part.elsewhere = Some(place.clone());
@@ -340,3 +343,8 @@ impl TagDefault for Chart<'_> {
         Some(AssumedTag { tag, place, sure: said.is_some() })
     }
 }
+/// Whether a path leads to what all charts share.
+fn is_global(path: &str) -> bool {
+    path.strip_prefix("$.global").is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
