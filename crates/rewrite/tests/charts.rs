@@ -267,6 +267,8 @@ fn aliases_and_uses_of_charts_do_not_explode() {
     }
     let texts: Texts = &[("Chart.yaml", CHART), ("values.yaml", &bomb)];
     assert_eq!(found(texts, &[]), ["values.yaml:1 $.x0.image q.io/a:1 certain"]);
+    let skipped = charts(texts, &[]).skipped;
+    assert!(skipped.len() == 1 && skipped[0].starts_with("values.yaml: it is looked at alone"), "{skipped:?}");
     // ten aliases a level, eight levels deep
     let mut owned: Vec<(String, String)> = Vec::new();
     let mut folder = String::new();
@@ -280,5 +282,25 @@ fn aliases_and_uses_of_charts_do_not_explode() {
     owned.push((format!("{folder}values.yaml"), "image: q.io/deep:1\n".to_owned()));
     let texts: Vec<(&str, &str)> = owned.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
     let last = texts.last().expect("values").0;
+    let skipped = charts(&texts, &[]).skipped;
+    assert!(
+        skipped.iter().any(|s| s.contains("c8/Chart.yaml: some uses of this chart are not looked at")),
+        "{skipped:?}"
+    );
     assert_eq!(found(&texts, &[]), [format!("{last}:1 $.image q.io/deep:1 certain")]);
+}
+
+#[test]
+fn large_values_are_merged_in_time() {
+    let entries = |indent: &str| (0..60_000).map(|i| format!("{indent}k{i}: 1\n")).collect::<String>();
+    let (own, over) = (format!("a:\n{}", entries("  ")), format!("b:\n  a:\n{}", entries("    ")));
+    let texts: Texts = &[
+        ("Chart.yaml", "name: a\n"),
+        ("values.yaml", &over),
+        ("charts/b/Chart.yaml", "name: b\n"),
+        ("charts/b/values.yaml", &own),
+    ];
+    let started = std::time::Instant::now();
+    assert!(charts(texts, &[]).skipped.is_empty());
+    assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
 }

@@ -187,6 +187,7 @@ impl Gathered {
             .extend(read.skipped.into_iter().map(|(below, why)| format!("{}: {why}", below_shown(root, &below))));
     }
 }
+        self.skipped.extend(found.skipped.iter().cloned());
 
 /// What the chart at `root` makes of one of its files.
 fn around(root: &Path, file: &Path, overrides: &[(String, String)]) -> Result<Around, ContentError> {

@@ -84,6 +84,8 @@ impl Charts {
     pub fn of<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>, overrides: &[(&str, &str)]) -> Self {
         let texts: BTreeMap<&str, &str> = texts.into_iter().collect();
         let folders: Vec<&str> = texts.keys().filter_map(|path| folder_of(path, "Chart.yaml")).collect();
+    /// What was not looked at, each with its path and why.
+    pub skipped: Vec<String>,
         let mut out = Self { folders: folders.iter().map(|f| (*f).to_owned()).collect(), ..Self::default() };
         if folders.is_empty() {
             return out;
@@ -106,6 +108,7 @@ impl Charts {
         self.arounds.get(path).cloned().unwrap_or_default()
     }
 
+        out.skipped = tree.skipped();
     /// The folder of the innermost chart that holds `path`.
     #[must_use]
     pub fn holding(&self, path: &str) -> Option<&str> {
