@@ -1,7 +1,6 @@
 //! The coverage gate on the near side: what the carried YAML asks for must be carried, because here it can still be mended.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ferry_content::{Problems, charts};
 use ferry_image::{Ignore, Reference, SetRule};

@@ -241,6 +241,15 @@ fn standard_input_lists_json_and_what_is_skipped() {
     let _ = none.says(&["no image is asked for here"]);
     let _ = site.ferry("find absent.yaml none.yaml").run().expect_code(6).says(&["`absent.yaml`"]);
 }
+    // what cannot be read hides nothing else
+    std::os::unix::fs::symlink("nowhere.yaml", site.at("d/link.yaml")).unwrap();
+    let outcome = site.ferry("find d").run().expect_code(6);
+    let _ = outcome.says(&["d/link.yaml`", "2 images in 2 places"]);
+    assert!(outcome.stdout.contains("quay.io/a/second:1"), "{}", outcome.stdout);
+    // no folder is made
+    let _ =
+        site.ferry("find d/t.yaml --write-manifest new/m.yaml").run().expect_code(6).says(&["cannot write in `new`"]);
+    assert!(!site.at("new").exists());
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     use std::io::Write;

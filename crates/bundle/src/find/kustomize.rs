@@ -99,7 +99,7 @@ fn take(gathered: &mut Gathered, path: &Path, real: &Path) {
     if gathered.sources.iter().any(same) {
         return;
     }
-    match gathered.file(&file, &[]) {
+    match gathered.file(&file) {
         Ok(source) => gathered.sources.push(source),
         Err(error) => gathered.problems.add("", error),
     }

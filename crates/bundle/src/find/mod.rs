@@ -154,7 +154,7 @@ pub fn find(request: &Request) -> Report {
             Err(problems) => report.problems.append(problems),
         }
     }
-    report.skipped.splice(0..0, gathered.skipped);
+    report.skipped.splice(0..0, gathered.unrendered.into_iter().chain(gathered.skipped));
     report.notes.extend(gathered.notes);
     report.problems.append(gathered.problems);
     report.yaml = gathered.yaml;

@@ -187,7 +187,7 @@ impl<'a> Tree<'a> {
         let own_globals = values.as_mut().and_then(|values| values.take("global"));
         let globals = self.merged(own_globals, used.globals.as_deref()).map(Arc::new);
         if let (Some(Value::Map(entries, _)), Some(globals)) = (&mut values, &globals) {
-            entries.push(("global".to_owned(), globals.clone()));
+            entries.push(("global".to_owned(), Value::clone(globals)));
         }
         let mut below = Vec::new();
         for (child, dependency) in self.children(chart, absent) {
@@ -287,7 +287,11 @@ impl<'a> Tree<'a> {
             return None;
         }
         let mut reasons: Vec<String> = finding.reason.take().into_iter().collect();
+        let keys = used.keys.get(home.depth..).unwrap_or_default();
         for part in &mut finding.parts {
+            if !is_global(&part.path) {
+                part.path = above(&part.path, home.several, keys);
+            }
             if let Some(place) = self.settle(part, origins, site.file) {
                 reasons.push(format!("`{}` stands in {place}", part.current));
             }
@@ -321,11 +325,7 @@ impl<'a> Tree<'a> {
                 _ => file.document.resolve(at.node),
             };
             return None;
-        let keys = used.keys.get(home.depth..).unwrap_or_default();
         }
-            if !is_global(&part.path) {
-                part.path = above(&part.path, home.several, keys);
-            }
         let place = format!("{}:{}", file.path, line(&file.document, at));
         (part.node, part.site, part.range, part.inner) = (NOWHERE, NOWHERE, None, Inner::Literal);
         part.elsewhere = Some(place.clone());
@@ -346,6 +346,11 @@ fn line(document: &Document, origin: Origin) -> usize {
     document.nodes[document.resolve(origin.node)].line
 }
 
+/// Whether a path leads to what all charts share.
+fn is_global(path: &str) -> bool {
+    path.strip_prefix("$.global").is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
 /// The path in a parent's file, where the values of a sub-chart stand under `keys`.
 fn above(path: &str, several: bool, keys: &[String]) -> String {
     let mut text = if several { "#0$" } else { "$" }.to_owned();
@@ -357,7 +362,7 @@ fn above(path: &str, several: bool, keys: &[String]) -> String {
 }
 
 /// In order of line, each piece of text once: aliases and several uses of a chart lead to the same one.
-fn in_order(mut findings: Vec<Finding>) -> Vec<Finding> {
+pub(super) fn in_order(mut findings: Vec<Finding>) -> Vec<Finding> {
     findings.sort_by_key(|finding| (finding.line, finding.confidence));
     let mut seen = HashSet::new();
     findings.retain(|finding| {
@@ -374,11 +379,6 @@ impl TagDefault for Chart<'_> {
         let (version, line) = self.metadata.app_version.as_ref()?;
         let said = self.templates.default_of(path, version);
         let place = format!("{}:{line}", join(self.folder, "Chart.yaml"));
-        Some(AssumedTag { tag, place, sure: said.is_some() })
+        Some(AssumedTag { sure: said.is_some(), tag: said.unwrap_or_else(|| version.clone()), place })
     }
 }
-/// Whether a path leads to what all charts share.
-fn is_global(path: &str) -> bool {
-    path.strip_prefix("$.global").is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-}
-

@@ -29,6 +29,18 @@ pub struct Around {
 }
 
 impl Around {
+    /// What several charts make of the same text.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self.values, other.values) {
+            (Some((of, mut findings)), Some((same, more))) if of == same => {
+                findings.extend(more);
+                Self { values: Some((of, instance::in_order(findings))) }
+            }
+            (own, other) => Self { values: own.or(other) },
+        }
+    }
+
     /// The findings of document `index` (from 0, refused ones counted) of `text`, when the texts around it decide them.
     pub(crate) fn findings(&self, text: &str, index: usize) -> Option<&[Finding]> {
         let (of, findings) = self.values.as_ref()?;
@@ -72,6 +84,8 @@ pub struct Charts {
     pub charts: Vec<Summary>,
     /// In order of path.
     pub absent: Vec<Absent>,
+    /// What was not looked at, each with its path and why.
+    pub skipped: Vec<String>,
     /// Folders of charts, with those of sub-charts.
     folders: Vec<String>,
 }
@@ -84,8 +98,6 @@ impl Charts {
     pub fn of<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>, overrides: &[(&str, &str)]) -> Self {
         let texts: BTreeMap<&str, &str> = texts.into_iter().collect();
         let folders: Vec<&str> = texts.keys().filter_map(|path| folder_of(path, "Chart.yaml")).collect();
-    /// What was not looked at, each with its path and why.
-    pub skipped: Vec<String>,
         let mut out = Self { folders: folders.iter().map(|f| (*f).to_owned()).collect(), ..Self::default() };
         if folders.is_empty() {
             return out;
@@ -96,6 +108,7 @@ impl Charts {
             out.charts.push(summary);
             out.absent.extend(absent);
         }
+        out.skipped = tree.skipped();
         for (path, text, findings) in tree.finish() {
             out.arounds.insert(path, Around { values: Some((hash(text), findings)) });
         }
@@ -108,7 +121,6 @@ impl Charts {
         self.arounds.get(path).cloned().unwrap_or_default()
     }
 
-        out.skipped = tree.skipped();
     /// The folder of the innermost chart that holds `path`.
     #[must_use]
     pub fn holding(&self, path: &str) -> Option<&str> {
