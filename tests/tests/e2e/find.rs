@@ -125,7 +125,9 @@ fn what_helm_renders_is_merged() {
             + "unused: {image: quay.io/team/unused:1}\nhalf: {image: {repository: quay.io/team/half}}\n",
     );
     site.write("web/templates/half.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: half}\nspec:\n  containers:\n    - name: half\n      image: {{ .Values.half.image.repository }}:2\n");
-    let json = site.ferry("find web --render --json").env("PATH", path_with("helm")).ok().json();
+    let outcome = site.ferry("find web --render --json").env("PATH", path_with("helm")).ok();
+    assert!(!outcome.stderr.contains("`--render` runs Helm"), "{}", outcome.stderr);
+    let json = outcome.json();
     let of = |reference: &str| {
         let items: Vec<&Value> = json.as_array().unwrap().iter().filter(|i| i["reference"] == reference).collect();
         assert!(!items.is_empty(), "{reference}: {json:#}");
