@@ -289,18 +289,3 @@ fn aliases_and_uses_of_charts_do_not_explode() {
     );
     assert_eq!(found(&texts, &[]), [format!("{last}:1 $.image q.io/deep:1 certain")]);
 }
-
-#[test]
-fn large_values_are_merged_in_time() {
-    let entries = |indent: &str| (0..60_000).map(|i| format!("{indent}k{i}: 1\n")).collect::<String>();
-    let (own, over) = (format!("a:\n{}", entries("  ")), format!("b:\n  a:\n{}", entries("    ")));
-    let texts: Texts = &[
-        ("Chart.yaml", "name: a\n"),
-        ("values.yaml", &over),
-        ("charts/b/Chart.yaml", "name: b\n"),
-        ("charts/b/values.yaml", &own),
-    ];
-    let started = std::time::Instant::now();
-    assert!(charts(texts, &[]).skipped.is_empty());
-    assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
-}

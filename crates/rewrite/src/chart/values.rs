@@ -156,3 +156,24 @@ fn add(value: &Value, files: &[&Document], nodes: &mut Vec<Node>, origins: &mut 
     origins.push(Some(origin));
     nodes.len() - 1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_values_are_merged_in_time() {
+        let scalar = |file, node| Value::Scalar(Origin { file, node });
+        let map = |file: usize, n: usize| {
+            let entries = (0..n).map(|node| (format!("k{node}"), scalar(file, node))).collect();
+            Value::Map(entries, Origin { file, node: 0 })
+        };
+        let started = std::time::Instant::now();
+        // the nulls of the one that goes before take keys away
+        let merged = map(0, 100_000).coalesce(&map(1, 100_001), &|origin| origin.file == 1 && origin.node < 50_000);
+        let Value::Map(entries, _) = merged else { panic!("a mapping") };
+        assert_eq!((entries.len(), entries[0].0.as_str()), (50_001, "k50000"));
+        assert!(entries.iter().all(|(_, value)| value.origin().file == 1));
+        assert!(started.elapsed() < std::time::Duration::from_secs(10), "{:?}", started.elapsed());
+    }
+}
