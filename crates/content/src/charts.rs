@@ -13,7 +13,7 @@ use tar::{Archive, EntryType};
 use crate::Error;
 use crate::texts::{self, MAX_FILES, MAX_TEXT};
 
-/// The most bytes that an archive may unpack to, those of archives inside it included.
+/// The most bytes that the archives of a folder may unpack to together, those of archives inside them included.
 pub const MAX_UNPACKED: u64 = 128 << 20;
 /// How deep archives may stand in each other: a chart's sub-charts are packed, and theirs in them.
 pub const MAX_NESTED: usize = 4;
@@ -25,6 +25,8 @@ pub struct Texts {
     pub texts: Vec<(String, String)>,
     /// What cannot be looked at, and why.
     pub skipped: Vec<(String, String)>,
+    /// What could not be read.
+    pub unread: Vec<Error>,
 }
 
 /// Whether a file is a packed chart by its name.
@@ -79,15 +81,17 @@ impl<T> Known<T> {
 /// Folders that hold no sources of one's own (`.git`, `node_modules`) are passed over.
 ///
 /// # Errors
-/// When something cannot be read, or there is too much of it.
+/// When there is too much of it.
 pub fn folder(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Texts, Error> {
     let own = |path: &Path| !path.file_name().is_some_and(|name| name == ".git" || name == "node_modules");
-    let mut out = Texts::default();
-    for (below, path) in texts::walk_in(folder, own, |path| is_text(path) || is_archive(path) || wanted(path))? {
+    let (files, unread) = texts::walk_in(folder, own, |path| is_text(path) || is_archive(path) || wanted(path))?;
+    let mut out = Texts { unread, ..Texts::default() };
+    let mut left = Left::default();
+    for (below, path) in files {
         if is_archive(&path) {
-            match archive(&path) {
+            match archive_within(&path, &mut left) {
                 Ok(inside) => out.add(&below, inside),
-                Err(error @ Error::Io { .. }) => return Err(error),
+                Err(error @ Error::Io { .. }) => out.unread.push(error),
                 // any other archive that happens to lie there
                 Err(error) => out.skipped.push((below, why(&error))),
             }
@@ -95,7 +99,7 @@ pub fn folder(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Texts, Er
         }
         match texts::read(&path) {
             Ok(text) => out.texts.push((below, text)),
-            Err(error @ Error::Io { .. }) => return Err(error),
+            Err(error @ Error::Io { .. }) => out.unread.push(error),
             Err(error) => out.skipped.push((below, why(&error))),
         }
     }
@@ -107,9 +111,12 @@ pub fn folder(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Texts, Er
 /// # Errors
 /// When it cannot be read, is no archive or no chart, or is made to hurt.
 pub fn archive(path: &Path) -> Result<Texts, Error> {
+    archive_within(path, &mut Left::default())
+}
+
+fn archive_within(path: &Path, left: &mut Left) -> Result<Texts, Error> {
     let file = File::open(path).map_err(|e| Error::io("read", path, e))?;
-    let mut left = Left { bytes: MAX_UNPACKED, entries: MAX_FILES };
-    let out = unpack(&mut BufReader::new(file), &mut left, 0).map_err(|why| unusable(path, why))?;
+    let out = unpack(&mut BufReader::new(file), left, 0).map_err(|why| unusable(path, why))?;
     if !out.texts.iter().any(|(path, _)| path == "Chart.yaml") {
         return Err(unusable(path, "it is not a packed chart: there is no `Chart.yaml` in its folder".to_owned()));
     }
@@ -135,6 +142,12 @@ struct Left {
     entries: usize,
 }
 
+impl Default for Left {
+    fn default() -> Self {
+        Self { bytes: MAX_UNPACKED, entries: MAX_FILES }
+    }
+}
+
 /// Decompressed bytes, counted.
 struct Counted<'a, R> {
     inner: R,
@@ -144,10 +157,9 @@ struct Counted<'a, R> {
 impl<R: Read> Read for Counted<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buffer)?;
-        *self.left = self
-            .left
-            .checked_sub(n as u64)
-            .ok_or_else(|| io::Error::other(format!("it unpacks to more than {} MiB", MAX_UNPACKED >> 20)))?;
+        *self.left = self.left.checked_sub(n as u64).ok_or_else(|| {
+            io::Error::other(format!("the archives here unpack to more than {} MiB", MAX_UNPACKED >> 20))
+        })?;
         Ok(n)
     }
 }
@@ -163,7 +175,8 @@ fn unpack(input: &mut dyn Read, left: &mut Left, depth: usize) -> Result<Texts, 
     let mut archive = Archive::new(counted);
     for entry in archive.entries().map_err(words)? {
         let mut entry = entry.map_err(words)?;
-        *entries = entries.checked_sub(1).ok_or_else(|| format!("it holds more than {MAX_FILES} files"))?;
+        *entries =
+            entries.checked_sub(1).ok_or_else(|| format!("the archives here hold more than {MAX_FILES} files"))?;
         let name = String::from_utf8(entry.path_bytes().into_owned()).map_err(|_| "a name in it is not UTF-8")?;
         let Some(below) = inside(&name)? else { continue };
         match entry.header().entry_type() {
@@ -317,6 +330,34 @@ mod tests {
             let error = read(&bytes).map(|_| ()).expect_err(why).to_string();
             assert!(error.contains(why), "{why}: {error}");
         }
+    }
+
+    #[test]
+    fn the_limit_is_for_all_archives_of_a_folder() {
+        let folder = tempfile::tempdir().expect("folder");
+        let zeros = vec![0; (MAX_TEXT / 2) as usize];
+        let mut members: Vec<(&str, EntryType, &[u8])> = (0..7).map(|_| ("a/x.png", FILE, &zeros[..])).collect();
+        members.push(("a/Chart.yaml", FILE, b"name: a"));
+        for i in 0..4 {
+            std::fs::write(folder.path().join(format!("{i}.tgz")), packed(&members)).expect("write");
+        }
+        let texts = super::folder(folder.path(), |_| false).expect("folder");
+        assert_eq!(texts.texts.len(), 2);
+        let skipped: Vec<_> = texts.skipped.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(skipped, ["2.tgz", "3.tgz"]);
+        assert!(texts.skipped[0].1.contains("more than 128 MiB"), "{:?}", texts.skipped);
+    }
+
+    #[test]
+    fn what_cannot_be_read_does_not_hide_the_rest() {
+        let folder = tempfile::tempdir().expect("folder");
+        std::fs::write(folder.path().join("b.yaml"), "image: x").expect("write");
+        std::os::unix::fs::symlink("nowhere", folder.path().join("a.yaml")).expect("link");
+        let read = super::folder(folder.path(), |_| false).expect("folder");
+        assert_eq!(read.iter().collect::<Vec<_>>(), [("b.yaml", "image: x")]);
+        let unread: Vec<String> = read.unread.iter().map(ToString::to_string).collect();
+        assert!(unread.len() == 1 && unread[0].contains("a.yaml"), "{unread:?}");
+        assert!(texts::walk(folder.path(), |_| true).is_err(), "what is carried must be whole");
     }
 
     #[test]

@@ -25,41 +25,52 @@ pub fn is_yaml(path: &Path) -> bool {
 /// # Errors
 /// When something cannot be read, nothing is there, or there are more than [`MAX_FILES`].
 pub fn walk(entry: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<(String, PathBuf)>, Error> {
-    let found = walk_in(entry, |_| true, wanted)?;
+    let (found, unread) = walk_in(entry, |_| true, wanted)?;
+    if let Some(error) = unread.into_iter().next() {
+        return Err(error);
+    }
     if found.is_empty() {
         return Err(unusable(entry, "there is no such file in it".to_owned()));
     }
     Ok(found)
 }
 
-/// [`walk`], only in folders that one may `enter`; nothing found is no error.
+/// Files with their paths below a folder.
+type Files = Vec<(String, PathBuf)>;
+
+/// [`walk`], only in folders that one may `enter`; nothing found is no error. Also what cannot be read: links that lead nowhere or in
+/// a circle, closed folders.
 ///
 /// # Errors
-/// When something cannot be read, or there are more than [`MAX_FILES`].
+/// When there are more than [`MAX_FILES`].
 pub fn walk_in(
     entry: &Path,
     enter: impl Fn(&Path) -> bool,
     wanted: impl Fn(&Path) -> bool,
-) -> Result<Vec<(String, PathBuf)>, Error> {
-    let mut found = Vec::new();
+) -> Result<(Files, Vec<Error>), Error> {
+    let (mut found, mut unread) = (Vec::new(), Vec::new());
     let steps = WalkDir::new(entry).sort_by_file_name().follow_links(true).into_iter();
     for step in steps.filter_entry(|e| e.depth() == 0 || !e.file_type().is_dir() || enter(e.path())) {
-        let file = step.map_err(|error| {
-            let path = error.path().unwrap_or(entry).to_owned();
-            let source = error.into_io_error().unwrap_or_else(|| std::io::Error::other("the links lead in a circle"));
-            Error::io("read", path, source)
-        })?;
+        let file = match step {
+            Ok(file) => file,
+            Err(error) => {
+                let path = error.path().unwrap_or(entry).to_owned();
+                let circle = || std::io::Error::other("the links lead in a circle");
+                unread.push(Error::io("read", path, error.into_io_error().unwrap_or_else(circle)));
+                continue;
+            }
+        };
         if !file.file_type().is_file() || (file.depth() > 0 && !wanted(file.path())) {
             continue;
         }
         let below = file.path().strip_prefix(entry).unwrap_or(Path::new(""));
         let parts: Vec<_> = below.components().map(|c| c.as_os_str().to_string_lossy()).collect();
         found.push((parts.join("/"), file.path().to_owned()));
-        if found.len() > MAX_FILES {
+        if found.len() + unread.len() > MAX_FILES {
             return Err(unusable(entry, format!("it holds more than {MAX_FILES} files")));
         }
     }
-    Ok(found)
+    Ok((found, unread))
 }
 
 /// Reads a text whole.

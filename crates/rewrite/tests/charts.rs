@@ -4,6 +4,7 @@
 mod common;
 
 use common::relocation;
+use ferry_image::{Form, SetRule};
 use ferry_rewrite::{Charts, Confidence, Finding, check_around, find_around, rewrite_around};
 
 /// Texts with their paths.
@@ -178,6 +179,32 @@ fn a_name_that_the_parent_replaces_is_not_asked_for() {
 }
 
 #[test]
+fn a_rule_for_the_parents_own_image_does_not_cover_the_sub_charts() {
+    let rule = SetRule {
+        file: None,
+        kind: None,
+        paths: vec!["image".to_owned()],
+        form: Form::RepositoryTag,
+        image: "q.io/own:1".parse().expect("reference"),
+    };
+    let texts: Texts = &[
+        ("Chart.yaml", "name: a\nversion: '1'\n"),
+        ("values.yaml", "b: {image: {repository: q.io/sub, tag: '1'}}\n"),
+        ("charts/b/Chart.yaml", "name: b\nversion: '1'\n"),
+        ("charts/b/values.yaml", "image: {repository: q.io/other, tag: '1'}\n"),
+    ];
+    let around = charts(texts, &[]).around("values.yaml");
+    let carried = |r: &ferry_image::Reference| r.to_string() == "q.io/own:1";
+    let check = |rule: SetRule| {
+        check_around(text(texts, "values.yaml"), "values.yaml", &around, &carried, &[rule], &[]).uncarried
+    };
+    let left = check(rule.clone());
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert_eq!(left[0].path, "$.b.image");
+    assert!(check(SetRule { paths: vec!["b.image".to_owned()], ..rule }).is_empty());
+}
+
+#[test]
 fn the_gate_and_the_rewriting_know_the_app_version() {
     let texts: Texts = &[("c/Chart.yaml", CHART), ("c/values.yaml", EMPTY_TAG), ("c/templates/a.yaml", SAYS_SO)];
     let charts = charts(texts, &[]);
@@ -240,6 +267,8 @@ fn aliases_and_uses_of_charts_do_not_explode() {
     }
     let texts: Texts = &[("Chart.yaml", CHART), ("values.yaml", &bomb)];
     assert_eq!(found(texts, &[]), ["values.yaml:1 $.x0.image q.io/a:1 certain"]);
+    let skipped = charts(texts, &[]).skipped;
+    assert!(skipped.len() == 1 && skipped[0].starts_with("values.yaml: it is looked at alone"), "{skipped:?}");
     // ten aliases a level, eight levels deep
     let mut owned: Vec<(String, String)> = Vec::new();
     let mut folder = String::new();
@@ -253,5 +282,10 @@ fn aliases_and_uses_of_charts_do_not_explode() {
     owned.push((format!("{folder}values.yaml"), "image: q.io/deep:1\n".to_owned()));
     let texts: Vec<(&str, &str)> = owned.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
     let last = texts.last().expect("values").0;
+    let skipped = charts(&texts, &[]).skipped;
+    assert!(
+        skipped.iter().any(|s| s.contains("c8/Chart.yaml: some uses of this chart are not looked at")),
+        "{skipped:?}"
+    );
     assert_eq!(found(&texts, &[]), [format!("{last}:1 $.image q.io/deep:1 certain")]);
 }

@@ -125,7 +125,9 @@ fn what_helm_renders_is_merged() {
             + "unused: {image: quay.io/team/unused:1}\nhalf: {image: {repository: quay.io/team/half}}\n",
     );
     site.write("web/templates/half.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: half}\nspec:\n  containers:\n    - name: half\n      image: {{ .Values.half.image.repository }}:2\n");
-    let json = site.ferry("find web --render --json").env("PATH", path_with("helm")).ok().json();
+    let outcome = site.ferry("find web --render --json").env("PATH", path_with("helm")).ok();
+    assert!(!outcome.stderr.contains("`--render` runs Helm"), "{}", outcome.stderr);
+    let json = outcome.json();
     let of = |reference: &str| {
         let items: Vec<&Value> = json.as_array().unwrap().iter().filter(|i| i["reference"] == reference).collect();
         assert!(!items.is_empty(), "{reference}: {json:#}");
@@ -239,6 +241,15 @@ fn standard_input_lists_json_and_what_is_skipped() {
     let none = site.ferry("find none.yaml --json").ok();
     assert_eq!(none.stdout, "[]\n");
     let _ = none.says(&["no image is asked for here"]);
+    // what cannot be read hides nothing else
+    std::os::unix::fs::symlink("nowhere.yaml", site.at("d/link.yaml")).unwrap();
+    let outcome = site.ferry("find d").run().expect_code(6);
+    let _ = outcome.says(&["d/link.yaml`", "2 images in 2 places"]);
+    assert!(outcome.stdout.contains("quay.io/a/second:1"), "{}", outcome.stdout);
+    // no folder is made
+    let _ =
+        site.ferry("find d/t.yaml --write-manifest new/m.yaml").run().expect_code(6).says(&["cannot write in `new`"]);
+    assert!(!site.at("new").exists());
     let _ = site.ferry("find absent.yaml none.yaml").run().expect_code(6).says(&["`absent.yaml`"]);
 }
 
@@ -299,7 +310,7 @@ fn a_bundle_manifest_is_written_that_bundle_takes() {
         "shop/values.yaml",
         format!("image: {{registry: \"{host}\", repository: team/web, tag: \"\"}}\nside: {host}/team/side:1\nsideImage: {host}/team/side:1\nopen: {{image: {{repository: \"\"}}}}\n"),
     );
-    site.write("shop/templates/a.yaml", "image: {{ .Values.image.tag | default .Chart.AppVersion }}\n");
+    site.write("shop/templates/a.yaml", "image: x:{{ .Values.image.tag | default .Chart.AppVersion }}\n");
     let _ = site.ferry(&format!("find shop --write-manifest shop.yaml {FOR}")).ok();
     let written = site.read("shop.yaml");
     for part in [

@@ -40,15 +40,33 @@ pub(super) struct Chart {
     pub(super) version: Option<String>,
 }
 
+impl Chart {
+    /// Whether a file of that name is one of this chart's.
+    pub(super) fn holds(&self, file: &str) -> bool {
+        let whole = if self.disk == Path::new(".") {
+            Some(Path::new(file))
+        } else {
+            Path::new(file).strip_prefix(&self.disk).ok()
+        };
+        whole.is_some_and(Path::is_relative)
+    }
+}
+
 /// All that was read.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
     pub(super) sources: Vec<Source>,
     pub(super) charts: Vec<Chart>,
     pub(super) skipped: Vec<String>,
+    /// What is skipped unless Helm runs.
+    pub(super) unrendered: Vec<String>,
     pub(super) notes: Vec<String>,
     pub(super) problems: Problems,
     pub(super) yaml: Vec<PathBuf>,
+    /// `--values` files and their texts.
+    pub(super) overrides: Vec<(String, String)>,
+    /// The charts of files that were named themselves.
+    known: charts::Known<Charts>,
 }
 
 impl Source {
@@ -63,10 +81,9 @@ impl Source {
 
 pub(super) fn gather(request: &Request) -> Gathered {
     let mut out = Gathered::default();
-    let mut overrides: Vec<(String, String)> = Vec::new();
     for path in &request.values {
         match texts::read(path) {
-            Ok(text) => overrides.push((shown(path), text)),
+            Ok(text) => out.overrides.push((shown(path), text)),
             Err(error) => out.problems.add("--values", error),
         }
     }
@@ -78,13 +95,13 @@ pub(super) fn gather(request: &Request) -> Gathered {
                 out.sources.push(Source { file: "-".to_owned(), disk: None, text, form, around: Around::default() });
             }
             Input::Path(path) => {
-                if let Err(error) = out.path(path, &overrides) {
+                if let Err(error) = out.path(path) {
                     out.problems.add("", error);
                 }
             }
         }
     }
-    for (file, text) in overrides {
+    for (file, text) in out.overrides.clone() {
         if !out.sources.iter().any(|source| source.file == file) {
             let disk = Some(PathBuf::from(&file));
             out.sources.push(Source { file, disk, text, form: Form::Yaml, around: Around::default() });
@@ -94,22 +111,25 @@ pub(super) fn gather(request: &Request) -> Gathered {
 }
 
 impl Gathered {
-    fn path(&mut self, path: &Path, overrides: &[(String, String)]) -> Result<(), ContentError> {
+    fn path(&mut self, path: &Path) -> Result<(), ContentError> {
         let metadata = std::fs::metadata(path).map_err(|e| ContentError::io("read", path, e))?;
         if metadata.is_dir() {
-            let texts = charts::folder(path, is_image_list)?;
+            let mut texts = charts::folder(path, is_image_list)?;
+            for error in texts.unread.drain(..) {
+                self.problems.add("", error);
+            }
             if texts.texts.iter().any(|(below, _)| texts::is_yaml(Path::new(below)) && !below.contains(".tgz/")) {
                 self.yaml.push(path.to_owned());
             }
-            self.texts(path, texts, overrides);
+            self.texts(path, texts);
             return Ok(());
         }
         if charts::is_archive(path) {
             let texts = charts::archive(path)?;
-            self.texts(path, texts, overrides);
+            self.texts(path, texts);
             return Ok(());
         }
-        let source = self.file(path, overrides)?;
+        let source = self.file(path)?;
         if source.form == Form::Yaml {
             self.yaml.push(path.to_owned());
         }
@@ -118,22 +138,27 @@ impl Gathered {
     }
 
     /// A file that is named itself. One of a chart is looked at as the chart sees it.
-    pub(super) fn file(&mut self, path: &Path, overrides: &[(String, String)]) -> Result<Source, ContentError> {
+    pub(super) fn file(&mut self, path: &Path) -> Result<Source, ContentError> {
         let text = texts::read(path)?;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let list = is_list(&name) || !texts::is_yaml(path) && detect(&text) == Kind::List;
         let form = if list { Form::List } else { Form::Yaml };
-        let around = match charts::root_of(path).filter(|_| form == Form::Yaml) {
-            Some(root) => around(&root, path, overrides)?,
-            None => Around::default(),
+        let root = charts::root_of(path).filter(|_| form == Form::Yaml).unwrap_or_default();
+        let overrides = pairs(&self.overrides);
+        // under the names that people read, because reasons name them
+        let chart = |texts: &Texts| {
+            let texts: Vec<_> = texts.iter().map(|(below, text)| (below_shown(&root, below), text)).collect();
+            Charts::of(texts.iter().map(|(path, text)| (path.as_str(), *text)), &overrides)
         };
+        let found = if form == Form::Yaml { self.known.of(path, chart) } else { None };
+        let around = found.map(|(charts, below)| charts.around(&below_shown(&root, &below))).unwrap_or_default();
         Ok(Source { file: shown(path), disk: Some(path.to_owned()), text, form, around })
     }
 
     /// The texts of a folder or archive.
-    fn texts(&mut self, root: &Path, read: Texts, overrides: &[(String, String)]) {
+    fn texts(&mut self, root: &Path, read: Texts) {
         let archive = root.is_file();
-        let overrides: Vec<(&str, &str)> = overrides.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+        let overrides = pairs(&self.overrides);
         // under the names that people read, because reasons name them
         let read = Texts { texts: read.texts.into_iter().map(|(p, t)| (below_shown(root, &p), t)).collect(), ..read };
         let found = Charts::of(read.texts.iter().map(|(a, b)| (a.as_str(), b.as_str())), &overrides);
@@ -154,11 +179,15 @@ impl Gathered {
             for (path, text) in &overrides {
                 let (file, disk) = ((*path).to_owned(), Some(PathBuf::from(path)));
                 let around = found.around(path);
-                if !self.sources.iter().any(|source| source.file == file) {
-                    self.sources.push(Source { file, disk, text: (*text).to_owned(), form: Form::Yaml, around });
+                match self.sources.iter_mut().find(|source| source.file == file) {
+                    Some(source) => source.around = std::mem::take(&mut source.around).and(around),
+                    None => {
+                        self.sources.push(Source { file, disk, text: (*text).to_owned(), form: Form::Yaml, around })
+                    }
                 }
             }
         }
+        self.skipped.extend(found.skipped.iter().cloned());
         let mut templates: Vec<(String, usize)> = Vec::new();
         for (file, text) in read.texts {
             let form = match template_folder(&found, &file) {
@@ -179,7 +208,7 @@ impl Gathered {
         }
         for (folder, count) in templates {
             let files = if count == 1 { "1 Go template".to_owned() } else { format!("{count} Go templates") };
-            self.skipped.push(format!(
+            self.unrendered.push(format!(
                 "{folder}: {files}: only images that stand there in full are seen; `--render` runs Helm"
             ));
         }
@@ -188,15 +217,8 @@ impl Gathered {
     }
 }
 
-/// What the chart at `root` makes of one of its files.
-fn around(root: &Path, file: &Path, overrides: &[(String, String)]) -> Result<Around, ContentError> {
-    let read = charts::folder(root, |_| false)?;
-    let overrides: Vec<(&str, &str)> = overrides.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
-    let texts: Vec<(String, String)> = read.texts.into_iter().map(|(p, t)| (below_shown(root, &p), t)).collect();
-    let charts = Charts::of(texts.iter().map(|(a, b)| (a.as_str(), b.as_str())), &overrides);
-    let below = file.strip_prefix(root).unwrap_or(file);
-    let parts: Vec<_> = below.components().map(|c| c.as_os_str().to_string_lossy()).filter(|c| c != ".").collect();
-    Ok(charts.around(&below_shown(root, &parts.join("/"))))
+fn pairs(texts: &[(String, String)]) -> Vec<(&str, &str)> {
+    texts.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect()
 }
 
 /// The `templates` folder of a chart that `below` stands in.
@@ -237,4 +259,34 @@ pub(super) fn shown(path: &Path) -> String {
 
 fn below_shown(root: &Path, below: &str) -> String {
     if root == Path::new(".") { below.to_owned() } else { shown(&root.join(below)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_are_handed_over_count_for_every_chart() {
+        let folder = tempfile::tempdir().expect("folder");
+        let at = |path: &str| folder.path().join(path);
+        for (path, text) in [
+            ("a/Chart.yaml", "name: a\n"),
+            ("a/values.yaml", "image: {repository: q.io/a, tag: '1'}\n"),
+            ("b/Chart.yaml", "name: b\n"),
+            ("b/values.yaml", "image: {repository: q.io/b, tag: '2'}\n"),
+            ("v.yaml", "image: {repository: r.io/x}\nside: {image: 'q.io/s:1'}\n"),
+        ] {
+            std::fs::create_dir_all(at(path).parent().expect("parent")).expect("create");
+            std::fs::write(at(path), text).expect("write");
+        }
+        let found = |inputs: &[&str]| {
+            let inputs = inputs.iter().map(|input| Input::Path(at(input))).collect();
+            let gathered = gather(&Request { inputs, values: vec![at("v.yaml")], render: None });
+            let all = gathered.sources.iter().flat_map(|source| source.find().findings);
+            all.map(|f| f.reference.map(|r| r.to_string()).unwrap_or_default()).collect::<Vec<_>>()
+        };
+        assert_eq!(found(&["a", "b"]), ["r.io/x:1", "r.io/x:2", "q.io/s:1"]);
+        // a file of a chart is looked at with it, and what one has is said once
+        assert_eq!(found(&["a/values.yaml", "a"]), ["r.io/x:1", "q.io/s:1"]);
+    }
 }

@@ -67,12 +67,21 @@ pub fn print(report: &Report, options: &Options) -> String {
     for item in unknown {
         let _ = writeln!(out, "  #   {}:{} `{}`: {}", plain(&item.file), item.line, plain(&item.value), because(item));
     }
-    let yaml: Vec<String> = report.yaml.iter().filter_map(|path| below(path, options)).collect();
-    if !yaml.is_empty() {
+    let yaml: Vec<_> = report.yaml.iter().map(|path| (path, below(path, options))).collect();
+    if yaml.iter().any(|(_, below)| below.is_some()) {
         out.push_str("\nyaml:\n");
-        for path in yaml {
-            let _ = writeln!(out, "  - {}", quoted(&path));
-        }
+    } else if !yaml.is_empty() {
+        out.push_str("\n# yaml:\n");
+    }
+    for (path, below) in yaml {
+        let _ = match below {
+            Some(below) => writeln!(out, "  - {}", quoted(&below)),
+            None => writeln!(
+                out,
+                "  # `{}` is not below the folder of this file: name files and folders that are",
+                plain(&path.display().to_string())
+            ),
+        };
     }
     let mut ignored = BTreeMap::new();
     for (reference, why) in &report.replaced {
@@ -196,6 +205,12 @@ mod tests {
         let yaml: Vec<&str> = manifest.yaml.iter().map(|c| c.name.as_str()).collect();
         assert_eq!(yaml, ["k8s/v.yaml", "w.yaml"]);
         assert_eq!(manifest.ignore.len(), 1);
+        for path in ["../outside.yaml", "."] {
+            assert!(written.contains(&format!("  # `{path}` is not below the folder of this file")), "{written}");
+        }
+        let alone = print(&Report { yaml: vec![".".into()], ..report }, &options);
+        assert!(alone.contains("\n# yaml:\n  # `.` is not below"), "{alone}");
+        assert!(parse(&alone, Path::new("/here/shop.yaml")).is_ok(), "{alone}");
         assert!(written.contains("  # by value: only the value looks like an image\n  # - q.io/b:1\n"), "{written}");
         assert!(written.contains("`q.io/c`: unresolvable: "), "{written}");
     }

@@ -7,8 +7,9 @@ use ferry_rewrite::Confidence;
 
 use super::{From, Item};
 
-/// Merges `rendered` into `items`. What both have is said once, where it stands in the files; what rendering alone shows is added.
-pub(super) fn merge(items: &mut Vec<Item>, rendered: Vec<Item>) {
+/// Merges `rendered` into `items`. What both have is said once, where it stands in the files; what rendering alone shows is added. What
+/// files `of_chart` seem to say for certain is not so when rendering shows the image with another host or tag.
+pub(super) fn merge(items: &mut Vec<Item>, rendered: Vec<Item>, of_chart: &dyn Fn(&str) -> bool) {
     let mut shown: BTreeMap<String, &Item> = BTreeMap::new();
     for item in &rendered {
         if let Some(reference) = &item.reference {
@@ -23,6 +24,13 @@ pub(super) fn merge(items: &mut Vec<Item>, rendered: Vec<Item>) {
                     if proof.confidence == Confidence::Certain && item.confidence == Confidence::Computed {
                         item.confidence = Confidence::Certain;
                         item.add_reason(&format!("{} has it rendered", proof.file));
+                    }
+                } else if item.confidence == Confidence::Certain && of_chart(&item.file) {
+                    let other = |proof: &&&Item| proof.reference.as_ref().is_some_and(|r| r.path() == reference.path());
+                    if let Some(proof) = shown.values().find(other) {
+                        let new = proof.reference.as_ref().map(ToString::to_string).unwrap_or_default();
+                        item.confidence = Confidence::Computed;
+                        item.add_reason(&format!("rendered, it is `{new}` ({})", proof.file));
                     }
                 }
             }
@@ -85,7 +93,7 @@ mod tests {
         let rendered = "- image: q.io/a:1\n- image: q.io/a:1\n- image: q.io/b:2\n- image: q.io/c:1\n- image: q.io/c:2\n- image: q.io/new:1\n";
         let mut all = items("v.yaml", source, From::Source);
         all[3].confidence = Confidence::Computed;
-        merge(&mut all, items("t.yaml", rendered, From::Rendered));
+        merge(&mut all, items("t.yaml", rendered, From::Rendered), &|_| true);
         let shown: Vec<String> = all
             .iter()
             .map(|i| {
@@ -107,5 +115,24 @@ mod tests {
         );
         assert!(all[2].reason.as_deref().unwrap_or_default().contains("rendered, there are `q.io/c:1`, `q.io/c:2`"));
         assert_eq!(all[1].shape, Shape::Split);
+    }
+
+    #[test]
+    fn what_rendering_contradicts_is_not_certain() {
+        let source = "a: {image: q.io/t/a:1}\nb: {image: q.io/t/b:1}\nc: {image: q.io/t/c:1}\n";
+        let rendered = "- image: r.io/t/a:1\n- image: q.io/t/b:2\n";
+        let mut all = items("c/values.yaml", source, From::Source);
+        all.extend(items("pod.yaml", source, From::Source));
+        merge(&mut all, items("t.yaml", rendered, From::Rendered), &|file| file.starts_with("c/"));
+        let computed: Vec<_> = all.iter().filter(|i| i.confidence == Confidence::Computed).collect();
+        let shown: Vec<_> =
+            computed.iter().map(|i| format!("{}:{} {}", i.file, i.line, i.reason.as_deref().unwrap_or("-"))).collect();
+        assert_eq!(
+            shown,
+            [
+                "c/values.yaml:1 rendered, it is `r.io/t/a:1` (t.yaml)",
+                "c/values.yaml:2 rendered, it is `q.io/t/b:2` (t.yaml)"
+            ]
+        );
     }
 }

@@ -144,17 +144,22 @@ pub fn find(request: &Request) -> Report {
         let rendered = render::all(programs, &gathered.charts, &kustomizations.tops(), &request.values);
         match rendered {
             Ok(rendered) => {
+                gathered.unrendered.clear();
                 if rendered.runs == 0 {
                     report.notes.push("`--render`: there is no chart and no kustomization among these".to_owned());
                 } else {
-                    merge::merge(&mut report.items, rendered.items);
+                    let of_chart = |file: &str| {
+                        let overrides = gathered.overrides.iter().any(|(path, _)| path == file);
+                        overrides && !gathered.charts.is_empty() || gathered.charts.iter().any(|c| c.holds(file))
+                    };
+                    merge::merge(&mut report.items, rendered.items, &of_chart);
                 }
                 report.skipped.extend(rendered.skipped);
             }
             Err(problems) => report.problems.append(problems),
         }
     }
-    report.skipped.splice(0..0, gathered.skipped);
+    report.skipped.splice(0..0, gathered.unrendered.into_iter().chain(gathered.skipped));
     report.notes.extend(gathered.notes);
     report.problems.append(gathered.problems);
     report.yaml = gathered.yaml;

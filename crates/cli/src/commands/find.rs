@@ -54,7 +54,12 @@ fn check(args: &args::Find) -> Result<(), End> {
             Error::usage(format!("--platform: {error}"), "write `--platform linux/amd64`, or `all`")
         })?;
     }
+    let folder = |path: &Path| path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
     match &args.write_manifest {
+        Some(path) if !folder(path).is_dir() => {
+            let source = std::io::ErrorKind::NotFound.into();
+            Err(Error::Io { action: "write in", path: folder(path), source }.into())
+        }
         Some(path) if path.exists() && !args.force => {
             let why = format!("`{}` is there already", path.display());
             Err(Error::usage(why, "name another file, or replace it with `--force`").into())

@@ -2,6 +2,7 @@
 //! that its name stands in.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use super::metadata::{Dependency, Metadata};
 use super::templates::Templates;
@@ -15,6 +16,9 @@ use crate::tree::{self, Document, Kind, Style};
 const MAX_INSTANCES: usize = 1000;
 /// The most values that are looked through in all uses together; the largest charts have some ten thousand.
 const MAX_LOOKED_AT: usize = 4 << 20;
+/// What is said beyond either.
+const TOO_MUCH: &str =
+    "some uses of this chart are not looked at: the charts here are used too often, or have too many values";
 
 /// A values file.
 struct File<'a> {
@@ -42,7 +46,7 @@ struct Chart<'a> {
 /// How a chart is used.
 struct Use {
     over: Option<Value>,
-    globals: Option<Value>,
+    globals: Option<Arc<Value>>,
     /// The keys that lead to it from the values of the topmost chart.
     keys: Vec<String>,
     /// Why it may not be installed.
@@ -56,6 +60,8 @@ pub(super) struct Tree<'a> {
     left: usize,
     /// Values that may still be looked through.
     values_left: usize,
+    /// What was not looked at.
+    skipped: Vec<String>,
 }
 
 impl<'a> Tree<'a> {
@@ -66,6 +72,7 @@ impl<'a> Tree<'a> {
             overrides: Vec::new(),
             left: MAX_INSTANCES,
             values_left: MAX_LOOKED_AT,
+            skipped: Vec::new(),
         };
         for folder in folders {
             let of = |name: &str| texts.get(join(folder, name).as_str()).copied();
@@ -131,10 +138,30 @@ impl<'a> Tree<'a> {
         self.files.into_iter().filter(|file| file.used).map(|file| (file.path, file.text, in_order(file.findings)))
     }
 
+    /// What was not looked at, each with its place and why.
+    pub(super) fn skipped(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.skipped)
+    }
+
+    fn skip(&mut self, path: &str, why: &str) {
+        let said = format!("{path}: {why}");
+        if !self.skipped.contains(&said) {
+            self.skipped.push(said);
+        }
+    }
+
     fn read(&mut self, file: usize) -> Option<Value> {
-        let value = values::read(&self.files[file].document, file).ok()?;
-        self.files[file].used = true;
-        Some(value)
+        match values::read(&self.files[file].document, file) {
+            Ok(value) => {
+                self.files[file].used = true;
+                Some(value)
+            }
+            Err(why) => {
+                let path = self.files[file].path.clone();
+                self.skip(&path, &format!("it is looked at alone, without its chart: {why}"));
+                None
+            }
+        }
     }
 
     fn merged(&self, own: Option<Value>, over: Option<&Value>) -> Option<Value> {
@@ -149,18 +176,25 @@ impl<'a> Tree<'a> {
     }
 
     fn instance(&mut self, chart: usize, used: Use, absent: &mut Vec<Absent>) {
-        let Some(left) = self.left.checked_sub(1).filter(|_| self.values_left > 0) else { return };
+        let Some(left) = self.left.checked_sub(1).filter(|_| self.values_left > 0) else {
+            self.skip(&join(self.charts[chart].folder, "Chart.yaml"), TOO_MUCH);
+            return;
+        };
         self.left = left;
         let own = self.charts[chart].values.and_then(|file| self.read(file));
         let mut values = self.merged(own, used.over.as_ref());
         // `global` of a parent goes before that of a sub-chart
         let own_globals = values.as_mut().and_then(|values| values.take("global"));
-        let globals = self.merged(own_globals, used.globals.as_ref());
+        let globals = self.merged(own_globals, used.globals.as_deref()).map(Arc::new);
         if let (Some(Value::Map(entries, _)), Some(globals)) = (&mut values, &globals) {
-            entries.push(("global".to_owned(), globals.clone()));
+            entries.push(("global".to_owned(), Value::clone(globals)));
         }
         let mut below = Vec::new();
         for (child, dependency) in self.children(chart, absent) {
+            if below.len() > self.left {
+                self.skip(&join(self.charts[child].folder, "Chart.yaml"), TOO_MUCH);
+                break;
+            }
             let off = used.off.clone().or_else(|| self.off(values.as_ref(), &dependency));
             let keys = used.keys.iter().cloned().chain([dependency.key().to_owned()]).collect();
             below.push((child, Use { over: None, globals: globals.clone(), keys, off }));
@@ -248,13 +282,16 @@ impl<'a> Tree<'a> {
     fn home(&self, mut finding: Finding, origins: &[Option<Origin>], used: &Use) -> Option<(usize, Finding)> {
         let site = origins.get(finding.site).copied().flatten()?;
         let home = &self.files[site.file];
-        let shared = finding.path.starts_with("$.global.") || finding.path == "$.global";
-        if shared && home.depth < used.keys.len() {
+        if is_global(&finding.path) && home.depth < used.keys.len() {
             // looked at with the parent's own values
             return None;
         }
         let mut reasons: Vec<String> = finding.reason.take().into_iter().collect();
+        let keys = used.keys.get(home.depth..).unwrap_or_default();
         for part in &mut finding.parts {
+            if !is_global(&part.path) {
+                part.path = above(&part.path, home.several, keys);
+            }
             if let Some(place) = self.settle(part, origins, site.file) {
                 reasons.push(format!("`{}` stands in {place}", part.current));
             }
@@ -267,7 +304,7 @@ impl<'a> Tree<'a> {
             Some(part) => home.document.nodes[part.node].line,
             None => line(&home.document, site),
         };
-        finding.path = above(&finding.path, home.several, used.keys.get(home.depth..).unwrap_or_default());
+        finding.path = above(&finding.path, home.several, keys);
         finding.reason = (!reasons.is_empty()).then(|| reasons.join("; "));
         finding.site = site.node;
         Some((site.file, finding))
@@ -309,6 +346,11 @@ fn line(document: &Document, origin: Origin) -> usize {
     document.nodes[document.resolve(origin.node)].line
 }
 
+/// Whether a path leads to what all charts share.
+fn is_global(path: &str) -> bool {
+    path.strip_prefix("$.global").is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
 /// The path in a parent's file, where the values of a sub-chart stand under `keys`.
 fn above(path: &str, several: bool, keys: &[String]) -> String {
     let mut text = if several { "#0$" } else { "$" }.to_owned();
@@ -320,7 +362,7 @@ fn above(path: &str, several: bool, keys: &[String]) -> String {
 }
 
 /// In order of line, each piece of text once: aliases and several uses of a chart lead to the same one.
-fn in_order(mut findings: Vec<Finding>) -> Vec<Finding> {
+pub(super) fn in_order(mut findings: Vec<Finding>) -> Vec<Finding> {
     findings.sort_by_key(|finding| (finding.line, finding.confidence));
     let mut seen = HashSet::new();
     findings.retain(|finding| {
@@ -335,9 +377,8 @@ fn in_order(mut findings: Vec<Finding>) -> Vec<Finding> {
 impl TagDefault for Chart<'_> {
     fn tag(&self, path: &str) -> Option<AssumedTag> {
         let (version, line) = self.metadata.app_version.as_ref()?;
-        let said = self.templates.default_of(path);
-        let tag = said.as_ref().map_or_else(|| version.clone(), |transform| transform.apply(version));
+        let said = self.templates.default_of(path, version);
         let place = format!("{}:{line}", join(self.folder, "Chart.yaml"));
-        Some(AssumedTag { tag, place, sure: said.is_some() })
+        Some(AssumedTag { sure: said.is_some(), tag: said.unwrap_or_else(|| version.clone()), place })
     }
 }

@@ -29,6 +29,18 @@ pub struct Around {
 }
 
 impl Around {
+    /// What several charts make of the same text.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self.values, other.values) {
+            (Some((of, mut findings)), Some((same, more))) if of == same => {
+                findings.extend(more);
+                Self { values: Some((of, instance::in_order(findings))) }
+            }
+            (own, other) => Self { values: own.or(other) },
+        }
+    }
+
     /// The findings of document `index` (from 0, refused ones counted) of `text`, when the texts around it decide them.
     pub(crate) fn findings(&self, text: &str, index: usize) -> Option<&[Finding]> {
         let (of, findings) = self.values.as_ref()?;
@@ -72,6 +84,8 @@ pub struct Charts {
     pub charts: Vec<Summary>,
     /// In order of path.
     pub absent: Vec<Absent>,
+    /// What was not looked at, each with its path and why.
+    pub skipped: Vec<String>,
     /// Folders of charts, with those of sub-charts.
     folders: Vec<String>,
 }
@@ -94,6 +108,7 @@ impl Charts {
             out.charts.push(summary);
             out.absent.extend(absent);
         }
+        out.skipped = tree.skipped();
         for (path, text, findings) in tree.finish() {
             out.arounds.insert(path, Around { values: Some((hash(text), findings)) });
         }

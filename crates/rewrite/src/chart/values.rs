@@ -1,5 +1,6 @@
 //! Values as Helm merges them, every one with the file that it comes from.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use crate::tree::{Document, Kind, Node, NodeId, Style};
@@ -27,13 +28,13 @@ pub(super) enum Value {
     Scalar(Origin),
 }
 
-/// Aliases expand to more than a chart may have.
+/// More values, or deeper ones, than a chart may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooLarge;
 
 impl fmt::Display for TooLarge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "its aliases expand to more than {MAX_VALUES} values")
+        write!(f, "with its aliases expanded it has more than {MAX_VALUES} values, or some deeper than {MAX_DEPTH}")
     }
 }
 
@@ -89,24 +90,33 @@ impl Value {
 
     /// `over` goes before `self`, mapping by mapping; a null of `over` takes the key away, as Helm has it.
     pub(super) fn coalesce(self, over: &Value, is_null: &dyn Fn(Origin) -> bool) -> Value {
-        let (mut entries, origin) = match (self, over) {
+        let (entries, origin) = match (self, over) {
             (Self::Map(entries, origin), Self::Map(..)) => (entries, origin),
             (own @ Self::Map(..), Self::Scalar(o)) if is_null(*o) => return own,
             _ => return over.clone(),
         };
         let Self::Map(over, _) = over else { return Self::Map(entries, origin) };
-        for (key, value) in over {
-            let at = entries.iter().position(|(k, _)| k == key);
-            match (at, value) {
-                (Some(at), Self::Scalar(o)) if is_null(*o) => drop(entries.remove(at)),
-                (Some(at), value) => {
-                    let own = std::mem::replace(&mut entries[at].1, Self::Scalar(origin));
-                    entries[at].1 = own.coalesce(value, is_null);
-                }
-                (None, value) => entries.push((key.clone(), value.clone())),
+        // both sides may have a million entries
+        let mut at: HashMap<&str, usize> = HashMap::with_capacity(over.len());
+        for (i, (key, _)) in over.iter().enumerate() {
+            at.insert(key, i);
+        }
+        let mut met = vec![false; over.len()];
+        let mut out = Vec::with_capacity(entries.len());
+        for (key, own) in entries {
+            let Some(i) = at.get(key.as_str()).copied() else {
+                out.push((key, own));
+                continue;
+            };
+            met[i] = true;
+            match &over[i].1 {
+                Self::Scalar(o) if is_null(*o) => {}
+                value => out.push((key, own.coalesce(value, is_null))),
             }
         }
-        Self::Map(entries, origin)
+        let new = over.iter().enumerate().filter(|(i, (key, _))| !met[*i] && at.get(key.as_str()) == Some(i));
+        out.extend(new.map(|(_, entry)| entry.clone()));
+        Self::Map(out, origin)
     }
 }
 
@@ -145,4 +155,25 @@ fn add(value: &Value, files: &[&Document], nodes: &mut Vec<Node>, origins: &mut 
     nodes.push(Node { kind, span: 0..0, line: original.line, column: 0, anchored: false });
     origins.push(Some(origin));
     nodes.len() - 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_values_are_merged_in_time() {
+        let scalar = |file, node| Value::Scalar(Origin { file, node });
+        let map = |file: usize, n: usize| {
+            let entries = (0..n).map(|node| (format!("k{node}"), scalar(file, node))).collect();
+            Value::Map(entries, Origin { file, node: 0 })
+        };
+        let started = std::time::Instant::now();
+        // the nulls of the one that goes before take keys away
+        let merged = map(0, 100_000).coalesce(&map(1, 100_001), &|origin| origin.file == 1 && origin.node < 50_000);
+        let Value::Map(entries, _) = merged else { panic!("a mapping") };
+        assert_eq!((entries.len(), entries[0].0.as_str()), (50_001, "k50000"));
+        assert!(entries.iter().all(|(_, value)| value.origin().file == 1));
+        assert!(started.elapsed() < std::time::Duration::from_secs(10), "{:?}", started.elapsed());
+    }
 }
