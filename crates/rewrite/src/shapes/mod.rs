@@ -139,8 +139,8 @@ impl<'a> Walk<'a> {
                     let before = self.out.len();
                     self.string(value, level, shape);
                     // a compose file says what is built beside the image, other tools in a list of what they make
-                    let made = doc.entry(id, "build").is_some() || (scope.key == "artifacts" && scope.item);
-                    if level == Level::Exact && made {
+                    let made = || doc.entry(id, "build").is_some() || (scope.key == "artifacts" && scope.item);
+                    if level == Level::Exact && made() {
                         self.built(before);
                     }
                 }
