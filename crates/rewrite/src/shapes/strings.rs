@@ -38,7 +38,8 @@ impl Walk<'_> {
             return self.whole(site, value, range, reference, confidence, shape);
         }
         if one_word && !value.contains([',', '=', '{', '[']) {
-            if level == Level::Exact && !value.contains("://") {
+            // a pattern, or a picture somewhere, is no image
+            if level == Level::Exact && !value.contains("://") && !value.contains('*') {
                 let (path, reason) = (self.here(), "it is no reference as registries know them".to_owned());
                 self.unresolvable(site, path, value, shape, reason);
             }
