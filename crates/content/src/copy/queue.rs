@@ -32,6 +32,8 @@ struct Queue {
     changed: Notify,
     /// Workers that may take something.
     limit: AtomicUsize,
+    /// The worker that begins with the smallest, if one does.
+    from_below: Option<usize>,
     results: Mutex<Vec<Option<Result<Outcome, Error>>>>,
     range_size: u64,
 }
@@ -87,6 +89,8 @@ pub(super) async fn run(
         busy: AtomicUsize::new(0),
         changed: Notify::new(),
         limit: AtomicUsize::new(streams.limit()),
+        // what is small waits for answers more than for bytes: it goes beside the large ones, not after them
+        from_below: (!streams.is_fixed() && streams.limit() > 1).then_some(1),
         results: Mutex::new(std::iter::repeat_with(|| None).take(count).collect()),
         // several turns for each worker, so that they end together; few enough that a round trip each does not count
         range_size: (total / (workers as u64 * 4))
@@ -242,7 +246,11 @@ impl Queue {
             {
                 let mut pending = self.pending.lock().await;
                 let may = number < self.limit.load(Ordering::Acquire);
-                if let Some(next) = pending.work.pop_front_if(|_| may) {
+                let next = match self.from_below == Some(number) {
+                    true => pending.work.pop_back_if(|_| may),
+                    false => pending.work.pop_front_if(|_| may),
+                };
+                if let Some(next) = next {
                     self.busy.fetch_add(1, Ordering::AcqRel);
                     if !pending.work.is_empty() {
                         self.changed.notify_one();

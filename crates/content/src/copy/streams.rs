@@ -9,7 +9,7 @@ use std::time::Duration;
 /// How long is measured before the next decision.
 pub(super) const WINDOW: Duration = Duration::from_millis(250);
 /// Streams that are let in at once.
-const STEP: usize = 2;
+const STEP: usize = 1;
 /// Windows until the next try after one that brought nothing.
 const REST: u32 = 8;
 
@@ -80,12 +80,12 @@ mod tests {
 
     #[test]
     fn a_line_that_limits_each_stream_gets_all_of_them() {
-        assert_eq!(limits(4, 8, 5, |n| n as u64 * 50), [4, 6, 8, 8, 8]);
+        assert_eq!(limits(4, 8, 7, |n| n as u64 * 50), [4, 5, 6, 7, 8, 8, 8]);
     }
 
     #[test]
     fn where_more_bring_nothing_they_are_sent_away_and_tried_again_later() {
-        assert_eq!(limits(4, 8, 13, |_| 400), [4, 6, 4, 4, 4, 4, 4, 4, 4, 4, 4, 6, 4]);
+        assert_eq!(limits(4, 8, 13, |_| 400), [4, 5, 4, 4, 4, 4, 4, 4, 4, 4, 4, 5, 4]);
     }
 
     #[test]
@@ -99,9 +99,9 @@ mod tests {
             streams.measured(50);
         }
         streams.measured(50);
-        assert_eq!(streams.limit(), 4);
+        assert_eq!(streams.limit(), 3);
         streams.measured(100);
-        assert_eq!(streams.limit(), 6);
+        assert_eq!(streams.limit(), 4);
     }
 
     #[test]
