@@ -46,6 +46,12 @@ pub struct Head {
     /// References in the YAML that are left alone on purpose.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignore: Vec<Ignore>,
+    /// What was said to be on the far side already, in the order it was said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bases: Vec<HeadBase>,
+    /// Blobs of its images that are not in the file, because a base has them; sorted by digest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relies: Vec<HeadRelied>,
     /// Every blob in the order of the file: manifests and configs, then layers in order of first use.
     pub blobs: Vec<HeadBlob>,
 }
@@ -109,6 +115,33 @@ pub struct Absent {
     pub reason: String,
 }
 
+/// What a bundle builds on: another bundle, a receipt of an install, a lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HeadBase {
+    /// The name of the bundle that it is, or that it tells of.
+    pub name: String,
+    /// That bundle's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The digest of that bundle's `SHA256SUMS`, where it is known: it is not for a lock, nor for an inventory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sums: Option<Digest>,
+}
+
+/// A blob that must be on the far side before this bundle can be installed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HeadRelied {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Repositories that have it by what the bases say, as paths below the target's host and prefix; sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repositories: Vec<String>,
+}
+
 /// A file carried as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -158,6 +191,7 @@ impl Head {
         }
         self.check_total()?;
         let blobs = self.check_blobs()?;
+        self.check_relies(&blobs)?;
         self.check_images(&blobs)?;
         for (prefix, list) in [("yaml/", &self.yaml), ("files/", &self.files)] {
             for file in list {
@@ -177,7 +211,8 @@ impl Head {
     /// 2^60 bytes in all keep every sum of sizes and offsets far from the end of 64 bits.
     fn check_total(&self) -> Result<(), String> {
         let files = self.yaml.iter().chain(&self.files).map(|f| f.size);
-        let total = files.chain(self.blobs.iter().map(|b| b.size)).try_fold(0_u64, u64::checked_add);
+        let blobs = self.blobs.iter().map(|b| b.size).chain(self.relies.iter().map(|r| r.size));
+        let total = files.chain(blobs).try_fold(0_u64, u64::checked_add);
         match total {
             Some(total) if total < 1 << 60 => Ok(()),
             _ => Err("the sizes add up to more than an exbibyte".to_owned()),
@@ -193,6 +228,22 @@ impl Head {
             }
         }
         Ok(blobs)
+    }
+
+    fn check_relies(&self, blobs: &BTreeMap<&Digest, u64>) -> Result<(), String> {
+        for (i, relied) in self.relies.iter().enumerate() {
+            check_algorithm(&relied.digest)?;
+            if blobs.contains_key(&relied.digest) {
+                return Err(format!("blob {} is carried and relied on", relied.digest));
+            }
+            if i > 0 && self.relies[i - 1].digest >= relied.digest {
+                return Err(format!("blob {} is relied on out of order, or twice", relied.digest));
+            }
+        }
+        if !self.relies.is_empty() && self.bases.is_empty() {
+            return Err("it relies on blobs, and names no base that has them".to_owned());
+        }
+        Ok(())
     }
 
     fn check_images(&self, blobs: &BTreeMap<&Digest, u64>) -> Result<(), String> {

@@ -219,9 +219,10 @@ pub(crate) fn place(blobs: &mut [HeadBlob]) {
     }
 }
 
-/// Nothing may be found missing on the far side: every blob of every manifest is carried, but for foreign layers.
+/// Nothing may be found missing on the far side: every blob of every manifest is carried or relied on, but for foreign layers.
 fn check_whole(head: &Head, manifests: &BTreeMap<Digest, Bytes>) -> Result<(), String> {
-    let sizes: BTreeMap<&Digest, u64> = head.blobs.iter().map(|b| (&b.digest, b.size)).collect();
+    let carried = head.blobs.iter().map(|b| (&b.digest, b.size));
+    let sizes: BTreeMap<&Digest, u64> = carried.chain(head.relies.iter().map(|r| (&r.digest, r.size))).collect();
     let mut checked = BTreeSet::new();
     for image in &head.images {
         for descriptor in [&image.root].into_iter().chain(&image.referrers) {

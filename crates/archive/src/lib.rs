@@ -30,7 +30,7 @@ pub mod verify;
 
 pub use bundle::Bundle;
 pub use error::{Damage, Error};
-pub use head::{Absent, Head, HeadBlob, HeadFile, HeadImage, HeadPlatform, HeadVerified};
+pub use head::{Absent, Head, HeadBase, HeadBlob, HeadFile, HeadImage, HeadPlatform, HeadRelied, HeadVerified};
 pub use keys::{KeyId, PublicKey, SecretKey};
 pub use layout::{Contents, File, FileContent, Layout};
 pub use partial::{Earlier, Partial, Sealed};

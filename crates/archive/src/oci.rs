@@ -40,15 +40,23 @@ pub struct DockerEntry {
     pub layers: Vec<String>,
 }
 
-/// `index.json`: one entry per reference, then everything that refers to them. `manifests` holds the bytes of the manifests of
-/// every platform carried.
+/// `index.json`: one entry per reference, then everything that refers to them, each only if all of its blobs are in the file.
+/// `manifests` holds the bytes of the manifests of every platform carried.
 ///
 /// # Errors
 /// A manifest that is missing in `manifests` or cannot be parsed; the text says which.
 pub fn index(head: &Head, manifests: &BTreeMap<Digest, Bytes>) -> Result<Vec<u8>, String> {
+    let relied: BTreeSet<&Digest> = head.relies.iter().map(|r| &r.digest).collect();
     let mut entries = Vec::new();
     let mut seen = BTreeSet::new();
     for image in &head.images {
+        let mut lacks = false;
+        for platform in &image.platforms {
+            lacks |= relies(image, &platform.manifest, manifests, &relied)?;
+        }
+        if lacks {
+            continue;
+        }
         let mut entry = plain(&image.root);
         if is_container_image(image, manifests)? {
             let name = image.reference.to_string();
@@ -60,12 +68,32 @@ pub fn index(head: &Head, manifests: &BTreeMap<Digest, Bytes>) -> Result<Vec<u8>
         seen.insert(&image.root.digest);
         entries.push(entry);
     }
-    for referrer in head.images.iter().flat_map(|i| &i.referrers) {
-        if seen.insert(&referrer.digest) {
+    for (image, referrer) in head.images.iter().flat_map(|i| i.referrers.iter().map(move |r| (i, r))) {
+        if !relies(image, referrer, manifests, &relied)? && seen.insert(&referrer.digest) {
             entries.push(plain(referrer));
         }
     }
     json(&Index { schema_version: 2, media_type: media_type::OCI_INDEX, manifests: entries })
+}
+
+/// Whether a blob of a manifest, or of those that an index names, is left to the far side.
+fn relies(
+    image: &HeadImage,
+    descriptor: &Descriptor,
+    manifests: &BTreeMap<Digest, Bytes>,
+    relied: &BTreeSet<&Digest>,
+) -> Result<bool, String> {
+    if relied.is_empty() {
+        return Ok(false);
+    }
+    Ok(match document(image, descriptor, manifests)? {
+        Manifest::Image(manifest) => manifest.blobs().any(|blob| relied.contains(&blob.digest)),
+        Manifest::Index(index) => {
+            let carried = index.manifests.iter().filter(|below| manifests.contains_key(&below.digest));
+            let below: Result<Vec<bool>, String> = carried.map(|b| relies(image, b, manifests, relied)).collect();
+            below?.contains(&true)
+        }
+    })
 }
 
 /// `manifest.json`, and the images that cannot be in it.

@@ -287,6 +287,8 @@ fn head(
         files: Vec::new(),
         set: manifest.set.iter().filter(|rule| !left_out(&rule.image)).cloned().collect(),
         ignore: manifest.ignore.clone(),
+        bases: Vec::new(),
+        relies: Vec::new(),
         blobs: blobs
             .iter()
             .map(|(blob, _)| HeadBlob { digest: blob.digest.clone(), size: blob.size, offset: 0 })

@@ -91,6 +91,8 @@ mod tests {
             files: vec![],
             set: vec![],
             ignore: vec![],
+            bases: Vec::new(),
+            relies: Vec::new(),
             blobs: vec![],
         };
         let seen: Vec<_> = named(&head, None).into_iter().map(|n| (n.is_pinned, n.image.platforms.len())).collect();

@@ -36,6 +36,8 @@ impl Parts {
             files: Vec::new(),
             set: Vec::new(),
             ignore: Vec::new(),
+            bases: Vec::new(),
+            relies: Vec::new(),
             blobs: Vec::new(),
         };
         Self { head, blobs: BTreeMap::new(), files: Vec::new() }

@@ -44,6 +44,8 @@ pub fn empty(name: &str, version: Option<&str>) -> Parts {
         files: Vec::new(),
         set: Vec::new(),
         ignore: Vec::new(),
+        bases: Vec::new(),
+        relies: Vec::new(),
         blobs: Vec::new(),
     };
     Parts { contents: Contents { head, manifests: BTreeMap::new(), files: Vec::new() }, blobs: BTreeMap::new() }
