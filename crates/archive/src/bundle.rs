@@ -4,19 +4,19 @@
 //! ([`Bundle::read_small`], the copy loop) or by [`Bundle::verify`](crate::Bundle::verify).
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ferry_content::files::{CHUNK, read_range, stream_range};
+use ferry_content::files::{CHUNK, ReadAt, read_range, stream_range};
 use ferry_content::{BoxFuture, ByteStream, Error as ContentError, Provider};
 use ferry_image::{Descriptor, Digest, Hasher, Reference, manifest::MAX_MANIFEST};
 
-use crate::strict::{self, Opened};
-use crate::{Damage, Error, Head, KeyId, Trust, oci};
+use crate::front::{self, Front};
+use crate::source::Positioned;
+use crate::{Damage, Error, Head, KeyId, Location, Slices, Trust, frame, oci, volumes};
 
 /// The largest carried file that [`Bundle::file`] reads into memory, in bytes.
 pub const MAX_FILE: u64 = 64 << 20;
@@ -24,9 +24,9 @@ pub const MAX_FILE: u64 = 64 << 20;
 /// A bundle whose signature and structure hold.
 #[derive(Debug)]
 pub struct Bundle {
-    pub(crate) file: Arc<File>,
+    pub(crate) slices: Arc<Slices>,
     pub(crate) path: PathBuf,
-    pub(crate) opened: Opened,
+    pub(crate) front: Front,
     /// Kept for reading the structure again.
     pub(crate) trust: Trust,
     /// Where each blob stands among the members.
@@ -46,53 +46,82 @@ pub(crate) struct Member {
 }
 
 impl Bundle {
-    /// Opens the bundle at `path`: its signature by `trust`, then its structure. Blocking, and fast: no blob is read.
+    /// Opens the bundle at `path` (a file, a volume, or the common name of volumes): its signature by `trust`, then its structure.
+    /// Blocking, and fast: no blob is read.
     ///
     /// # Errors
     /// [`Error::Io`], or what does not hold, of [`Kind::Untrusted`](ferry_content::Kind::Untrusted).
     pub fn open(path: &Path, trust: &Trust) -> Result<Self, Error> {
-        let failed = |e| Error::io("read", path, e);
-        // Opening a pipe would wait for somebody to write into it.
-        if !std::fs::metadata(path).map_err(failed)?.is_file() {
-            let why = "it is not a regular file".to_owned();
-            return Err(Error::NotABundle { path: path.to_owned(), why });
+        Self::open_at(&Location::of(path)?, trust)
+    }
+
+    /// [`open`](Self::open), where it is known which files the bundle consists of.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_at(location: &Location, trust: &Trust) -> Result<Self, Error> {
+        let (bundle, faults) = Self::open_damaged(location, trust)?;
+        faults.into_iter().next().map_or(Ok(bundle), Err)
+    }
+
+    /// Opens a bundle whose front holds, and says what does not hold of the rest: volumes that are not there, headers, padding, the
+    /// end. Blobs of such a bundle can be believed as those of any other, because the front has their digests.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or what does not hold of the front.
+    pub fn open_damaged(location: &Location, trust: &Trust) -> Result<(Self, Vec<Error>), Error> {
+        let path = &location.base;
+        let mut slices = location.open()?;
+        if let Some(first) = slices.parts().first().filter(|part| !part.is_there()) {
+            let fault = volumes::VolumeFault { path: first.path.clone(), what: volumes::VolumeState::Absent };
+            return Err(Error::Volumes { path: path.clone(), count: slices.parts().len(), faults: vec![fault] });
         }
-        let file = File::open(path).map_err(failed)?;
-        let opened = strict::open(&file, path, trust)?;
-        let first = opened.members.len() - opened.head.blobs.len();
-        let blobs = opened.members.iter().enumerate().skip(first).map(|(i, m)| (m.digest.clone(), i)).collect();
+        let front = front::read(&mut Positioned { slices: &slices, path, length: slices.length() }, path, trust)?;
+        if let Some(room) = slices.room().and_then(|_| volumes::room(&slices, front.size)) {
+            slices = slices.with_room(room);
+        }
+        let faults = frame::faults(&slices, path, &front);
+        let first = front.members.len() - front.head.blobs.len();
+        let blobs = front.members.iter().enumerate().skip(first).map(|(i, m)| (m.digest.clone(), i)).collect();
         let mut described = HashMap::new();
-        for image in &opened.head.images {
+        for image in &front.head.images {
             let manifests = image.platforms.iter().map(|p| &p.manifest);
             for descriptor in [&image.root].into_iter().chain(manifests).chain(&image.referrers) {
                 described.entry(descriptor.digest.clone()).or_insert_with(|| descriptor.clone());
             }
         }
-        Ok(Self { file: Arc::new(file), path: path.to_owned(), opened, trust: trust.clone(), blobs, described })
+        let (slices, trust) = (Arc::new(slices), trust.clone());
+        Ok((Self { slices, path: path.clone(), front, trust, blobs, described }, faults))
+    }
+
+    /// The files that it consists of.
+    #[must_use]
+    pub fn slices(&self) -> &Slices {
+        &self.slices
     }
 
     /// What it says of itself.
     #[must_use]
     pub fn head(&self) -> &Head {
-        &self.opened.head
+        &self.front.head
     }
 
     /// The key that the signature names, whether it is trusted or not; `None` when there is no signature.
     #[must_use]
     pub fn claimed_signer(&self) -> Option<KeyId> {
-        self.opened.claimed
+        self.front.claimed
     }
 
     /// The trusted key that signed it; `None` only under [`Trust::allow_unsigned`].
     #[must_use]
     pub fn signer(&self) -> Option<KeyId> {
-        self.opened.signer
+        self.front.signer
     }
 
     /// The size of the file in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.opened.size
+        self.front.size
     }
 
     /// The file.
@@ -104,7 +133,7 @@ impl Bundle {
     /// The digest of its `SHA256SUMS`: two bundles with the same have the same content.
     #[must_use]
     pub fn sums_digest(&self) -> &Digest {
-        &self.opened.sums_digest
+        &self.front.sums_digest
     }
 
     /// The descriptor of a blob that is carried. For configs and layers the media type is `application/octet-stream`: only
@@ -143,7 +172,7 @@ impl Bundle {
         let (mut at, end) = (member.offset, member.offset + member.size);
         while at < end {
             let next = end.min(at + CHUNK);
-            let bytes = read_range(&self.file, &(at..next)).map_err(|e| Error::io("read", &self.path, e))?;
+            let bytes = read_range(&*self.slices, &(at..next)).map_err(|e| Error::io("read", &self.path, e))?;
             hasher.update(&bytes);
             out.write_all(&bytes).map_err(|e| Error::io("write", name, e))?;
             at = next;
@@ -157,16 +186,16 @@ impl Bundle {
     /// When a manifest is damaged or cannot be read.
     pub fn without_docker(&self) -> Result<Vec<Reference>, Error> {
         let mut manifests = BTreeMap::new();
-        for platform in self.opened.head.images.iter().filter_map(|i| i.platforms.first()) {
+        for platform in self.front.head.images.iter().filter_map(|i| i.platforms.first()) {
             let digest = &platform.manifest.digest;
             manifests.insert(digest.clone(), self.read_small(digest, MAX_MANIFEST)?);
         }
         let fail = |why| Error::Head { path: self.path.clone(), why };
-        oci::docker(&self.opened.head, &manifests).map(|(_, left_out)| left_out).map_err(fail)
+        oci::docker(&self.front.head, &manifests).map(|(_, left_out)| left_out).map_err(fail)
     }
 
     fn member(&self, digest: &Digest) -> Option<&Member> {
-        self.blobs.get(digest).and_then(|i| self.opened.members.get(*i))
+        self.blobs.get(digest).and_then(|i| self.front.members.get(*i))
     }
 
     fn not_found(&self, what: String) -> Error {
@@ -180,7 +209,7 @@ impl Bundle {
             return Err(Error::TooLarge { path, member, size: *size, limit });
         }
         let place = member.offset..member.offset + size;
-        let bytes = read_range(&self.file, &place).map_err(|e| Error::io("read", &self.path, e))?;
+        let bytes = read_range(&*self.slices, &place).map_err(|e| Error::io("read", &self.path, e))?;
         self.compare(member, Digest::of(&bytes))?;
         Ok(bytes)
     }
@@ -189,15 +218,20 @@ impl Bundle {
         if found == member.digest {
             return Ok(());
         }
-        let Member { name, offset, size, .. } = member.clone();
-        let damage = Damage { name, offset, size, found: Some(found) };
+        let damage = self.damage(member, Some(found));
         Err(Error::Damaged { path: self.path.clone(), members: vec![damage] })
     }
 
+    pub(crate) fn damage(&self, member: &Member, found: Option<Digest>) -> Damage {
+        let Member { name, offset, size, .. } = member.clone();
+        let volumes = self.slices.paths(offset..offset + size);
+        Damage { name, offset, size, volumes, found }
+    }
+
     fn file_member(&self, name: &str) -> Result<&Member, Error> {
-        let head = &self.opened.head;
+        let head = &self.front.head;
         let listed = head.yaml.iter().chain(&head.files).any(|f| f.path == name);
-        let member = self.opened.members.iter().find(|m| listed && m.name == name);
+        let member = self.front.members.iter().find(|m| listed && m.name == name);
         member.ok_or_else(|| self.not_found(format!("file `{name}`")))
     }
 }
@@ -208,7 +242,7 @@ impl Provider for Bundle {
         let result = match self.member(&blob.digest).filter(fits) {
             Some(member) => {
                 let place = member.offset + range.start..member.offset + range.end;
-                Ok(stream_range(Arc::clone(&self.file), self.path.clone(), place))
+                Ok(stream_range(Arc::clone(&self.slices) as Arc<dyn ReadAt>, self.path.clone(), place))
             }
             None => Err(ContentError::NotFound {
                 place: self.place(),

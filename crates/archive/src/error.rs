@@ -7,6 +7,7 @@ use ferry_content::{Failure, Kind, error::io_hint};
 use ferry_image::Digest;
 
 use crate::keys::KeyId;
+use crate::volumes::{VolumeFault, VolumeState};
 
 /// A member whose bytes are not those that were signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Damage {
     pub offset: u64,
     /// Its size in bytes.
     pub size: u64,
+    /// The volumes that it stands in; none for one file.
+    pub volumes: Vec<PathBuf>,
     /// What it hashes to; `None` when it could not be read at all.
     pub found: Option<Digest>,
 }
@@ -157,6 +160,24 @@ pub enum Error {
         /// Where it ends.
         found: u64,
     },
+    /// Volumes that are not there, or not whole.
+    #[error("`{}` consists of {count} volumes: {}", .path.display(), each(.faults))]
+    Volumes {
+        /// The bundle.
+        path: PathBuf,
+        /// How many there must be.
+        count: usize,
+        /// Those that are wrong.
+        faults: Vec<VolumeFault>,
+    },
+    /// One volume from two places.
+    #[error("`{}` and `{}` are the same volume of a bundle", .first.display(), .second.display())]
+    VolumeTwice {
+        /// The one.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
     /// A part of the tar is not what ferry writes there.
     #[error("`{}`: at byte {offset}: {why}", .path.display())]
     Structure {
@@ -235,7 +256,8 @@ impl Failure for Error {
             Self::Busy { .. } => Kind::Conflict,
             Self::Unfinished { .. } | Self::NotFound { .. } => Kind::Missing,
             Self::OutOfPlace { .. } | Self::Contents { .. } | Self::Key { .. } => Kind::Invalid,
-            Self::PasswordNeeded => Kind::Usage,
+            Self::PasswordNeeded | Self::VolumeTwice { .. } => Kind::Usage,
+            Self::Volumes { faults, .. } if faults.iter().all(|f| f.what == VolumeState::Absent) => Kind::Missing,
             Self::NotABundle { .. }
             | Self::Unsigned { .. }
             | Self::UnknownKey { .. }
@@ -243,6 +265,7 @@ impl Failure for Error {
             | Self::TooFewSignatures { .. }
             | Self::Truncated { .. }
             | Self::TrailingBytes { .. }
+            | Self::Volumes { .. }
             | Self::Structure { .. }
             | Self::TooLarge { .. }
             | Self::Sums { .. }
@@ -275,6 +298,10 @@ impl Failure for Error {
             }
             Self::TooFewSignatures { .. } => "have it signed by further trusted keys",
             Self::Truncated { .. } => "the copy did not finish: copy it again, then run `ferry verify --cold`",
+            Self::Volumes { .. } => {
+                "copy these volumes again; when some are elsewhere, name them too, or use `--wait-for-volume`"
+            }
+            Self::VolumeTwice { .. } => "name one of them",
             Self::TrailingBytes { .. } => "something was appended to it: copy it again",
             Self::TooLarge { .. } | Self::Sums { .. } | Self::Head { .. } => {
                 "it was not written by ferry: take a bundle from a source that you trust"
@@ -294,9 +321,15 @@ impl From<Error> for ferry_content::Error {
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` ({} bytes at {}", self.name, self.size, self.offset)?;
+        match self.volumes.as_slice() {
+            [] => {}
+            [one] => write!(f, ", in `{}`", one.display())?,
+            [first, .., last] => write!(f, ", in `{}` to `{}`", first.display(), last.display())?,
+        }
         match &self.found {
-            Some(found) => write!(f, "`{}` ({} bytes at {}) hashes to {found}", self.name, self.size, self.offset),
-            None => write!(f, "`{}` ({} bytes at {}) cannot be read", self.name, self.size, self.offset),
+            Some(found) => write!(f, ") hashes to {found}"),
+            None => write!(f, ") cannot be read"),
         }
     }
 }
@@ -307,6 +340,10 @@ fn damaged(members: &[Damage]) -> String {
         [one] => format!("damaged: {one}"),
         many => format!("{} damaged members:\n  {}", many.len(), many.join("\n  ")),
     }
+}
+
+fn each(faults: &[VolumeFault]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 fn list(keys: &[KeyId]) -> String {

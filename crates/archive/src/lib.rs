@@ -6,16 +6,19 @@
 //!
 //! Not here: where blobs come from, what to put in, what to do with a bundle (`ferry-bundle`, `ferry-install`).
 //!
-//! Reading order: [`head`], [`member`], [`sums`], [`oci`], [`layout`], [`keys`], [`trust`]; writing: `disk`, [`ranges`], `journal`,
-//! `durable`, [`partial`]; reading: `strict`, [`bundle`], [`verify`].
+//! Reading order: [`head`], [`member`], [`sums`], [`oci`], [`layout`], [`keys`], [`trust`], [`slices`], [`volumes`]; writing: `disk`,
+//! [`ranges`], `journal`, `durable`, [`partial`]; reading: `source`, `front`, `frame`, [`bundle`], [`verify`], [`incoming`].
 
 pub mod bundle;
 mod disk;
 mod durable;
 pub mod error;
+mod frame;
+mod front;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod head;
+pub mod incoming;
 mod journal;
 pub mod keys;
 pub mod layout;
@@ -23,16 +26,21 @@ pub mod member;
 pub mod oci;
 pub mod partial;
 pub mod ranges;
-mod strict;
+pub mod slices;
+mod source;
 pub mod sums;
 pub mod trust;
 pub mod verify;
+pub mod volumes;
 
 pub use bundle::Bundle;
 pub use error::{Damage, Error};
 pub use head::{Absent, Head, HeadBase, HeadBlob, HeadFile, HeadImage, HeadPlatform, HeadRelied, HeadVerified};
+pub use incoming::{Arriving, Incoming};
 pub use keys::{KeyId, PublicKey, SecretKey};
 pub use layout::{Contents, File, FileContent, Layout};
 pub use partial::{Earlier, Partial, Sealed};
+pub use slices::{Slice, Slices};
 pub use trust::Trust;
 pub use verify::Verified;
+pub use volumes::Location;

@@ -1,8 +1,7 @@
-//! Reading ranges of ordinary files as streams, for every provider that stands on a disk.
+//! Reading ranges of files as streams, for every provider that stands on a disk.
 
 use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,11 +13,26 @@ use crate::{ByteStream, Error};
 /// Bytes read at a time: one trip to a blocking thread for each, and no more than stays in a core's cache until it is hashed and sent.
 pub const CHUNK: u64 = 256 << 10;
 
-/// Streams `range` of an open file by position: the file's own cursor is neither used nor moved. `path` is for errors.
+/// What can be read by position: a file, or several as one.
+pub trait ReadAt: Send + Sync {
+    /// Fills `buffer` with the bytes at `offset`. No cursor is used or moved.
+    ///
+    /// # Errors
+    /// The system's own; `UnexpectedEof` when there are fewer.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()>;
+}
+
+impl ReadAt for File {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(self, buffer, offset)
+    }
+}
+
+/// Streams `range` of an open file by position. `path` is for errors.
 ///
 /// The buffers are used again once what was read into them is dropped: fresh memory for each mebibyte costs a fifth of the whole way.
 #[must_use]
-pub fn stream_range(file: Arc<File>, path: PathBuf, range: Range<u64>) -> ByteStream {
+pub fn stream_range(file: Arc<dyn ReadAt>, path: PathBuf, range: Range<u64>) -> ByteStream {
     let buffers = Buffers::default();
     Box::pin(stream::unfold(Some(range), move |state| {
         let (file, path, buffers) = (Arc::clone(&file), path.clone(), buffers.clone());
@@ -27,7 +41,7 @@ pub fn stream_range(file: Arc<File>, path: PathBuf, range: Range<u64>) -> ByteSt
             let end = range.end.min(range.start + CHUNK);
             let wanted = range.start..end;
             let read = tokio::task::spawn_blocking(move || {
-                buffers.read(&file, &wanted).map_err(|e| Error::io("read", path, e))
+                buffers.read(&*file, &wanted).map_err(|e| Error::io("read", path, e))
             });
             let result = match read.await {
                 Ok(result) => result,
@@ -43,7 +57,7 @@ pub fn stream_range(file: Arc<File>, path: PathBuf, range: Range<u64>) -> ByteSt
 ///
 /// # Errors
 /// The system's own; `UnexpectedEof` when the file is shorter.
-pub fn read_range(file: &File, range: &Range<u64>) -> std::io::Result<Bytes> {
+pub fn read_range(file: &(impl ReadAt + ?Sized), range: &Range<u64>) -> std::io::Result<Bytes> {
     let mut buffer = vec![0; length(range)?];
     file.read_exact_at(&mut buffer, range.start)?;
     Ok(buffer.into())
@@ -58,7 +72,7 @@ fn length(range: &Range<u64>) -> std::io::Result<usize> {
 struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl Buffers {
-    fn read(&self, file: &File, range: &Range<u64>) -> std::io::Result<Bytes> {
+    fn read(&self, file: &dyn ReadAt, range: &Range<u64>) -> std::io::Result<Bytes> {
         let length = length(range)?;
         let waiting = self.waiting().pop();
         let mut lent = Lent { buffer: waiting.unwrap_or_default(), back: self.clone() };

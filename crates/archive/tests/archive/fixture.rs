@@ -5,8 +5,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 use ferry_archive::{
-    Absent, Bundle, Contents, Error, File, FileContent, Head, HeadBlob, HeadImage, HeadPlatform, Layout, Partial,
-    PublicKey, Sealed, SecretKey, Trust,
+    Absent, Bundle, Contents, Error, File, FileContent, Head, HeadBlob, HeadImage, HeadPlatform, Incoming, Layout,
+    Partial, PublicKey, Sealed, SecretKey, Trust,
 };
 use ferry_content::{Ingest, Ingester as _};
 use ferry_image::{Descriptor, Digest, Ignore, Platform, media_type};
@@ -195,9 +195,25 @@ pub fn build(parts: &Parts, output: &Path, key: Option<&SecretKey>, backwards: b
     partial.seal()
 }
 
-/// Opens and verifies.
+/// Opens and verifies: by position and from a pipe, which must come to the same.
 pub fn check(path: &Path, trust: &Trust) -> Result<Bundle, Error> {
-    let bundle = Bundle::open(path, trust)?;
-    bundle.verify(2, false, &|_| {})?;
-    Ok(bundle)
+    let whole = Bundle::open(path, trust).and_then(|bundle| bundle.verify(2, false, &|_| {}).map(|_| bundle));
+    let piped = std::fs::File::open(path).map(|file| pipe(Box::new(file), path, trust));
+    if let Ok(piped) = piped.map(|piped| piped.map_err(|e| e.to_string())) {
+        assert_eq!(piped.is_ok(), whole.is_ok(), "{piped:?}, {:?}", whole.as_ref().err());
+    }
+    whole
+}
+
+/// Reads a bundle from front to end.
+pub fn pipe(reader: Box<dyn std::io::Read + Send>, path: &Path, trust: &Trust) -> Result<(), Error> {
+    let mut incoming = Incoming::open(reader, path, trust)?;
+    while let Some(member) = incoming.next()? {
+        if member.size < 100 {
+            incoming.read_small(100)?;
+        } else if let Some(damage) = incoming.check(&|_| {})? {
+            return Err(Error::Damaged { path: path.to_owned(), members: vec![damage] });
+        }
+    }
+    incoming.finish()
 }

@@ -107,7 +107,7 @@ impl Ingest for Incoming {
 
     fn read_back<'a>(&'a self, range: Range<u64>) -> BoxFuture<'a, Result<Bytes, Error>> {
         let (file, path) = (Arc::clone(self.temp.file()), self.temp.path().to_owned());
-        Box::pin(blocking(move || read_range(&file, &range).map_err(|e| Error::io("read", path, e))))
+        Box::pin(blocking(move || read_range(&*file, &range).map_err(|e| Error::io("read", path, e))))
     }
 
     fn reset<'a>(&'a self) -> BoxFuture<'a, Result<(), Error>> {

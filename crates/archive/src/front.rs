@@ -1,49 +1,50 @@
-//! Strict reading of everything but the content of blobs and carried files: headers, padding, end marker and signature text
-//! are made anew and compared, so that one flipped bit anywhere is found (`docs/format.md`, "Reading").
+//! The front of a bundle, strictly: sums, signature, head and the small members, before anything else is believed
+//! (`docs/format.md`, "Reading").
 
-use std::fs::File;
 use std::path::Path;
 
 use bytes::Bytes;
-use ferry_content::files::read_range;
 use ferry_image::Digest;
 use serde::Deserialize;
 
 use crate::bundle::Member;
+use crate::frame::{self, as_header};
 use crate::head::{FORMAT, MAX_HEAD};
 use crate::keys::{self, MAX_SIGNATURE};
-use crate::member::{BLOCK, END, Found, Header};
+use crate::member::{BLOCK, END, Found};
+use crate::source::Source;
 use crate::sums::MAX_SUMS;
 use crate::{Error, Head, KeyId, Trust, layout, member, oci, sums};
 
 /// The largest `index.json` and `manifest.json` that are read, in bytes.
 const MAX_INDEX: u64 = 64 << 20;
 
-/// What opening finds.
+/// What the front says, and where everything stands by it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Opened {
+pub(crate) struct Front {
     pub(crate) head: Head,
     /// The key that the signature names, trusted or not.
     pub(crate) claimed: Option<KeyId>,
     pub(crate) signer: Option<KeyId>,
     pub(crate) sums_digest: Digest,
+    /// The size that the whole must have.
     pub(crate) size: u64,
     /// Every member but sums and signature, in the order of the file; blobs last.
     pub(crate) members: Vec<Member>,
+    /// How many of them were read.
+    pub(crate) read: usize,
 }
 
 /// A position in the file.
 struct Reader<'a> {
-    file: &'a File,
+    source: &'a mut dyn Source,
     path: &'a Path,
-    length: u64,
     at: u64,
 }
 
-/// Reads and checks a bundle as far as its structure goes.
-pub(crate) fn open(file: &File, path: &Path, trust: &Trust) -> Result<Opened, Error> {
-    let length = file.metadata().map_err(|e| Error::io("read", path, e))?.len();
-    let mut reader = Reader { file, path, length, at: 0 };
+/// Reads and checks the front.
+pub(crate) fn read(source: &mut dyn Source, path: &Path, trust: &Trust) -> Result<Front, Error> {
+    let mut reader = Reader { source, path, at: 0 };
     reader.refuse_other_files()?;
     let sums_bytes = reader.small(member::SUMS, MAX_SUMS)?;
     let signature = match reader.header()? {
@@ -73,16 +74,30 @@ pub(crate) fn open(file: &File, path: &Path, trust: &Trust) -> Result<Opened, Er
     reader.summed(&listed, &mut members, member::INDEX, MAX_INDEX)?;
     reader.summed(&listed, &mut members, member::MANIFEST, MAX_INDEX)?;
     compare_lists(&head, &listed[members.len()..]).map_err(bad_sums)?;
-    reader.rest(&head, &mut members)?;
     let sums_digest = Digest::of(&sums_bytes);
-    Ok(Opened {
+    let read = members.len();
+    let size = place(&head, reader.at, &mut members);
+    Ok(Front {
         claimed: signature.and_then(keys::parse_signature).map(|parsed| parsed.key),
         head,
         signer,
         sums_digest,
-        size: reader.length,
+        size,
         members,
+        read,
     })
+}
+
+/// Where everything that the head lists stands, from `start` on. Gives the size of the whole.
+fn place(head: &Head, start: u64, members: &mut Vec<Member>) -> u64 {
+    let sizes = head.yaml.iter().chain(&head.files).map(|f| f.size).chain(head.blobs.iter().map(|b| b.size));
+    let mut offset = start;
+    for ((name, digest), size) in layout::carried(head).zip(sizes) {
+        members.push(Member { name, digest: digest.clone(), offset: offset + BLOCK, size });
+        // Cannot overflow: `Head::check` bounds the sum of all sizes.
+        offset += member::span(size);
+    }
+    offset + END
 }
 
 fn parse_head(path: &Path, json: &[u8]) -> Result<Head, Error> {
@@ -131,15 +146,19 @@ fn compare_lists(head: &Head, listed: &[(String, Digest)]) -> Result<(), String>
 
 impl Reader<'_> {
     /// A file that is something else altogether is not called damaged.
-    fn refuse_other_files(&self) -> Result<(), Error> {
+    fn refuse_other_files(&mut self) -> Result<(), Error> {
         let fail = |why: &str| Err(Error::NotABundle { path: self.path.to_owned(), why: why.to_owned() });
-        if self.length == 0 {
+        if self.source.length() == Some(0) {
             return fail("it is empty");
         }
         if self.path.extension().is_some_and(|e| e == "partial") {
             return fail("it is an unfinished build; run the `ferry bundle` that made it again");
         }
-        let start = self.read(0, self.length.min(BLOCK))?;
+        let start = match self.source.read(0, self.source.length().unwrap_or(BLOCK).min(BLOCK)) {
+            Err(Error::Truncated { found: 0, .. }) => return fail("it is empty"),
+            Err(Error::Truncated { .. }) => return fail("it is too short"),
+            other => other?,
+        };
         match start.as_ref() {
             [0x1f, 0x8b, ..] => fail("it is gzip-compressed"),
             [0x28, 0xb5, 0x2f, 0xfd, ..] => fail("it is zstd-compressed"),
@@ -154,33 +173,25 @@ impl Reader<'_> {
         }
     }
 
-    fn read(&self, at: u64, size: u64) -> Result<Bytes, Error> {
-        let expected = at.saturating_add(size);
-        if expected > self.length {
-            return Err(Error::Truncated { path: self.path.to_owned(), expected, found: self.length });
-        }
-        read_range(self.file, &(at..expected)).map_err(|e| Error::io("read", self.path, e))
-    }
-
     /// The header at the current position, read loosely.
-    fn header(&self) -> Result<Option<Found>, Error> {
-        let block = self.read(self.at, BLOCK)?;
+    fn header(&mut self) -> Result<Option<Found>, Error> {
+        let block = self.source.read(self.at, BLOCK)?;
         Ok(as_header(&block).as_ref().and_then(member::read))
     }
 
     /// Takes the next member, which must be `name` and no larger than `limit`, content and padding included.
     fn small(&mut self, name: &str, limit: u64) -> Result<Bytes, Error> {
-        let block = self.read(self.at, BLOCK)?;
+        let block = self.source.read(self.at, BLOCK)?;
         let size = as_header(&block).as_ref().and_then(member::read).and_then(|f| f.size).unwrap_or(0);
-        self.compare_header(&block, self.at, name, size, |_| false)?;
+        frame::header(self.path, &block, self.at, name, size, |_| false)?;
         if size > limit {
             let (path, member) = (self.path.to_owned(), name.to_owned());
             return Err(Error::TooLarge { path, member, size, limit });
         }
-        let content = self.read(self.at + BLOCK, size)?;
+        let content = self.source.read(self.at + BLOCK, size)?;
         self.at += BLOCK + size;
-        let padding = self.read(self.at, member::padding(size))?;
-        self.compare_padding(&padding, self.at, name)?;
+        let padding = self.source.read(self.at, member::padding(size))?;
+        frame::padding(self.path, &padding, self.at, name)?;
         self.at += padding.len() as u64;
         Ok(content)
     }
@@ -203,113 +214,10 @@ impl Reader<'_> {
         let found = Digest::of(&content);
         let size = content.len() as u64;
         if found != *digest {
-            let damage = crate::Damage { name: name.to_owned(), offset, size, found: Some(found) };
+            let damage = crate::Damage { name: name.to_owned(), offset, size, volumes: Vec::new(), found: Some(found) };
             return Err(Error::Damaged { path: self.path.to_owned(), members: vec![damage] });
         }
         members.push(Member { name: name.to_owned(), digest: found, offset, size });
         Ok(content)
     }
-
-    /// Checks headers and padding of everything that the head lists, the end marker, and the size of the file.
-    fn rest(&mut self, head: &Head, members: &mut Vec<Member>) -> Result<(), Error> {
-        let sizes = head.yaml.iter().chain(&head.files).map(|f| f.size).chain(head.blobs.iter().map(|b| b.size));
-        let mut offset = self.at;
-        let first = members.len();
-        for ((name, digest), size) in layout::carried(head).zip(sizes) {
-            members.push(Member { name, digest: digest.clone(), offset: offset + BLOCK, size });
-            // Cannot overflow: `Head::check` bounds the sum of all sizes.
-            offset += member::span(size);
-        }
-        let expected = offset + END;
-        let short = self.length < expected;
-        let names = |name: &str| members.iter().any(|m| m.name == name);
-        let mut padding = 0;
-        for member in &members[first..] {
-            let start = member.offset - BLOCK - padding;
-            if short && member.offset > self.length {
-                break;
-            }
-            let gap = self.read(start, padding + BLOCK)?;
-            let (zeros, block) = gap.split_at(padding as usize);
-            self.compare_header(block, member.offset - BLOCK, &member.name, member.size, names)?;
-            self.compare_padding(zeros, start, &member.name)?;
-            padding = member::padding(member.size);
-        }
-        if short {
-            return Err(Error::Truncated { path: self.path.to_owned(), expected, found: self.length });
-        }
-        let end = self.read(offset - padding, padding + END)?;
-        if let Some(extra) = as_header(&end[padding as usize..][..BLOCK as usize]).as_ref().and_then(member::read) {
-            return Err(self.structure(offset, explain(&extra, "the end", names)));
-        }
-        if end.iter().any(|b| *b != 0) {
-            return Err(self.structure(offset - padding, "the end marker is damaged".to_owned()));
-        }
-        if self.length > expected {
-            return Err(Error::TrailingBytes { path: self.path.to_owned(), expected, found: self.length });
-        }
-        Ok(())
-    }
-
-    fn compare_header(
-        &self,
-        block: &[u8],
-        at: u64,
-        name: &str,
-        size: u64,
-        is_listed: impl Fn(&str) -> bool,
-    ) -> Result<(), Error> {
-        if member::header(name, size).is_some_and(|right| right == block) {
-            return Ok(());
-        }
-        let why = match as_header(block).as_ref().and_then(member::read) {
-            None if block.iter().all(|b| *b == 0) => format!("the archive ends where `{name}` should begin"),
-            None => format!("no tar header stands where `{name}` should begin"),
-            Some(found) if found.name == name && found.kind == b'0' => match found.size {
-                Some(said) if said != size => format!("`{name}` says it has {said} bytes, and ferry.json says {size}"),
-                _ => format!("the tar header of `{name}` is damaged"),
-            },
-            Some(found) => explain(&found, &format!("`{name}`"), is_listed),
-        };
-        Err(self.structure(at, why))
-    }
-
-    fn compare_padding(&self, zeros: &[u8], start: u64, near: &str) -> Result<(), Error> {
-        match zeros.iter().position(|b| *b != 0) {
-            Some(i) => Err(self.structure(start + i as u64, format!("the padding next to `{near}` is not zero"))),
-            None => Ok(()),
-        }
-    }
-
-    fn structure(&self, offset: u64, why: String) -> Error {
-        Error::Structure { path: self.path.to_owned(), offset, why }
-    }
-}
-
-fn as_header(block: &[u8]) -> Option<Header> {
-    block.try_into().ok()
-}
-
-/// Why the member `found` may not stand where `wanted` is expected.
-fn explain(found: &Found, wanted: &str, is_listed: impl Fn(&str) -> bool) -> String {
-    let kind = match found.kind {
-        b'0' => None,
-        b'1' => Some("a hard link"),
-        b'2' => Some("a symbolic link"),
-        b'3' | b'4' => Some("a device"),
-        b'5' => Some("a folder"),
-        b'x' | b'g' | b'L' | b'K' => Some("an extension header"),
-        _ => Some("of an unknown kind"),
-    };
-    let name = &found.name;
-    if let Some(kind) = kind {
-        return format!("`{name}` is {kind}; a bundle has regular files only");
-    }
-    if let Err(why) = member::check_name(name) {
-        return format!("a member where {wanted} is expected: {why}");
-    }
-    if is_listed(name) {
-        return format!("`{name}` stands where {wanted} is expected: twice, or out of its place");
-    }
-    format!("unknown member `{name}` where {wanted} is expected")
 }

@@ -1,0 +1,222 @@
+//! Volumes: the slices of a bundle that is too large for one medium. Which files they are, and whether they fit together
+//! (`docs/format.md`, "Volumes").
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Slice, Slices};
+
+/// No bundle has more volumes.
+pub const MAX_VOLUMES: u32 = 99_999;
+/// The smallest volume that is written, in bytes.
+pub const MIN_VOLUME: u64 = 64 << 10;
+
+/// Where a bundle is: one file, or volumes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// `NAME.tar`, whether a file of that name is there or only its volumes.
+    pub base: PathBuf,
+    /// The volumes by their numbers; none for one file.
+    pub volumes: BTreeMap<u32, PathBuf>,
+}
+
+/// What is wrong with a volume as a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeFault {
+    /// The volume.
+    pub path: PathBuf,
+    /// What it is.
+    pub what: VolumeState,
+}
+
+/// How a volume can be wrong without a look at what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VolumeState {
+    /// It is not there.
+    Absent,
+    /// It has too few bytes, or too many.
+    Size {
+        /// The bytes that it has.
+        found: u64,
+        /// The bytes that it must have.
+        expected: u64,
+    },
+    /// The bundle has fewer volumes.
+    Surplus,
+}
+
+/// `NAME.tar.001`.
+#[must_use]
+pub fn name(base: &Path, number: u32) -> PathBuf {
+    let mut name = base.as_os_str().to_owned();
+    name.push(format!(".{number:03}"));
+    name.into()
+}
+
+/// The base and the number of a volume's name; `None` for other names.
+#[must_use]
+pub fn parse(path: &Path) -> Option<(PathBuf, u32)> {
+    let name = path.file_name()?.to_str()?;
+    let (base, digits) = name.rsplit_once('.')?;
+    let number: u32 = digits.parse().ok().filter(|number| (1..=MAX_VOLUMES).contains(number))?;
+    (!base.is_empty() && digits == format!("{number:03}")).then(|| (path.with_file_name(base), number))
+}
+
+impl Location {
+    /// The bundle that a path means: a file; a volume, with all others in its folder; or the common name of volumes.
+    ///
+    /// # Errors
+    /// When the folder of volumes cannot be read.
+    pub fn of(path: &Path) -> Result<Self, Error> {
+        let one = || Self { base: path.to_owned(), volumes: BTreeMap::new() };
+        let base = match parse(path) {
+            Some((base, _)) => base,
+            None if path.exists() => return Ok(one()),
+            None => path.to_owned(),
+        };
+        let volumes = in_folder(&base)?;
+        Ok(if volumes.is_empty() { one() } else { Self { base, volumes } })
+    }
+
+    /// The bundles that several paths mean. Volumes of one name belong together, from whatever folders they are given.
+    ///
+    /// # Errors
+    /// [`Error::VolumeTwice`]; when a folder cannot be read.
+    pub fn group(paths: &[PathBuf]) -> Result<Vec<Self>, Error> {
+        let mut found: Vec<Self> = Vec::new();
+        for path in paths {
+            let new = Self::of(path)?;
+            let same = |old: &&mut Self| {
+                !old.volumes.is_empty() && !new.volumes.is_empty() && old.base.file_name() == new.base.file_name()
+            };
+            let Some(old) = found.iter_mut().find(same) else {
+                found.push(new);
+                continue;
+            };
+            for (number, second) in new.volumes {
+                match old.volumes.get(&number) {
+                    Some(first) if *first != second => {
+                        return Err(Error::VolumeTwice { first: first.clone(), second });
+                    }
+                    _ => old.volumes.insert(number, second),
+                };
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether it consists of volumes.
+    #[must_use]
+    pub fn is_split(&self) -> bool {
+        !self.volumes.is_empty()
+    }
+
+    /// Opens what is there. A volume between others that is not there can still be said to be missing when it is read.
+    ///
+    /// # Errors
+    /// [`Error::NotABundle`] for what is no regular file; [`Error::Io`].
+    pub fn open(&self) -> Result<Slices, Error> {
+        let Some(last) = self.volumes.keys().next_back() else {
+            let file = open(&self.base)?;
+            return Slices::one(&self.base, file).map_err(|e| Error::io("read", &self.base, e));
+        };
+        let mut parts = Vec::new();
+        for number in 1..=*last {
+            parts.push(match self.volumes.get(&number) {
+                None => Slice::absent(name(&self.base, number)),
+                Some(path) => Slice::open(path.clone(), open(path)?).map_err(|e| Error::io("read", path, e))?,
+            });
+        }
+        let room = parts.iter().map(Slice::length).max().unwrap_or(0);
+        Ok(Slices::volumes(parts, room))
+    }
+}
+
+fn open(path: &Path) -> Result<File, Error> {
+    let failed = |e| Error::io("read", path, e);
+    // Opening a pipe would wait for somebody to write into it.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        let why = "it is not a regular file".to_owned();
+        return Err(Error::NotABundle { path: path.to_owned(), why });
+    }
+    File::open(path).map_err(failed)
+}
+
+/// The volumes of `base` in its folder.
+pub(crate) fn in_folder(base: &Path) -> Result<BTreeMap<u32, PathBuf>, Error> {
+    let folder = base.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut volumes = BTreeMap::new();
+    let entries = match std::fs::read_dir(folder) {
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            return Ok(volumes);
+        }
+        entries => entries.map_err(|e| Error::io("read", folder, e))?,
+    };
+    for entry in entries {
+        let found = entry.map_err(|e| Error::io("read", folder, e))?.file_name();
+        if let Some((same, number)) = parse(&base.with_file_name(&found))
+            && same == base
+        {
+            volumes.insert(number, base.with_file_name(found));
+        }
+    }
+    Ok(volumes)
+}
+
+/// The size that every volume but the last must have, if the whole has `size` bytes: what most of those that are there agree with.
+pub(crate) fn room(slices: &Slices, size: u64) -> Option<u64> {
+    let parts = slices.parts();
+    let before = (parts.len() as u64).checked_sub(1).filter(|count| *count > 0);
+    let last = parts.last().map_or(0, Slice::length);
+    let by_rest = before.filter(|_| last > 0).and_then(|count| size.checked_sub(last).map(|rest| rest.div_ceil(count)));
+    let candidates = parts.iter().map(Slice::length).chain(by_rest).filter(|room| *room > 0);
+    let agrees = |room: u64| {
+        let right = |(i, part): &(usize, &Slice)| part.length() == expected(room, *i, size);
+        parts.iter().enumerate().filter(right).count()
+    };
+    candidates.max_by_key(|room| (agrees(*room), *room))
+}
+
+fn expected(room: u64, index: usize, size: u64) -> u64 {
+    size.saturating_sub(room.saturating_mul(index as u64)).min(room)
+}
+
+/// Volumes that are not there, or whose size is wrong, if the whole has `size` bytes.
+pub(crate) fn faults(slices: &Slices, path: &Path, size: u64) -> Option<Error> {
+    let room = slices.room()?;
+    let count = usize::try_from(size.div_ceil(room)).unwrap_or(usize::MAX).min(MAX_VOLUMES as usize);
+    let mut faults = Vec::new();
+    for (i, part) in slices.parts().iter().enumerate() {
+        let (found, expected) = (part.length(), expected(room, i, size));
+        let what = match () {
+            () if i >= count => VolumeState::Surplus,
+            () if !part.is_there() => VolumeState::Absent,
+            () if found != expected => VolumeState::Size { found, expected },
+            () => continue,
+        };
+        faults.push(VolumeFault { path: part.path.clone(), what });
+    }
+    for number in slices.parts().len()..count {
+        let number = u32::try_from(number + 1).unwrap_or(MAX_VOLUMES);
+        faults.push(VolumeFault { path: name(path, number), what: VolumeState::Absent });
+    }
+    (!faults.is_empty()).then(|| Error::Volumes { path: path.to_owned(), count, faults })
+}
+
+impl fmt::Display for VolumeFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match self.what {
+            VolumeState::Absent => write!(f, "`{path}` is not there"),
+            VolumeState::Size { found, expected } if found < expected => {
+                write!(f, "`{path}` is truncated: it has {found} bytes of {expected}")
+            }
+            VolumeState::Size { found, expected } => {
+                write!(f, "`{path}` has {} bytes too many: it has {found}, and must have {expected}", found - expected)
+            }
+            VolumeState::Surplus => write!(f, "`{path}` does not belong to it"),
+        }
+    }
+}
