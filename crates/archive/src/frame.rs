@@ -106,7 +106,6 @@ pub(crate) fn as_header(block: &[u8]) -> Option<Header> {
     block.try_into().ok()
 }
 /// Why the member `found` may not stand where `wanted` is expected.
-
 fn explain(found: &Found, wanted: &str, is_listed: impl Fn(&str) -> bool) -> String {
     let kind = match found.kind {
         b'0' => None,

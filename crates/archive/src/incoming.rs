@@ -106,7 +106,7 @@ impl Incoming {
     ///
     /// # Errors
     /// [`Error::Structure`]; [`Error::Truncated`]; [`Error::Io`].
-    pub fn next(&mut self) -> Result<Option<Arriving>, Error> {
+    pub fn advance(&mut self) -> Result<Option<Arriving>, Error> {
         while self.read(CHUNK)?.is_some() {}
         let Some(member) = self.front.members.get(self.next).cloned() else { return Ok(None) };
         self.padding()?;
@@ -170,7 +170,7 @@ impl Incoming {
     /// # Errors
     /// [`Error::Structure`]; [`Error::Truncated`]; [`Error::TrailingBytes`]; [`Error::Io`].
     pub fn finish(mut self) -> Result<(), Error> {
-        while self.next()?.is_some() {}
+        while self.advance()?.is_some() {}
         self.padding()?;
         let at = self.source.at();
         let marker = self.source.read(at, END)?;

@@ -208,7 +208,7 @@ pub fn check(path: &Path, trust: &Trust) -> Result<Bundle, Error> {
 /// Reads a bundle from front to end.
 pub fn pipe(reader: Box<dyn std::io::Read + Send>, path: &Path, trust: &Trust) -> Result<(), Error> {
     let mut incoming = Incoming::open(reader, path, trust)?;
-    while let Some(member) = incoming.next()? {
+    while let Some(member) = incoming.advance()? {
         if member.size < 100 {
             incoming.read_small(100)?;
         } else if let Some(damage) = incoming.check(&|_| {})? {
