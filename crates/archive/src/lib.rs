@@ -7,7 +7,7 @@
 //! Not here: where blobs come from, what to put in, what to do with a bundle (`ferry-bundle`, `ferry-install`).
 //!
 //! Reading order: [`head`], [`member`], [`sums`], [`oci`], [`layout`], [`keys`], [`trust`]; writing: `disk`, [`ranges`], `journal`,
-//! `durable`, [`partial`]; reading: `strict`, [`bundle`], [`verify`].
+//! `durable`, [`partial`]; reading: `strict`, [`bundle`], [`verify`], [`want`].
 
 pub mod bundle;
 mod disk;
@@ -27,6 +27,7 @@ mod strict;
 pub mod sums;
 pub mod trust;
 pub mod verify;
+pub mod want;
 
 pub use bundle::Bundle;
 pub use error::{Damage, Error};
@@ -36,3 +37,4 @@ pub use layout::{Contents, File, FileContent, Layout};
 pub use partial::{Earlier, Partial, Sealed};
 pub use trust::Trust;
 pub use verify::Verified;
+pub use want::{Want, WantBlob, WantBundle, WantImage, WantReferrer};
