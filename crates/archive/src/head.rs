@@ -280,7 +280,7 @@ impl Head {
     }
 }
 
-fn check_label(what: &str, text: &str) -> Result<(), String> {
+pub(crate) fn check_label(what: &str, text: &str) -> Result<(), String> {
     let printable = text.bytes().all(|b| (0x20..0x7f).contains(&b));
     if text.is_empty() || text.len() > 128 || !printable || text.trim() != text {
         let shown: String = text.chars().take(128).collect();
@@ -289,7 +289,7 @@ fn check_label(what: &str, text: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn check_algorithm(digest: &Digest) -> Result<(), String> {
+pub(crate) fn check_algorithm(digest: &Digest) -> Result<(), String> {
     match digest.algorithm() {
         Algorithm::Sha256 => Ok(()),
         other => Err(format!("{digest} is addressed by {}; bundles carry sha256 only", other.name())),

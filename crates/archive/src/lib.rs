@@ -7,7 +7,7 @@
 //! Not here: where blobs come from, what to put in, what to do with a bundle (`ferry-bundle`, `ferry-install`).
 //!
 //! Reading order: [`head`], [`member`], [`sums`], [`oci`], [`layout`], [`keys`], [`trust`], [`slices`], [`volumes`]; writing: `disk`,
-//! [`ranges`], `journal`, `durable`, [`partial`]; reading: `source`, `front`, `frame`, [`bundle`], [`verify`], [`incoming`].
+//! [`ranges`], `journal`, `durable`, [`partial`]; reading: `source`, `front`, `frame`, [`bundle`], [`verify`], [`incoming`], [`want`].
 
 pub mod bundle;
 mod disk;
@@ -32,6 +32,7 @@ pub mod sums;
 pub mod trust;
 pub mod verify;
 pub mod volumes;
+pub mod want;
 
 pub use bundle::Bundle;
 pub use error::{Damage, Error};
@@ -44,3 +45,4 @@ pub use slices::{Slice, Slices};
 pub use trust::Trust;
 pub use verify::Verified;
 pub use volumes::Location;
+pub use want::{Want, WantBlob, WantBundle, WantImage, WantReferrer};

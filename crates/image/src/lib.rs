@@ -5,7 +5,7 @@
 //! the views only look.
 //!
 //! Reading order: [`digest`], [`reference`](mod@reference), [`platform`], [`descriptor`], [`manifest`],
-//! [`config`], [`referrer`], [`target`], [`relocation`], [`rules`].
+//! [`config`], [`referrer`], [`target`], [`relocation`], [`receipt`], [`rules`].
 
 pub mod config;
 pub mod descriptor;
@@ -13,6 +13,7 @@ pub mod digest;
 pub mod manifest;
 pub mod media_type;
 pub mod platform;
+pub mod receipt;
 pub mod reference;
 pub mod referrer;
 pub mod relocation;
@@ -24,6 +25,7 @@ pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest, Hasher};
 pub use manifest::{ImageManifest, Index, Manifest};
 pub use platform::Platform;
+pub use receipt::{Held, HeldBlob, Receipt, ReceiptBundle};
 pub use reference::Reference;
 pub use referrer::{CosignTag, ReferrerKind};
 pub use relocation::{Relocated, Relocation};

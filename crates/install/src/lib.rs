@@ -34,7 +34,7 @@ pub use names::{Named, named};
 pub use preflight::{OnExisting, Options, Planned, Preflight, State, preflight};
 pub use probe::{Answer, Probe, Verdict};
 pub use push::Pushed;
-pub use receipt::{Receipt, Written};
+pub use receipt::Written;
 pub use redirect::{Place, Redirect, Redirected, redirect};
 pub use referrers::{PlannedReferrer, ReferrerState};
 pub use yaml::{Carried, Text};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ferry_content::copy::{Job, Outcome, Progress, copy_all};
 use ferry_content::{Problems, Provider, copy};
+use ferry_image::receipt::Repositories;
 use ferry_image::{Descriptor, Digest, Manifest, Relocation, media_type};
 use futures_util::{StreamExt as _, stream};
 
@@ -95,29 +96,34 @@ impl Preflight {
         Ok(needs(&there, pushed, self.destination.has_repository_blobs()))
     }
 
-    /// What of the bundle is at the target after a push: nothing of an image whose tag stayed at something else.
-    pub(crate) fn held(&self, relocation: &Relocation) -> Result<BTreeSet<Digest>, Error> {
-        let mut held = BTreeSet::new();
+    /// What of the bundle is where at the target after a push: nothing of an image whose tag stayed at something else.
+    pub(crate) fn held(&self, relocation: &Relocation) -> Result<Repositories, Error> {
+        let host = self.destination.target().host();
+        // not what was made for the target
+        let relied: BTreeSet<&Digest> = self.bundle.head().relies.iter().map(|relied| &relied.digest).collect();
+        let is_ours = |digest: &Digest| self.bundle.blob(digest).is_some() || relied.contains(digest);
+        let mut held = Repositories::new();
+        let mut hold = |repository: &str, blobs: Vec<Descriptor>| {
+            let ours = blobs.into_iter().filter(|blob| is_ours(&blob.digest));
+            let there = held.entry(format!("{host}/{repository}")).or_default();
+            there.extend(ours.map(|blob| (blob.digest, blob.size)));
+        };
         for planned in self.images.iter().filter(|i| !matches!(i.state, State::Skipped(_))) {
-            held.extend(blobs_of(planned, &self.documents)?.into_iter().map(|blob| blob.digest));
-            held.extend(planned.image.platforms.iter().map(|p| p.manifest.digest.clone()));
+            hold(&planned.repository, blobs_of(planned, &self.documents)?);
+            hold(&planned.repository, planned.image.platforms.iter().map(|p| p.manifest.clone()).collect());
             let there = relocation.lookup(&planned.image.reference).map(|image| &image.digest);
             let forms = [&planned.forms.first].into_iter().chain(&planned.forms.second);
             for form in forms.filter(|form| Some(&form.root.digest) == there) {
-                held.extend(form.children.iter().chain([&form.root]).map(|d| d.digest.clone()));
+                hold(&planned.repository, form.children.iter().chain([&form.root]).cloned().collect());
             }
         }
         for referrer in self.referrers.iter().filter(|r| !matches!(r.state, ReferrerState::Skipped(_))) {
-            held.extend(
-                referrers::blobs_of(&referrer.descriptor, &self.documents)?.into_iter().map(|blob| blob.digest),
-            );
+            hold(&referrer.repository, referrers::blobs_of(&referrer.descriptor, &self.documents)?);
             // of two lists that were merged neither is there
             if referrer.state != ReferrerState::Merges {
-                let documents = referrers::documents_of(&referrer.descriptor, &self.documents)?;
-                held.extend(documents.into_iter().map(|document| document.digest));
+                hold(&referrer.repository, referrers::documents_of(&referrer.descriptor, &self.documents)?);
             }
         }
-        held.retain(|digest| self.bundle.blob(digest).is_some());
         Ok(held)
     }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use ferry_content::{Problems, texts};
-use ferry_image::{Digest, Relocated};
+use ferry_image::{Receipt, ReceiptBundle};
 use ferry_rewrite::emit::Emitted;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::Error;
 use crate::emit;
@@ -14,43 +14,9 @@ use crate::preflight::Preflight;
 use crate::push::Pushed;
 use crate::yaml::Text;
 
-/// The version of the receipt's form.
-pub const VERSION: u32 = 1;
-
 /// Names of ferry's own in the output folder.
 pub(crate) const RELOCATION: &str = "relocation.json";
 pub(crate) const RECEIPT: &str = "receipt.json";
-
-/// What was left at a target, by which bundle, when. Form: `docs/format.md`, "The receipt".
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Receipt {
-    /// [`VERSION`].
-    pub version: u32,
-    /// The bundle.
-    pub bundle: ReceiptBundle,
-    /// Host and prefix.
-    pub target: String,
-    /// When the install ended, RFC 3339 in UTC.
-    pub time: String,
-    /// Each image with its name and digest at the target.
-    pub images: Vec<Relocated>,
-    /// The blobs of the bundle that are at the target now, sorted.
-    pub blobs: Vec<Digest>,
-}
-
-/// Which bundle was installed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ReceiptBundle {
-    /// Its name.
-    pub name: String,
-    /// Its version.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
-    /// The digest of its `SHA256SUMS`, which names its content.
-    pub sums: Digest,
-}
 
 /// The files that were written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,18 +39,14 @@ impl Preflight {
     pub fn write(&self, pushed: &Pushed, time: jiff::Timestamp) -> Result<Written, Problems> {
         let out = &self.options.out;
         let head = self.bundle.head();
-        let receipt = Receipt {
-            version: VERSION,
-            bundle: ReceiptBundle {
-                name: head.name.clone(),
-                version: head.version.clone(),
-                sums: self.bundle.sums_digest().clone(),
-            },
-            target: self.destination.target().to_string(),
-            time: time.to_string(),
-            images: pushed.relocation.images.clone(),
-            blobs: self.held(&pushed.relocation)?.into_iter().collect(),
+        let bundle = ReceiptBundle {
+            name: head.name.clone(),
+            version: head.version.clone(),
+            sums: self.bundle.sums_digest().clone(),
         };
+        let images = pushed.relocation.images.clone();
+        let held = self.held(&pushed.relocation)?;
+        let receipt = Receipt::new(self.destination.target(), vec![bundle], time.to_string(), images, held);
         let written = Written {
             receipt: out.join(RECEIPT),
             relocation: out.join(RELOCATION),

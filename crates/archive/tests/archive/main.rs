@@ -8,3 +8,4 @@ mod fixture;
 mod golden;
 mod resume;
 mod round_trip;
+mod want;

@@ -280,7 +280,9 @@ fn what_the_index_was_signed_for_is_not_pretended() {
     let amd64 = &referred.image.platform("linux/amd64").unwrap().digest;
     assert_eq!(listed_by_tag(&target, "app/one", amd64), [referred.thing.digest()]);
     let receipt = parsed(&site.bytes("ferry-out/receipt.json"));
-    let held: Vec<&str> = receipt["blobs"].as_array().unwrap().iter().map(|d| d.as_str().unwrap()).collect();
+    let held = receipt["repositories"][0]["blobs"].as_array().unwrap();
+    let held: Vec<&str> = held.iter().map(|blob| blob["digest"].as_str().unwrap()).collect();
+    assert_eq!(receipt["repositories"][0]["name"], format!("{}/app/one", target.host()));
     assert!(held.contains(&referred.thing.digest()) && !held.contains(&referred.sbom.digest()), "{held:?}");
 }
 
