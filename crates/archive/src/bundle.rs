@@ -72,10 +72,6 @@ impl Bundle {
     pub fn open_damaged(location: &Location, trust: &Trust) -> Result<(Self, Vec<Error>), Error> {
         let path = &location.base;
         let mut slices = location.open()?;
-        if let Some(first) = slices.parts().first().filter(|part| !part.is_there()) {
-            let fault = volumes::VolumeFault { path: first.path.clone(), what: volumes::VolumeState::Absent };
-            return Err(Error::Volumes { path: path.clone(), count: slices.parts().len(), faults: vec![fault] });
-        }
         let front = front::read(&mut Positioned { slices: &slices, path, length: slices.length() }, path, trust)?;
         if let Some(room) = slices.room().and_then(|_| volumes::room(&slices, front.size)) {
             slices = slices.with_room(room);

@@ -19,6 +19,11 @@ pub(crate) fn refuse_other_than_file(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// The bytes that a file takes on the disk; none when it is not there.
+pub(crate) fn allocated(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |metadata| metadata.blocks() * 512)
+}
+
 /// Opens the file and locks it against other builds.
 pub(crate) fn open_locked(path: &Path) -> Result<File, Error> {
     loop {
@@ -59,7 +64,7 @@ pub(crate) fn check_room(path: &Path, size: u64, allocated: u64) -> Result<(), E
     Ok(())
 }
 
-/// Empties the file and reserves `size` bytes where the file system can.
+/// Empties the file and reserves `size` bytes where the file system can. Of `whole` bytes in all, where it is full.
 pub(crate) fn allocate(file: &File, path: &Path, size: u64) -> Result<(), Error> {
     file.set_len(0).map_err(|e| Error::io("write", path, e))?;
     match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size) {

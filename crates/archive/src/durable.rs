@@ -4,12 +4,12 @@
 //! disk early, so that sealing has little left to wait for.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::Slices;
 use crate::journal::{Journal, Record};
 use crate::ranges::Ranges;
 
@@ -36,25 +36,17 @@ struct State {
     written: BTreeMap<usize, Ranges>,
     forgotten: Vec<usize>,
     bytes: u64,
-    stop: Option<Stop>,
+    stop: bool,
     failed: Option<std::io::Error>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stop {
-    /// Sync and record what is left.
-    Flush,
-    /// The caller syncs the whole file itself and needs the journal no more.
-    Abandon,
-}
-
 impl Durable {
-    /// Starts the thread for `file`, with records going to `journal`.
-    pub(crate) fn start(file: File, journal: Journal) -> std::io::Result<Self> {
+    /// Starts the thread for `slices`, with records going to `journal`.
+    pub(crate) fn start(slices: Arc<Slices>, journal: Journal) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let of_thread = Arc::clone(&shared);
         let thread =
-            std::thread::Builder::new().name("sync".to_owned()).spawn(move || run(&of_thread, &file, journal))?;
+            std::thread::Builder::new().name("sync".to_owned()).spawn(move || run(&of_thread, &slices, journal))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
@@ -86,14 +78,14 @@ impl Durable {
         })
     }
 
-    /// Ends the thread without recording what is left: the caller syncs everything.
-    pub(crate) fn abandon(mut self) -> Option<std::io::Error> {
-        self.stop(Stop::Abandon);
+    /// Ends the thread when everything is synced and recorded. Gives what failed.
+    pub(crate) fn finish(mut self) -> Option<std::io::Error> {
+        self.stop();
         self.failure()
     }
 
-    fn stop(&mut self, how: Stop) {
-        self.shared.lock().stop = Some(how);
+    fn stop(&mut self) {
+        self.shared.lock().stop = true;
         self.shared.wake.notify_one();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
@@ -106,7 +98,7 @@ impl Durable {
 impl Drop for Durable {
     fn drop(&mut self) {
         if self.thread.is_some() {
-            self.stop(Stop::Flush);
+            self.stop();
         }
     }
 }
@@ -121,16 +113,15 @@ impl Shared {
         let mut state = self.lock();
         loop {
             let idle = state.written.is_empty() && state.forgotten.is_empty();
-            match state.stop {
-                Some(Stop::Abandon) => return None,
-                Some(Stop::Flush) if idle => return None,
-                Some(Stop::Flush) => break,
-                None if idle => state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
-                None => {
-                    let enough = |s: &mut State| s.bytes < BATCH && s.stop.is_none();
+            match (state.stop, idle) {
+                (true, true) => return None,
+                (true, false) => break,
+                (false, true) => state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+                (false, false) => {
+                    let enough = |s: &mut State| s.bytes < BATCH && !s.stop;
                     (state, _) =
                         self.wake.wait_timeout_while(state, PAUSE, enough).unwrap_or_else(PoisonError::into_inner);
-                    if state.stop.is_none() {
+                    if !state.stop {
                         break;
                     }
                 }
@@ -145,9 +136,9 @@ impl Shared {
     }
 }
 
-fn run(shared: &Shared, file: &File, mut journal: Journal) {
+fn run(shared: &Shared, slices: &Slices, mut journal: Journal) {
     while let Some(records) = shared.next() {
-        let done = file.sync_data().and_then(|()| journal.append(&records));
+        let done = slices.sync_data().and_then(|()| journal.append(&records));
         if let Err(error) = done {
             shared.lock().failed = Some(error);
             return;

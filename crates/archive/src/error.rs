@@ -53,6 +53,12 @@ pub enum Error {
         /// The output.
         path: PathBuf,
     },
+    /// A bundle of the other kind has the name: one file beside volumes, or volumes beside one file.
+    #[error("`{}` is there, and would stand beside what is to be written", .path.display())]
+    InTheWay {
+        /// What is there.
+        path: PathBuf,
+    },
     /// Another process builds the same bundle.
     #[error("another build is writing `{}`", .path.display())]
     Busy {
@@ -161,14 +167,26 @@ pub enum Error {
         found: u64,
     },
     /// Volumes that are not there, or not whole.
-    #[error("`{}` consists of {count} volumes: {}", .path.display(), each(.faults))]
+    #[error("`{}`: {}", .path.display(), each(.faults))]
     Volumes {
         /// The bundle.
         path: PathBuf,
-        /// How many there must be.
-        count: usize,
         /// Those that are wrong.
         faults: Vec<VolumeFault>,
+    },
+    /// The list of volumes does not hold.
+    #[error("`{}`: {why}", .path.display())]
+    VolumeList {
+        /// The list, or its signature.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Volumes whose content is not what the list says.
+    #[error("{}", volumes(.wrong))]
+    VolumesDiffer {
+        /// Each with what is wrong.
+        wrong: Vec<(PathBuf, String)>,
     },
     /// One volume from two places.
     #[error("`{}` and `{}` are the same volume of a bundle", .first.display(), .second.display())]
@@ -253,7 +271,7 @@ impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Io { .. } | Self::DiskFull { .. } | Self::NotAFile { .. } | Self::FileChanged { .. } => Kind::Local,
-            Self::Busy { .. } => Kind::Conflict,
+            Self::Busy { .. } | Self::InTheWay { .. } => Kind::Conflict,
             Self::Unfinished { .. } | Self::NotFound { .. } => Kind::Missing,
             Self::OutOfPlace { .. } | Self::Contents { .. } | Self::Key { .. } => Kind::Invalid,
             Self::PasswordNeeded | Self::VolumeTwice { .. } => Kind::Usage,
@@ -266,6 +284,8 @@ impl Failure for Error {
             | Self::Truncated { .. }
             | Self::TrailingBytes { .. }
             | Self::Volumes { .. }
+            | Self::VolumeList { .. }
+            | Self::VolumesDiffer { .. }
             | Self::Structure { .. }
             | Self::TooLarge { .. }
             | Self::Sums { .. }
@@ -280,6 +300,9 @@ impl Failure for Error {
             Self::Io { source, .. } => return io_hint(source),
             Self::DiskFull { .. } => "make room there (or choose another disk), then run the same command again",
             Self::NotAFile { .. } => "name a file that may be created or replaced",
+            Self::InTheWay { .. } => {
+                "remove it (and its other volumes), or choose another output: one name must be one bundle"
+            }
             Self::Busy { .. } => "wait until it ends, or choose another output",
             Self::FileChanged { .. } | Self::Unfinished { .. } => "run the same command again",
             Self::OutOfPlace { .. } => return None,
@@ -301,6 +324,8 @@ impl Failure for Error {
             Self::Volumes { .. } => {
                 "copy these volumes again; when some are elsewhere, name them too, or use `--wait-for-volume`"
             }
+            Self::VolumeList { .. } => "copy it again with its signature; the bundle can also be read without it",
+            Self::VolumesDiffer { .. } => "copy these volumes again; the others are good",
             Self::VolumeTwice { .. } => "name one of them",
             Self::TrailingBytes { .. } => "something was appended to it: copy it again",
             Self::TooLarge { .. } | Self::Sums { .. } | Self::Head { .. } => {
@@ -340,6 +365,11 @@ fn damaged(members: &[Damage]) -> String {
         [one] => format!("damaged: {one}"),
         many => format!("{} damaged members:\n  {}", many.len(), many.join("\n  ")),
     }
+}
+
+fn volumes(wrong: &[(PathBuf, String)]) -> String {
+    let line = |(path, why): &(PathBuf, String)| format!("volume `{}`: {why}", path.display());
+    wrong.iter().map(line).collect::<Vec<_>>().join("\n  ")
 }
 
 fn each(faults: &[VolumeFault]) -> String {

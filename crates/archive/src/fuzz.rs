@@ -14,5 +14,5 @@ pub fn journal_line(record: &str) -> String {
 /// What is kept of each blob, by their sizes.
 pub fn journal(path: &Path, blobs: &[u64]) -> Result<Option<Vec<Vec<Range<u64>>>>, Error> {
     let found = journal::read(path, blobs)?;
-    Ok(found.map(|(_, kept)| kept.iter().map(|ranges| ranges.iter().collect()).collect()))
+    Ok(found.map(|told| told.kept.iter().map(|ranges| ranges.iter().collect()).collect()))
 }

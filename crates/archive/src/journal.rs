@@ -28,6 +28,9 @@ pub(crate) struct Header {
     pub(crate) sums: Digest,
     /// The size of the finished bundle in bytes.
     pub(crate) size: u64,
+    /// The bytes of every volume but the last; one file without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) volume: Option<u64>,
     /// What the build was asked for.
     pub(crate) inputs: String,
     /// What that was resolved to.
@@ -41,6 +44,19 @@ pub(crate) enum Record {
     Kept(usize, Range<u64>),
     /// All bytes of that blob are to be forgotten: their digest was wrong.
     Forgotten(usize),
+    /// All is kept, and files are about to get their final names: what does not stand under its unfinished name stands under that.
+    Sealing,
+}
+
+/// What a journal says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// Which bundle it is about.
+    pub(crate) header: Header,
+    /// What is kept of each blob.
+    pub(crate) kept: Vec<Ranges>,
+    /// Whether files were about to get their final names.
+    pub(crate) is_sealing: bool,
 }
 
 /// An open journal, to append to.
@@ -54,6 +70,7 @@ impl Record {
         match self {
             Self::Kept(blob, range) => format!("kept {blob} {} {}", range.start, range.end),
             Self::Forgotten(blob) => format!("forgotten {blob}"),
+            Self::Sealing => "sealing".to_owned(),
         }
     }
 
@@ -61,6 +78,7 @@ impl Record {
         let words: Vec<&str> = text.split(' ').collect();
         match words.as_slice() {
             ["kept", blob, start, end] => Some(Self::Kept(blob.parse().ok()?, start.parse().ok()?..end.parse().ok()?)),
+            ["sealing"] => Some(Self::Sealing),
             ["forgotten", blob] => Some(Self::Forgotten(blob.parse().ok()?)),
             _ => None,
         }
@@ -83,6 +101,12 @@ impl Journal {
         Ok(Self { file })
     }
 
+    /// Opens the journal at `path` to append to it.
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let file = File::options().append(true).open(path).map_err(|e| Error::io("write", path, e))?;
+        Ok(Self { file })
+    }
+
     /// Appends records and syncs them.
     pub(crate) fn append(&mut self, records: &[Record]) -> std::io::Result<()> {
         let text: String = records.iter().map(|r| seal(&r.print())).collect();
@@ -98,20 +122,22 @@ pub(crate) fn peek(path: &Path) -> Result<Option<Header>, Error> {
 }
 
 /// Reads the journal: its header, and what is kept of each of `blobs` (their sizes). Anything that does not hold is passed over.
-pub(crate) fn read(path: &Path, blobs: &[u64]) -> Result<Option<(Header, Vec<Ranges>)>, Error> {
+pub(crate) fn read(path: &Path, blobs: &[u64]) -> Result<Option<Told>, Error> {
     let Some(mut reader) = open(path)? else { return Ok(None) };
     let Some(header) = next_line(&mut reader, path)?.as_deref().and_then(header) else { return Ok(None) };
     let mut kept = vec![Ranges::default(); blobs.len()];
+    let mut is_sealing = false;
     while let Some(line) = next_line(&mut reader, path)? {
         match unseal(&line).and_then(Record::parse) {
             Some(Record::Kept(blob, range)) if blobs.get(blob).is_some_and(|size| range.end <= *size) => {
                 kept[blob].insert(range);
             }
+            Some(Record::Sealing) => is_sealing = true,
             Some(Record::Forgotten(blob)) if blob < blobs.len() => kept[blob] = Ranges::default(),
             _ => {}
         }
     }
-    Ok(Some((header, kept)))
+    Ok(Some(Told { header, kept, is_sealing }))
 }
 
 fn open(path: &Path) -> Result<Option<BufReader<std::io::Take<File>>>, Error> {
@@ -129,7 +155,7 @@ fn next_line(reader: &mut impl std::io::BufRead, path: &Path) -> Result<Option<V
 }
 
 fn header(line: &[u8]) -> Option<Header> {
-    serde_json::from_str(unseal(line)?).ok().filter(|h: &Header| h.journal == 1)
+    serde_json::from_str(unseal(line)?).ok().filter(|h: &Header| h.journal == 2)
 }
 
 /// One line: the record after the beginning of its digest.
@@ -148,7 +174,14 @@ mod tests {
     use super::*;
 
     fn header() -> Header {
-        Header { journal: 1, sums: Digest::of(b"s"), size: 7, inputs: "a\nb".to_owned(), lock: "{}".to_owned() }
+        Header {
+            journal: 2,
+            sums: Digest::of(b"s"),
+            size: 7,
+            volume: None,
+            inputs: "a\nb".to_owned(),
+            lock: "{}".to_owned(),
+        }
     }
 
     #[test]
@@ -161,7 +194,8 @@ mod tests {
         journal.append(&[Record::Kept(2, 0..3), Record::Forgotten(2), Record::Kept(2, 1..2)]).expect("append");
         drop(journal);
         let sizes = [4, 9, 3];
-        let (found, kept) = read(&path, &sizes).expect("read").expect("journal");
+        let Told { header: found, kept, is_sealing } = read(&path, &sizes).expect("read").expect("journal");
+        assert!(!is_sealing);
         assert_eq!((found, peek(&path).expect("peek")), (header(), Some(header())));
         let lists: Vec<Vec<_>> = kept.iter().map(|k| k.iter().collect()).collect();
         assert_eq!(lists, [vec![2..4], vec![0..9], vec![1..2]]);
@@ -175,7 +209,7 @@ mod tests {
         let mut torn = whole.clone();
         torn[first + 20] ^= 1;
         std::fs::write(&path, &torn).expect("torn");
-        let (_, kept) = read(&path, &sizes).expect("read").expect("journal");
+        let Told { kept, .. } = read(&path, &sizes).expect("read").expect("journal");
         assert_eq!(kept[1].iter().collect::<Vec<_>>(), [5..9], "only the torn line is passed over");
     }
 }

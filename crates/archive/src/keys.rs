@@ -147,10 +147,15 @@ impl SecretKey {
     /// The signature file over `sums`, in its canonical form. The same input gives the same text.
     #[must_use]
     pub fn sign(&self, sums: &str, name: &str, version: Option<&str>) -> String {
-        let comment = trusted_comment(name, version);
-        let signature = self.pair.sign(&blake2::Blake2b512::digest(sums.as_bytes()));
+        self.sign_as(sums, &trusted_comment(name, version))
+    }
+
+    /// A signature file over `text` with another trusted comment.
+    #[must_use]
+    pub fn sign_as(&self, text: &str, comment: &str) -> String {
+        let signature = self.pair.sign(&blake2::Blake2b512::digest(text.as_bytes()));
         let global = self.pair.sign(&[signature.as_ref(), comment.as_bytes()].concat());
-        signature_text(self.id, signature.as_ref(), &comment, global.as_ref())
+        signature_text(self.id, signature.as_ref(), comment, global.as_ref())
     }
 }
 

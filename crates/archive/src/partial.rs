@@ -1,12 +1,12 @@
-//! A bundle being written: `NAME.partial` with its journal beside it, blobs arriving in any order straight in their final place.
+//! A bundle being written: `NAME.partial` with its journal beside it, blobs arriving in any order straight in their final place,
+//! in one file or in volumes.
 //!
-//! The final name appears only by rename, after everything was synced. A crash at any moment leaves a file that the next
+//! Final names appear only by rename, after everything was synced. A crash at any moment leaves a file that the next
 //! [`Partial::create`] continues; whatever it kept is hashed again by the copy loop before it is believed.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,15 +14,14 @@ use bytes::Bytes;
 use ferry_content::{BoxFuture, Error as ContentError, Ingest, Ingester, files::read_range};
 use ferry_image::{Descriptor, Digest, Hasher};
 
-use crate::disk::{
-    allocate, check_room, discard, free, open_locked, refuse_other_than_file, sync_folder, write_all_vectored,
-};
+use crate::disk::{free, sync_folder};
 use crate::durable::Durable;
 use crate::head::HeadBlob;
-use crate::journal::{self, Header, Journal, Record};
+use crate::journal::{Header, Journal, Record};
 use crate::layout::{FileContent, Placed};
 use crate::ranges::Ranges;
-use crate::{Error, Layout, SecretKey, member};
+use crate::unfinished::Unfinished;
+use crate::{Error, Layout, SecretKey, Slices, list, member};
 
 /// What an interrupted build left: enough to tell whether it was the same one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,13 +32,28 @@ pub struct Earlier {
     pub lock: String,
 }
 
+/// How a bundle is built, beside what it holds.
+#[derive(Debug, Clone, Default)]
+pub struct Build {
+    /// Signs it, and the list of its volumes.
+    pub sign: Option<Arc<SecretKey>>,
+    /// What [`Partial::peek`] gives back later.
+    pub inputs: String,
+    /// The same.
+    pub lock: String,
+    /// The bytes of every volume but the last; one file without.
+    pub volume: Option<u64>,
+}
+
 /// A finished bundle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sealed {
-    /// The file.
+    /// The file, or the common name of its volumes.
     pub path: PathBuf,
-    /// Its size in bytes.
+    /// Its size in bytes, of all volumes together.
     pub size: u64,
+    /// How many volumes it has; 0 for one file.
+    pub volumes: usize,
     /// The digest of its `SHA256SUMS`.
     pub sums_digest: Digest,
 }
@@ -48,15 +62,18 @@ pub struct Sealed {
 #[derive(Debug)]
 pub struct Partial {
     shared: Arc<Shared>,
-    output: PathBuf,
-    journal: PathBuf,
-    sums_digest: Digest,
+    unfinished: Unfinished,
+    header: Header,
+    /// Signs the list of volumes.
+    sign: Option<Arc<SecretKey>>,
+    /// What that list is called to be of.
+    comment: String,
     resumed: u64,
 }
 
 #[derive(Debug)]
 struct Shared {
-    file: File,
+    slices: Arc<Slices>,
     path: PathBuf,
     /// Where the data section starts.
     start: u64,
@@ -84,75 +101,44 @@ impl Partial {
     /// # Errors
     /// [`Error::Io`] when the journal is there and cannot be read.
     pub fn peek(output: &Path) -> Result<Option<Earlier>, Error> {
-        let (partial, journal) = paths(output);
-        if !partial.is_file() {
-            return Ok(None);
-        }
-        Ok(journal::peek(&journal)?.map(|h| Earlier { inputs: h.inputs, lock: h.lock }))
+        let earlier = Unfinished::peek(output)?;
+        Ok(earlier.map(|h| Earlier { inputs: h.inputs, lock: h.lock }))
     }
 
     /// Begins the bundle `output`, or continues one that an earlier build left unfinished, if it has the same content. Everything
-    /// but the blobs is written here. `inputs` and `lock` are what [`peek`](Self::peek) gives back later. Blocking.
+    /// but the blobs is written here. Blocking.
     ///
     /// # Errors
-    /// [`Error::DiskFull`] before anything is touched; [`Error::Busy`]; [`Error::NotAFile`]; [`Error::Io`]; [`Error::FileChanged`].
-    pub fn create(
-        output: &Path,
-        layout: Layout,
-        sign: Option<&SecretKey>,
-        inputs: &str,
-        lock: &str,
-    ) -> Result<Self, Error> {
-        refuse_other_than_file(output)?;
-        let (path, journal_path) = paths(output);
-        refuse_other_than_file(&path)?;
-        let file = open_locked(&path)?;
+    /// [`Error::DiskFull`] before anything is touched; [`Error::Busy`]; [`Error::NotAFile`]; [`Error::InTheWay`]; [`Error::Io`];
+    /// [`Error::FileChanged`].
+    pub fn create(output: &Path, layout: Layout, build: Build) -> Result<Self, Error> {
+        let Build { sign, inputs, lock, volume } = build;
         let size = layout.total_size(sign.is_some());
-        let header = Header {
-            journal: 1,
-            sums: layout.sums_digest().clone(),
-            size,
-            inputs: inputs.to_owned(),
-            lock: lock.to_owned(),
-        };
-        let metadata = file.metadata().map_err(|e| Error::io("read", &path, e))?;
+        let header = Header { journal: 2, sums: layout.sums_digest().clone(), size, volume, inputs, lock };
         let sizes: Vec<u64> = layout.blobs().iter().map(|b| b.size).collect();
-        let earlier = journal::read(&journal_path, &sizes)?
-            .filter(|(h, _)| h.sums == header.sums && h.size == size && metadata.len() == size);
-        let room = check_room(&path, size, metadata.blocks() * 512);
-        let written = match (room, earlier) {
-            (Ok(()), Some((_, written))) => written,
-            (Ok(()), None) => {
-                discard(&journal_path)?;
-                allocate(&file, &path, size)?;
-                vec![Ranges::default(); sizes.len()]
-            }
-            (Err(error), _) => {
-                if metadata.len() == 0 {
-                    discard(&path)?;
-                }
-                return Err(error);
-            }
-        };
+        let mut unfinished = Unfinished::claim(output)?;
+        let (slices, written) = unfinished.open(&header, &sizes)?;
+        let path = unfinished.partial().to_owned();
         let head = layout.head();
-        let signature = sign.map(|key| key.sign(layout.sums(), &head.name, head.version.as_deref()));
+        let signature = sign.as_ref().map(|key| key.sign(layout.sums(), &head.name, head.version.as_deref()));
         let start = layout.data_start(sign.is_some());
-        write_front(&file, &path, &layout.front(signature.as_deref()))?;
-        write_frame(&file, &path, start, layout.blobs())?;
-        file.sync_data().map_err(|e| Error::io("write", &path, e))?;
+        let put = |at: u64, chunks: &[Bytes]| slices.write_all_at(chunks, at).map_err(|e| Error::io("write", &path, e));
+        write_front(put, &layout.front(signature.as_deref()))?;
+        write_frame(put, start, layout.blobs())?;
+        slices.sync_data().map_err(|e| Error::io("write", &path, e))?;
         let records: Vec<Record> = written
             .iter()
             .enumerate()
             .flat_map(|(blob, ranges)| ranges.iter().map(move |range| Record::Kept(blob, range)))
             .collect();
-        let journal = Journal::create(&journal_path, &header, &records)?;
+        let journal = Journal::create(unfinished.journal(), &header, &records)?;
         sync_folder(&path)?;
-        let second = file.try_clone().map_err(|e| Error::io("open", &path, e))?;
-        let durable = Durable::start(second, journal).map_err(|e| Error::io("write", &path, e))?;
+        let slices = Arc::new(slices);
+        let durable = Durable::start(Arc::clone(&slices), journal).map_err(|e| Error::io("write", &path, e))?;
         let resumed = written.iter().map(Ranges::total).sum();
         let blobs = layout.blobs().to_vec();
         let shared = Shared {
-            file,
+            slices,
             path,
             start,
             places: blobs.iter().enumerate().map(|(i, b)| (b.digest.clone(), i)).collect(),
@@ -160,13 +146,8 @@ impl Partial {
             blobs,
             durable: Mutex::new(Some(durable)),
         };
-        Ok(Self {
-            shared: Arc::new(shared),
-            output: output.to_owned(),
-            journal: journal_path,
-            sums_digest: header.sums,
-            resumed,
-        })
+        let comment = list::comment(&head.name, head.version.as_deref(), &header.sums);
+        Ok(Self { shared: Arc::new(shared), unfinished, header, sign, comment, resumed })
     }
 
     /// Bytes of blobs that an earlier build left here. They are read and hashed again before they count.
@@ -180,30 +161,37 @@ impl Partial {
         drop(self.shared.durable().take());
     }
 
-    /// Finishes the bundle: syncs it and gives it its name. Blocking.
+    /// Finishes the bundle: syncs it, lists its volumes if it has any, and gives it its name. `progress` is told of bytes as they are
+    /// read for that list. Blocking.
     ///
     /// # Errors
-    /// [`Error::Unfinished`] when a blob was not committed; [`Error::Io`]. Nothing stands under the final name then, and the next run
-    /// continues.
-    pub fn seal(self) -> Result<Sealed, Error> {
+    /// [`Error::Unfinished`] when a blob was not committed; [`Error::Io`]. No file that is not whole stands under its final name then,
+    /// and the next run continues.
+    pub fn seal(self, progress: &(dyn Fn(u64) + Sync)) -> Result<Sealed, Error> {
         let shared = &self.shared;
         let missing: Vec<usize> =
             shared.progress().committed.iter().enumerate().filter(|(_, done)| !**done).map(|(i, _)| i).collect();
         if let Some(first) = missing.first() {
-            let first = shared.blobs[*first].digest.clone();
-            return Err(Error::Unfinished { path: self.output.clone(), missing: missing.len(), first });
+            let (path, first) = (self.unfinished.output().to_owned(), shared.blobs[*first].digest.clone());
+            return Err(Error::Unfinished { path, missing: missing.len(), first });
         }
         let failed = |e| Error::io("write", &shared.path, e);
-        if let Some(error) = shared.durable().take().and_then(Durable::abandon) {
+        // from here on the journal has it that everything is kept
+        let failure = shared.durable().take().and_then(Durable::finish);
+        if let Some(error) = failure {
             return Err(failed(error));
         }
-        shared.file.sync_all().map_err(failed)?;
-        let size = shared.file.metadata().map_err(failed)?.len();
-        refuse_other_than_file(&self.output)?;
-        std::fs::rename(&shared.path, &self.output).map_err(|e| Error::io("create", &self.output, e))?;
-        sync_folder(&self.output)?;
-        discard(&self.journal)?;
-        Ok(Sealed { path: self.output.clone(), size, sums_digest: self.sums_digest.clone() })
+        shared.slices.sync_all().map_err(failed)?;
+        let volumes = if self.header.volume.is_some() { shared.slices.parts().len() } else { 0 };
+        if volumes > 0 {
+            let sums = list::hash(&shared.slices, progress)?;
+            let text = list::text(self.unfinished.output(), &sums);
+            let signature = self.sign.as_ref().map(|key| key.sign_as(&text, &self.comment));
+            self.unfinished.put_list(&text, signature.as_deref())?;
+        }
+        self.unfinished.name(&self.header)?;
+        let (size, sums_digest) = (self.header.size, self.header.sums.clone());
+        Ok(Sealed { path: self.unfinished.output().to_owned(), size, volumes, sums_digest })
     }
 }
 
@@ -263,7 +251,7 @@ impl Shared {
         if let Some(error) = self.durable().as_ref().and_then(Durable::failure) {
             return Err(self.write_error(error));
         }
-        write_all_vectored(&self.file, chunks, at).map_err(|e| self.write_error(e.into()))?;
+        self.slices.write_all_at(chunks, at).map_err(|e| self.write_error(e))?;
         self.progress().written[blob].insert(offset..end);
         if let Some(durable) = self.durable().as_ref() {
             durable.wrote(blob, offset..end);
@@ -303,7 +291,7 @@ impl Ingest for Slot {
         Box::pin(blocking(move || {
             let at = shared.locate(blob, &range)?;
             let place = at..at + (range.end - range.start);
-            read_range(&shared.file, &place).map_err(|e| Error::io("read", &shared.path, e))
+            read_range(&*shared.slices, &place).map_err(|e| Error::io("read", &shared.path, e))
         }))
     }
 
@@ -328,7 +316,7 @@ impl Ingest for Slot {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, ContentError> {
     match tokio::task::spawn_blocking(work).await {
@@ -337,61 +325,53 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-/// `NAME.partial` and `NAME.partial.journal`.
-fn paths(output: &Path) -> (PathBuf, PathBuf) {
-    let mut partial = output.as_os_str().to_owned();
-    partial.push(".partial");
-    let mut journal = partial.clone();
-    journal.push(".journal");
-    (partial.into(), journal.into())
-}
-
 /// Writes the members before the data section, padding included.
-fn write_front(file: &File, path: &Path, front: &[Placed]) -> Result<(), Error> {
+fn write_front(put: impl Fn(u64, &[Bytes]) -> Result<(), Error>, front: &[Placed]) -> Result<(), Error> {
     for Placed { name, offset, content } in front {
         let size = content.size();
-        let header = member_header(name, size)?;
-        let put = |bytes: &[u8], at| file.write_all_at(bytes, at).map_err(|e| Error::io("write", path, e));
-        put(&header, *offset)?;
         let start = offset + member::BLOCK;
+        put(*offset, &[member_header(name, size)?])?;
         match content {
-            FileContent::Bytes(bytes) => put(bytes, start)?,
+            FileContent::Bytes(bytes) => put(start, std::slice::from_ref(bytes))?,
             FileContent::Path { path: source, digest, .. } => {
-                copy_file(source, digest, size, |b, at| put(b, start + at))?
+                copy_file(source, digest, size, |bytes, at| put(start + at, &[bytes]))?;
             }
         }
-        put(&vec![0; usize::try_from(member::padding(size)).unwrap_or(0)], start + size)?;
+        put(start + size, &[zeros(member::padding(size))])?;
     }
     Ok(())
 }
 
 /// Writes the header and padding of every blob, and the end marker.
-fn write_frame(file: &File, path: &Path, start: u64, blobs: &[HeadBlob]) -> Result<(), Error> {
-    let put = |bytes: &[u8], at| file.write_all_at(bytes, at).map_err(|e| Error::io("write", path, e));
+fn write_frame(put: impl Fn(u64, &[Bytes]) -> Result<(), Error>, start: u64, blobs: &[HeadBlob]) -> Result<(), Error> {
     let mut at = start;
-    let mut gap = Vec::new();
+    let mut before = 0;
     for blob in blobs {
-        gap.extend_from_slice(&member_header(&blob.digest.blob_path(), blob.size)?);
-        put(&gap, at)?;
-        at += gap.len() as u64 + blob.size;
-        gap.clear();
-        gap.resize(usize::try_from(member::padding(blob.size)).unwrap_or(0), 0);
+        put(at, &[zeros(before), member_header(&blob.digest.blob_path(), blob.size)?])?;
+        at += before + member::BLOCK + blob.size;
+        before = member::padding(blob.size);
     }
-    gap.resize(gap.len() + member::END as usize, 0);
-    put(&gap, at)
+    put(at, &[zeros(before), zeros(member::END)])
 }
 
-fn member_header(name: &str, size: u64) -> Result<member::Header, Error> {
-    member::header(name, size)
-        .ok_or_else(|| Error::Contents { why: format!("the name `{name}` is too long for a tar archive") })
+/// Padding, and the end marker: never more than that.
+pub(crate) fn zeros(count: u64) -> Bytes {
+    static ZEROS: [u8; member::END as usize] = [0; member::END as usize];
+    Bytes::from_static(&ZEROS[..usize::try_from(count).unwrap_or(0).min(ZEROS.len())])
+}
+
+pub(crate) fn member_header(name: &str, size: u64) -> Result<Bytes, Error> {
+    let header = member::header(name, size);
+    let fail = || Error::Contents { why: format!("the name `{name}` is too long for a tar archive") };
+    header.map(|block| Bytes::copy_from_slice(&block)).ok_or_else(fail)
 }
 
 /// Copies a carried file, and refuses one that is no longer what was planned.
-fn copy_file(
+pub(crate) fn copy_file(
     source: &Path,
     digest: &Digest,
     size: u64,
-    put: impl Fn(&[u8], u64) -> Result<(), Error>,
+    mut put: impl FnMut(Bytes, u64) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let changed = || Error::FileChanged { path: source.to_owned() };
     let file = File::open(source).map_err(|e| Error::io("read", source, e))?;
@@ -405,7 +385,7 @@ fn copy_file(
         let end = size.min(at + ferry_content::files::CHUNK);
         let bytes = read_range(&file, &(at..end)).map_err(|e| Error::io("read", source, e))?;
         hasher.update(&bytes);
-        put(&bytes, at)?;
+        put(bytes, at)?;
         at = end;
     }
     if hasher.finish() == *digest { Ok(()) } else { Err(changed()) }

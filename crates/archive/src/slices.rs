@@ -175,16 +175,12 @@ impl Slices {
         self.parts.iter().filter_map(|part| part.file.as_ref()).try_for_each(File::sync_data)
     }
 
-    /// The same parts, for another thread.
+    /// Makes what was written survive a power loss, sizes and all.
     ///
     /// # Errors
     /// The system's own.
-    pub fn try_clone(&self) -> io::Result<Self> {
-        let again = |part: &Slice| {
-            let file = part.file.as_ref().map(File::try_clone).transpose()?;
-            Ok(Slice { path: part.path.clone(), file, length: part.length })
-        };
-        Ok(Self { parts: self.parts.iter().map(again).collect::<io::Result<_>>()?, room: self.room })
+    pub fn sync_all(&self) -> io::Result<()> {
+        self.parts.iter().filter_map(|part| part.file.as_ref()).try_for_each(File::sync_all)
     }
 
     fn start(&self, part: usize) -> u64 {

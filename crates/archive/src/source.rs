@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ferry_content::files::read_range;
 
 use crate::member::BLOCK;
-use crate::{Error, Slices};
+use crate::{Error, Slices, volumes};
 
 /// Bytes at a place, in ascending order; only the last block that was read may be read again.
 pub(crate) trait Source {
@@ -28,6 +28,9 @@ pub(crate) struct Positioned<'a> {
 impl Source for Positioned<'_> {
     fn read(&mut self, at: u64, size: u64) -> Result<Bytes, Error> {
         let expected = at.saturating_add(size);
+        if let Some(gaps) = (!self.slices.has(at, size)).then(|| volumes::gaps(self.slices, self.path)).flatten() {
+            return Err(gaps);
+        }
         if expected > self.length {
             return Err(Error::Truncated { path: self.path.to_owned(), expected, found: self.length });
         }

@@ -18,6 +18,29 @@ pub struct Trust {
 }
 
 impl Trust {
+    /// Checks the signature of a list of volumes, which must also be the one of this bundle by its `comment`.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check); [`Error::Signature`] when it is of another bundle.
+    pub(crate) fn check_list(
+        &self,
+        path: &Path,
+        text: &[u8],
+        signature: Option<&str>,
+        comment: Option<&str>,
+    ) -> Result<(), Error> {
+        // one signature is all that a list has
+        let one = Self { require: 1, ..self.clone() };
+        one.check(path, text, signature)?;
+        match signature.and_then(parse_signature) {
+            Some(parsed) if comment.is_some_and(|comment| parsed.comment != comment) => {
+                let why = "its trusted comment names another bundle".to_owned();
+                Err(Error::Signature { path: path.to_owned(), why })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Checks the signature file of a bundle over its sums; the trusted key that made it, if one did. `None` is returned only under
     /// `allow_unsigned`.
     ///

@@ -9,7 +9,7 @@ use ferry_image::{Algorithm, Digest, Hasher};
 
 use crate::bundle::Member;
 use crate::source::Positioned;
-use crate::{Bundle, Error, Slices, frame, front};
+use crate::{Bundle, Error, Slices, frame, front, list};
 
 /// Bytes read at a time.
 const CHUNK: usize = 1 << 20;
@@ -45,6 +45,10 @@ impl Bundle {
             self.read_front_again().map_err(|e| vec![e])?;
         }
         let mut faults = frame::faults(&self.slices, &self.path, &self.front);
+        let listed = self.listed().unwrap_or_else(|fault| {
+            faults.push(fault);
+            None
+        });
         let members = &self.front.members;
         let mut order: Vec<usize> = (0..members.len()).collect();
         order.sort_by_key(|i| Reverse(members[*i].size));
@@ -78,10 +82,25 @@ impl Bundle {
             faults.push(Error::Damaged { path: self.path.clone(), members });
         }
         if !faults.is_empty() {
+            // only now is it worth another pass to know which volumes are the bad ones
+            let wrong = listed.map(|listed| list::compare(&self.slices, &listed, &|_| {}));
+            match wrong {
+                Some(Ok(wrong)) if !wrong.is_empty() => faults.push(Error::VolumesDiffer { wrong }),
+                Some(Err(error)) => faults.push(error),
+                _ => {}
+            }
             return Err(faults);
         }
         let bytes = members.iter().map(|m| m.size).sum();
         Ok(Verified { bytes, blobs: self.head().blobs.len() })
+    }
+
+    /// The digests of its volumes, where they are listed beside it.
+    fn listed(&self) -> Result<Option<Vec<Digest>>, Error> {
+        let Some(room) = self.slices.room() else { return Ok(None) };
+        let (head, front) = (self.head(), &self.front);
+        let comment = list::comment(&head.name, head.version.as_deref(), &front.sums_digest);
+        list::read(&self.path, &self.slices, &self.trust, Some(&comment), front.size.div_ceil(room))
     }
 
     /// Forgets what the page cache knows of the files, and reads the front from the medium.

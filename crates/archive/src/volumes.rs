@@ -4,12 +4,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{Error, Slice, Slices};
 
-/// No bundle has more volumes.
-pub const MAX_VOLUMES: u32 = 99_999;
+/// No bundle has more volumes: with three digits their names sort as they must be joined.
+pub const MAX_VOLUMES: u32 = 999;
 /// The smallest volume that is written, in bytes.
 pub const MIN_VOLUME: u64 = 64 << 10;
 
@@ -129,8 +132,59 @@ impl Location {
                 Some(path) => Slice::open(path.clone(), open(path)?).map_err(|e| Error::io("read", path, e))?,
             });
         }
-        let room = parts.iter().map(Slice::length).max().unwrap_or(0);
+        let room = usual(&parts);
         Ok(Slices::volumes(parts, room))
+    }
+}
+
+/// Volumes read one after the other as one stream, for a site that can have only some of them at hand at a time.
+pub struct InOrder<N> {
+    next: N,
+    current: Option<File>,
+    number: u32,
+    at: u64,
+    size: Arc<AtomicU64>,
+}
+
+/// Tells [`InOrder`] where the last volume ends: the front of the bundle says it.
+#[derive(Debug, Clone)]
+pub struct EndsAt(Arc<AtomicU64>);
+
+impl EndsAt {
+    /// The size of all volumes together in bytes.
+    pub fn set(&self, size: u64) {
+        self.0.store(size, Ordering::Relaxed);
+    }
+}
+
+impl<N: FnMut(u32) -> io::Result<File>> InOrder<N> {
+    /// Asks `next` for each volume when it is needed; it may wait until somebody brings it.
+    pub fn new(next: N) -> (Self, EndsAt) {
+        let size = Arc::new(AtomicU64::new(u64::MAX));
+        (Self { next, current: None, number: 0, at: 0, size: Arc::clone(&size) }, EndsAt(size))
+    }
+}
+
+impl<N: FnMut(u32) -> io::Result<File>> io::Read for InOrder<N> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            if let Some(file) = &mut self.current {
+                let read = io::Read::read(file, buffer)?;
+                self.at += read as u64;
+                if read > 0 {
+                    return Ok(read);
+                }
+                self.current = None;
+            }
+            if self.at >= self.size.load(Ordering::Relaxed) {
+                return Ok(0);
+            }
+            self.number += 1;
+            self.current = Some((self.next)(self.number)?);
+        }
     }
 }
 
@@ -144,12 +198,23 @@ fn open(path: &Path) -> Result<File, Error> {
     File::open(path).map_err(failed)
 }
 
+/// The size that most volumes before the last have.
+fn usual(parts: &[Slice]) -> u64 {
+    let before_last = &parts[..parts.len().saturating_sub(1).max(1).min(parts.len())];
+    let mut counts: BTreeMap<u64, usize> = BTreeMap::new();
+    for part in before_last.iter().filter(|part| part.length() > 0) {
+        *counts.entry(part.length()).or_default() += 1;
+    }
+    let most = counts.into_iter().max_by_key(|(length, count)| (*count, *length));
+    most.map_or_else(|| parts.last().map_or(0, Slice::length), |(length, _)| length)
+}
+
 /// The volumes of `base` in its folder.
 pub(crate) fn in_folder(base: &Path) -> Result<BTreeMap<u32, PathBuf>, Error> {
     let folder = base.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut volumes = BTreeMap::new();
     let entries = match std::fs::read_dir(folder) {
-        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(volumes);
         }
         entries => entries.map_err(|e| Error::io("read", folder, e))?,
@@ -183,6 +248,23 @@ fn expected(room: u64, index: usize, size: u64) -> u64 {
     size.saturating_sub(room.saturating_mul(index as u64)).min(room)
 }
 
+/// Volumes that are not there, or that have fewer bytes than others before the last: for who does not know the size of the whole yet.
+pub(crate) fn gaps(slices: &Slices, path: &Path) -> Option<Error> {
+    let room = slices.room()?;
+    let before_last = slices.parts().len().saturating_sub(1);
+    let gap = |(i, part): (usize, &Slice)| {
+        let (found, expected) = (part.length(), room);
+        let what = match part.is_there() {
+            false => VolumeState::Absent,
+            true if i < before_last && found != expected => VolumeState::Size { found, expected },
+            true => return None,
+        };
+        Some(VolumeFault { path: part.path.clone(), what })
+    };
+    let faults: Vec<VolumeFault> = slices.parts().iter().enumerate().filter_map(gap).collect();
+    (!faults.is_empty()).then(|| Error::Volumes { path: path.to_owned(), faults })
+}
+
 /// Volumes that are not there, or whose size is wrong, if the whole has `size` bytes.
 pub(crate) fn faults(slices: &Slices, path: &Path, size: u64) -> Option<Error> {
     let room = slices.room()?;
@@ -202,7 +284,7 @@ pub(crate) fn faults(slices: &Slices, path: &Path, size: u64) -> Option<Error> {
         let number = u32::try_from(number + 1).unwrap_or(MAX_VOLUMES);
         faults.push(VolumeFault { path: name(path, number), what: VolumeState::Absent });
     }
-    (!faults.is_empty()).then(|| Error::Volumes { path: path.to_owned(), count, faults })
+    (!faults.is_empty()).then(|| Error::Volumes { path: path.to_owned(), faults })
 }
 
 impl fmt::Display for VolumeFault {

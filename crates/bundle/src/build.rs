@@ -1,13 +1,14 @@
 //! From a plan to a sealed bundle: one queue of blobs, straight into their final place.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ferry_archive::{Partial, Sealed, SecretKey};
+use ferry_archive::{Build, Outgoing, Partial, Sealed, SecretKey};
 use ferry_content::copy::{Job, Options, Progress, copy_all};
-use ferry_content::{Ingester, Problems};
-use ferry_image::Digest;
+use ferry_content::{Ingester, Problems, Provider};
+use ferry_image::{Descriptor, Digest};
 
 use crate::{Error, Plan, PlannedImage, lock};
 
@@ -36,43 +37,82 @@ impl Plan {
     }
 
     /// Fetches everything and seals the bundle under `output`. What an interrupted build of the same content left is used;
-    /// `inputs` is what lets the next run know it.
+    /// `build.inputs` is what lets the next run know it.
     ///
     /// # Errors
     /// Every blob that could not be had. What was fetched stays beside `output` for the next run.
     pub async fn build(
         self,
         output: &Path,
-        sign: Option<SecretKey>,
-        inputs: &str,
+        build: Build,
         options: &Options,
         progress: Arc<dyn Progress>,
+        sealing: impl Fn(u64) + Send + Sync + 'static,
     ) -> Result<Built, Problems> {
         let lock = lock::print(&self.lock).map_err(|source| Error::Lock { path: output.to_owned(), source })?;
-        let (path, inputs): (PathBuf, String) = (output.to_owned(), inputs.to_owned());
-        let layout = self.layout;
-        let partial = blocking(move || Partial::create(&path, layout, sign.as_ref(), &inputs, &lock)).await??;
+        let (path, build): (PathBuf, Build) = (output.to_owned(), Build { lock, ..build });
+        let layout = self.layout.clone();
+        let partial = blocking(move || Partial::create(&path, layout, build)).await??;
         let resumed_bytes = partial.resumed_bytes();
         let partial = Arc::new(partial);
-        let jobs: Vec<Job> = self
-            .blobs
-            .into_iter()
-            .map(|(blob, provider)| Job::new(blob, provider, Arc::clone(&partial) as Arc<dyn Ingester>))
-            .collect();
+        let jobs: Vec<Job> = self.jobs(&(Arc::clone(&partial) as Arc<dyn Ingester>)).collect();
         let digests: Vec<_> = jobs.iter().map(|j| j.blob.digest.clone()).collect();
-        let mut problems = Problems::default();
         let pause = PauseOnDrop(Some(Arc::clone(&partial)));
         let results = copy_all(jobs, options, progress).await;
         pause.not_needed();
+        let mut problems = Problems::default();
         for (digest, result) in digests.iter().zip(results) {
             if let Some(Err(error)) = result {
-                let subject = self.needed_by.get(digest).and_then(|(first, more)| subject(&self.images, *first, *more));
-                problems.add(subject.unwrap_or_else(|| format!("blob {}", digest.short())), error);
+                problems.add(self.subject(digest), error);
             }
         }
         let partial = problems.or(partial)?;
         let partial = Arc::into_inner(partial).ok_or_else(|| in_use(output))?;
-        let sealed = blocking(move || partial.seal()).await??;
+        let sealed = blocking(move || partial.seal(&sealing)).await??;
+        Ok(self.built(sealed, resumed_bytes))
+    }
+
+    /// Writes the bundle into a pipe, called `place` in messages: one blob after the other, nothing kept for another run.
+    ///
+    /// # Errors
+    /// The first blob that could not be had, or that the pipe did not take.
+    pub async fn stream(
+        self,
+        writer: Box<dyn Write + Send>,
+        place: &Path,
+        sign: Option<SecretKey>,
+        options: &Options,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Built, Problems> {
+        let (layout, path) = (self.layout.clone(), place.to_owned());
+        let outgoing = blocking(move || Outgoing::create(writer, &path, &layout, sign.as_ref())).await??;
+        let outgoing = Arc::new(outgoing);
+        for job in self.jobs(&(Arc::clone(&outgoing) as Arc<dyn Ingester>)) {
+            let digest = job.blob.digest.clone();
+            let result = copy_all(vec![job], options, Arc::clone(&progress)).await.pop().flatten();
+            if let Some(Err(error)) = result {
+                return Err(Problems::one(self.subject(&digest), error));
+            }
+        }
+        let outgoing = Arc::into_inner(outgoing).ok_or_else(|| in_use(place))?;
+        let sealed = blocking(move || outgoing.finish()).await??;
+        Ok(self.built(sealed, 0))
+    }
+
+    /// The blobs in the order of the file, on their way to `ingester`.
+    fn jobs<'a>(&'a self, ingester: &'a Arc<dyn Ingester>) -> impl Iterator<Item = Job> + 'a {
+        let job = |(blob, provider): &(_, Arc<dyn Provider>)| (Descriptor::clone(blob), Arc::clone(provider));
+        self.blobs.iter().map(job).map(|(blob, provider)| Job::new(blob, provider, Arc::clone(ingester)))
+    }
+
+    /// How the images that need a blob are named in messages.
+    fn subject(&self, digest: &Digest) -> String {
+        let needed = self.needed_by.get(digest);
+        let subject = needed.and_then(|(first, more)| subject(&self.images, *first, *more));
+        subject.unwrap_or_else(|| format!("blob {}", digest.short()))
+    }
+
+    fn built(self, sealed: Sealed, resumed_bytes: u64) -> Built {
         let places = |(image, blobs): (PlannedImage, Vec<Digest>)| {
             let mut places = self.served.places(&blobs);
             // manifests and configs came from there when it was resolved
@@ -80,7 +120,7 @@ impl Plan {
             (image, places)
         };
         let images = self.images.into_iter().zip(self.contents).map(places).collect();
-        Ok(Built { sealed, resumed_bytes, images })
+        Built { sealed, resumed_bytes, images }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ferry_archive::{
-    Bundle, Contents, File, FileContent, Head, HeadBlob, HeadImage, HeadPlatform, Layout, Partial, Trust,
+    Build, Bundle, Contents, File, FileContent, Head, HeadBlob, HeadImage, HeadPlatform, Layout, Partial, Trust,
 };
 use ferry_content::copy::{self, Silent};
 use ferry_content::store::{ManifestRef, Store};
@@ -98,14 +98,14 @@ impl Parts {
         let contents = Contents { head: self.head, manifests: self.blobs.clone(), files: self.files };
         let path = folder.join("shop.tar");
         let layout = Layout::new(contents).expect("layout");
-        let partial = Partial::create(&path, layout, None, "", "").expect("partial");
+        let partial = Partial::create(&path, layout, Build::default()).expect("partial");
         for bytes in self.blobs.into_values() {
             let blob = Descriptor::of("", &bytes);
             let ingest = partial.start(&blob).await.expect("start").expect("missing");
             ingest.write_at(0, vec![bytes]).await.expect("write");
             ingest.commit().await.expect("commit");
         }
-        partial.seal().expect("seal");
+        partial.seal(&|_| {}).expect("seal");
         Arc::new(Bundle::open(&path, &Trust { allow_unsigned: true, ..Trust::default() }).expect("open"))
     }
 }

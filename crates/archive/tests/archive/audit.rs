@@ -42,11 +42,11 @@ fn the_five_steps_pass_and_catch_a_planted_file() {
         return;
     }
     let folder = tempfile::tempdir().expect("folder");
-    build(&parts(), &folder.path().join("b.tar"), Some(&secret()), false).expect("build");
+    build(&parts(), &folder.path().join("b.tar"), Some(secret()), false).expect("build");
     assert_eq!(audit(folder.path(), "b.tar"), Ok(Vec::new()));
 
     let folder = tempfile::tempdir().expect("folder");
-    build(&parts(), &folder.path().join("b.tar"), Some(&secret()), false).expect("build");
+    build(&parts(), &folder.path().join("b.tar"), Some(secret()), false).expect("build");
     fs::write(folder.path().join("evil"), "x").expect("evil");
     let (done, text) = run(folder.path(), "tar", &["rf", "b.tar", "evil"]).expect("tar");
     assert!(done, "{text}");

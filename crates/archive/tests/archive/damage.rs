@@ -15,7 +15,7 @@ use crate::fixture::{build, check, empty, parts, secret, trust};
 /// A signed bundle and its bytes.
 fn sealed(folder: &Path) -> (std::path::PathBuf, Vec<u8>) {
     let path = folder.join("b.tar");
-    build(&parts(), &path, Some(&secret()), false).expect("build");
+    build(&parts(), &path, Some(secret()), false).expect("build");
     let bytes = fs::read(&path).expect("bytes");
     (path, bytes)
 }
@@ -37,7 +37,7 @@ fn a_flip_of_any_byte_is_found() {
     small.image("a/b:1", &manifest, &manifest);
     small.file("yaml/a.yaml", "image: a/b:1\n");
     let path = folder.path().join("b.tar");
-    build(&small, &path, Some(&secret()), false).expect("build");
+    build(&small, &path, Some(secret()), false).expect("build");
     let bytes = fs::read(&path).expect("bytes");
     std::thread::scope(|scope| {
         const WORKERS: usize = 4;

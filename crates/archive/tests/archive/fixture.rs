@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use ferry_archive::{
-    Absent, Bundle, Contents, Error, File, FileContent, Head, HeadBlob, HeadImage, HeadPlatform, Incoming, Layout,
-    Partial, PublicKey, Sealed, SecretKey, Trust,
+    Absent, Build, Bundle, Contents, Error, File, FileContent, Head, HeadBlob, HeadImage, HeadPlatform, Incoming,
+    Layout, Outgoing, Partial, PublicKey, Sealed, SecretKey, Trust, volumes,
 };
-use ferry_content::{Ingest, Ingester as _};
+use ferry_content::{Ingest, Ingester};
 use ferry_image::{Descriptor, Digest, Ignore, Platform, media_type};
+use tempfile::TempDir;
 
 /// A key pair that is used nowhere else, made by `minisign -G -W`.
 pub const SECRET: &str = "untrusted comment: minisign encrypted secret key\nRWQAAEIyAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAmboFMlHeBxjII8XKDc7ParQVGr0Gz0km2PkqP9Ny8tAPa8KtrH5v4OYIfhuKfowFkFlfay4ZzF1C1HcVwqJZrdfyCjPyVTKrAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n";
@@ -22,8 +24,8 @@ pub struct Parts {
     pub blobs: BTreeMap<Digest, Bytes>,
 }
 
-pub fn secret() -> SecretKey {
-    SecretKey::from_text(SECRET, None).expect("key")
+pub fn secret() -> Arc<SecretKey> {
+    Arc::new(SecretKey::from_text(SECRET, None).expect("key"))
 }
 
 pub fn trust() -> Trust {
@@ -161,12 +163,12 @@ pub fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// Begins a blob that must still be wanted.
-pub async fn start(partial: &Partial, blob: &Descriptor) -> Box<dyn Ingest> {
+pub async fn start(partial: &dyn Ingester, blob: &Descriptor) -> Box<dyn Ingest> {
     partial.start(blob).await.expect("start").expect("wanted")
 }
 
 /// What the copy loop does, without hashing: writes what is missing, in pieces of `piece` bytes.
-pub async fn fill(partial: &Partial, blob: &Descriptor, bytes: &Bytes, piece: usize) {
+pub async fn fill(partial: &dyn Ingester, blob: &Descriptor, bytes: &Bytes, piece: usize) {
     let ingest = start(partial, blob).await;
     for range in ingest.missing() {
         let mut at = range.start;
@@ -181,8 +183,13 @@ pub async fn fill(partial: &Partial, blob: &Descriptor, bytes: &Bytes, piece: us
 }
 
 /// Writes the bundle `output`; the blobs arrive in the order of their digests, or the other way round.
-pub fn build(parts: &Parts, output: &Path, key: Option<&SecretKey>, backwards: bool) -> Result<Sealed, Error> {
-    let partial = Partial::create(output, parts.layout(), key, "inputs", "lock")?;
+pub fn build(parts: &Parts, output: &Path, sign: Option<Arc<SecretKey>>, backwards: bool) -> Result<Sealed, Error> {
+    build_split(parts, output, Build { sign, ..Build::default() }, backwards)
+}
+
+/// [`build`], in whatever way.
+pub fn build_split(parts: &Parts, output: &Path, how: Build, backwards: bool) -> Result<Sealed, Error> {
+    let partial = Partial::create(output, parts.layout(), how)?;
     runtime().block_on(async {
         let mut order: Vec<_> = parts.blobs.iter().collect();
         if backwards {
@@ -192,15 +199,50 @@ pub fn build(parts: &Parts, output: &Path, key: Option<&SecretKey>, backwards: b
             fill(&partial, &parts.descriptor(digest), bytes, if backwards { 7 } else { 1 << 20 }).await;
         }
     });
-    partial.seal()
+    partial.seal(&|_| {})
 }
 
-/// Opens and verifies: by position and from a pipe, which must come to the same.
+/// Writes the bundle as into a pipe.
+pub fn stream(parts: &Parts, output: &Path, sign: Option<&SecretKey>) -> Result<Sealed, Error> {
+    let file = std::fs::File::create(output).expect("create");
+    let outgoing = Outgoing::create(Box::new(file), output, &parts.layout(), sign)?;
+    runtime().block_on(async {
+        for blob in parts.layout().blobs() {
+            let ingest = start(&outgoing, &parts.descriptor(&blob.digest)).await;
+            let bytes = &parts.blobs[&blob.digest];
+            let half = bytes.len() / 2;
+            ingest.write_at(0, vec![bytes.slice(..half)]).await.expect("write");
+            assert_eq!(ingest.missing().first().map_or(bytes.len() as u64, |range| range.start), half as u64);
+            ingest.write_at(half as u64, vec![bytes.slice(half..)]).await.expect("write");
+            ingest.commit().await.expect("commit");
+        }
+    });
+    outgoing.finish()
+}
+
+/// Cuts a file into volumes in a folder of their own.
+pub fn split(path: &Path, room: usize) -> TempDir {
+    let folder = tempfile::tempdir().expect("folder");
+    let base = folder.path().join(path.file_name().expect("name"));
+    for (number, piece) in (1..).zip(std::fs::read(path).expect("read").chunks(room)) {
+        std::fs::write(volumes::name(&base, number), piece).expect("write");
+    }
+    folder
+}
+
+/// Opens and verifies: by position, from a pipe and from volumes, which must come to the same.
 pub fn check(path: &Path, trust: &Trust) -> Result<Bundle, Error> {
     let whole = Bundle::open(path, trust).and_then(|bundle| bundle.verify(2, false, &|_| {}).map(|_| bundle));
     let piped = std::fs::File::open(path).map(|file| pipe(Box::new(file), path, trust));
     if let Ok(piped) = piped.map(|piped| piped.map_err(|e| e.to_string())) {
         assert_eq!(piped.is_ok(), whole.is_ok(), "{piped:?}, {:?}", whole.as_ref().err());
+    }
+    let room = std::fs::metadata(path).map_or(0, |m| m.len() / 3 + 1);
+    if room > 1 && path.is_file() {
+        let folder = split(path, room as usize);
+        let volumes = Bundle::open(&folder.path().join(path.file_name().expect("name")), trust);
+        let volumes = volumes.and_then(|bundle| bundle.verify(1, false, &|_| {})).map_err(|e| e.to_string());
+        assert_eq!(volumes.is_ok(), whole.is_ok(), "{volumes:?}, {:?}", whole.as_ref().err());
     }
     whole
 }

@@ -10,7 +10,7 @@ use crate::fixture::{build, parts, secret};
 fn the_bytes_of_format_1_do_not_change() {
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("b.tar");
-    let sealed = build(&parts(), &path, Some(&secret()), false).expect("build");
+    let sealed = build(&parts(), &path, Some(secret()), false).expect("build");
     let bytes = fs::read(&path).expect("bytes");
     assert_eq!(
         sealed.sums_digest.to_string(),

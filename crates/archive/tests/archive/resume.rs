@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use ferry_archive::{Earlier, Error, Partial};
+use ferry_archive::{Build, Earlier, Error, Partial};
 use ferry_content::{Failure as _, Ingester as _, Kind};
 use ferry_image::Digest;
 
@@ -17,7 +17,9 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn create(parts: &Parts, path: &Path) -> Partial {
-    Partial::create(path, parts.layout(), Some(&secret()), "what was asked", "what it was").expect("create")
+    let (inputs, lock) = ("what was asked".to_owned(), "what it was".to_owned());
+    let build = Build { sign: Some(secret()), inputs, lock, volume: None };
+    Partial::create(path, parts.layout(), build).expect("create")
 }
 
 #[test]
@@ -25,7 +27,7 @@ fn a_dropped_build_keeps_what_it_wrote() {
     let folder = tempfile::tempdir().expect("folder");
     let (path, whole) = (folder.path().join("b.tar"), folder.path().join("whole.tar"));
     let parts = parts();
-    build(&parts, &whole, Some(&secret()), false).expect("build");
+    build(&parts, &whole, Some(secret()), false).expect("build");
     assert_eq!(Partial::peek(&path).expect("peek"), None);
     let (first, second) = (Digest::of(b"its own layer"), Digest::of(&[7; 3000]));
     let runtime = runtime();
@@ -39,7 +41,7 @@ fn a_dropped_build_keeps_what_it_wrote() {
         ingest.write_at(100, vec![Bytes::from(vec![7; 50]), Bytes::from(vec![7; 60])]).await.expect("write");
         assert_eq!(ingest.missing(), [0..100, 210..3000]);
     });
-    assert!(matches!(Partial::create(&path, parts.layout(), None, "", ""), Err(Error::Busy { .. })));
+    assert!(matches!(Partial::create(&path, parts.layout(), Build::default()), Err(Error::Busy { .. })));
     drop(partial);
     assert!(!path.exists());
     let earlier = Earlier { inputs: "what was asked".to_owned(), lock: "what it was".to_owned() };
@@ -66,7 +68,7 @@ fn a_dropped_build_keeps_what_it_wrote() {
             fill(&partial, &parts.descriptor(digest), bytes, 1000).await;
         }
     });
-    partial.seal().expect("seal");
+    partial.seal(&|_| {}).expect("seal");
     assert!(fs::read(&path).expect("bytes") == fs::read(&whole).expect("bytes"), "the same bytes as in one run");
     assert!(!beside(&path, ".partial").exists() && !beside(&path, ".partial.journal").exists());
 }
@@ -100,7 +102,7 @@ fn other_content_starts_anew() {
     drop(partial);
     parts.contents.head.version = Some("1.3".to_owned());
     assert_eq!(create(&parts, &path).resumed_bytes(), 0);
-    build(&parts, &path, Some(&secret()), false).expect("build");
+    build(&parts, &path, Some(secret()), false).expect("build");
     check(&path, &trust()).expect("check");
 }
 
@@ -146,10 +148,10 @@ fn a_journal_that_cannot_be_believed_costs_time_only() {
 fn a_place_that_cannot_be_written_is_said_at_once() {
     let folder = tempfile::tempdir().expect("folder");
     let layout = || parts().layout();
-    let is_folder = Partial::create(folder.path(), layout(), None, "", "").expect_err("a folder");
+    let is_folder = Partial::create(folder.path(), layout(), Build::default()).expect_err("a folder");
     assert!(matches!(is_folder, Error::NotAFile { .. }), "{is_folder}");
     let absent = folder.path().join("absent/b.tar");
-    let error = Partial::create(&absent, layout(), None, "", "").expect_err("no such folder");
+    let error = Partial::create(&absent, layout(), Build::default()).expect_err("no such folder");
     assert_eq!(error.kind(), Kind::Local, "{error}");
     assert!(error.to_string().contains("absent/b.tar"), "{error}");
 }
@@ -161,7 +163,7 @@ fn a_full_disk_is_said_before_anything_is_written() {
     let mut parts = parts();
     let huge = ferry_image::Descriptor::new("", Digest::of(b"huge"), 1 << 55);
     parts.contents.head.blobs.push(ferry_archive::HeadBlob { digest: huge.digest, size: huge.size, offset: 0 });
-    let error = Partial::create(&path, parts.layout(), None, "", "").expect_err("no room");
+    let error = Partial::create(&path, parts.layout(), Build::default()).expect_err("no room");
     let Error::DiskFull { needed, available, .. } = error else { panic!("{error}") };
     assert!(needed > 1 << 55 && available < needed);
     assert_eq!(fs::read_dir(folder.path()).expect("list").count(), 0, "nothing is left");

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use ferry_archive::{Bundle, Error, FileContent, Layout, Partial, SecretKey, Trust, keys, member};
+use ferry_archive::{Build, Bundle, Error, FileContent, Layout, Partial, SecretKey, Trust, keys, member};
 use ferry_content::{Failure as _, Kind, Provider, read_all};
 use ferry_image::{Descriptor, Digest, media_type};
 use proptest::prelude::*;
@@ -18,7 +20,7 @@ fn everything_reads_back() {
     let path = folder.path().join("b.tar");
     let parts = parts();
     let layout = parts.layout();
-    let sealed = build(&parts, &path, Some(&secret()), false).expect("build");
+    let sealed = build(&parts, &path, Some(secret()), false).expect("build");
     assert_eq!(sealed.size, layout.total_size(true));
     assert_eq!(sealed.size, fs::metadata(&path).expect("there").len());
     let bundle = Bundle::open(&path, &trust()).expect("open");
@@ -78,9 +80,9 @@ fn the_order_of_arrival_does_not_show() {
     let folder = tempfile::tempdir().expect("folder");
     let (a, b) = (folder.path().join("a.tar"), folder.path().join("b.tar"));
     let mut parts = parts();
-    build(&parts, &a, Some(&secret()), false).expect("build");
+    build(&parts, &a, Some(secret()), false).expect("build");
     parts.contents.files.reverse();
-    build(&parts, &b, Some(&secret()), true).expect("build");
+    build(&parts, &b, Some(secret()), true).expect("build");
     assert!(fs::read(&a).expect("a") == fs::read(&b).expect("b"), "the same bytes");
     let names: Vec<_> = fs::read_dir(folder.path()).expect("list").map(|e| e.expect("entry").file_name()).collect();
     assert_eq!(names.len(), 2, "no stray file: {names:?}");
@@ -91,7 +93,7 @@ fn the_members_are_those_of_the_format_in_its_order() {
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("b.tar");
     let parts = parts();
-    build(&parts, &path, Some(&secret()), false).expect("build");
+    build(&parts, &path, Some(secret()), false).expect("build");
     let mut archive = tar::Archive::new(fs::File::open(&path).expect("open"));
     let mut names = Vec::new();
     for entry in archive.entries().expect("entries") {
@@ -207,7 +209,7 @@ fn files_are_copied_from_the_disk_if_they_are_still_the_same() {
     fs::write(&source, &content).expect("source");
     let listed = FileContent::Path { path: source.clone(), digest: Digest::of(&content), size: content.len() as u64 };
     parts.contents.files.push(ferry_archive::File { name: "files/big".to_owned(), content: listed });
-    build(&parts, &path, Some(&secret()), false).expect("build");
+    build(&parts, &path, Some(secret()), false).expect("build");
     assert_eq!(check(&path, &trust()).expect("check").file("files/big").expect("file"), content);
     for changed in [vec![4; content.len()], vec![3; 9]] {
         fs::write(&source, changed).expect("source");
@@ -221,7 +223,7 @@ fn files_are_copied_from_the_disk_if_they_are_still_the_same() {
 fn trust_is_asked_of_the_user() {
     let folder = tempfile::tempdir().expect("folder");
     let (signed, unsigned) = (folder.path().join("s.tar"), folder.path().join("u.tar"));
-    build(&parts(), &signed, Some(&secret()), false).expect("build");
+    build(&parts(), &signed, Some(secret()), false).expect("build");
     build(&parts(), &unsigned, None, false).expect("build");
     let (other, _) = keys::generate(None).expect("key");
     let other = SecretKey::from_text(&other, None).expect("key").public_key();
@@ -263,7 +265,7 @@ fn protected_keys_need_their_password() {
 fn places_of_other_bundles_are_refused() {
     let folder = tempfile::tempdir().expect("folder");
     let parts = parts();
-    let partial = Partial::create(&folder.path().join("b.tar"), parts.layout(), None, "", "").expect("create");
+    let partial = Partial::create(&folder.path().join("b.tar"), parts.layout(), Build::default()).expect("create");
     runtime().block_on(async {
         use ferry_content::Ingester as _;
         assert!(partial.start(&Descriptor::of("", b"unknown")).await.is_err());
@@ -275,7 +277,7 @@ fn places_of_other_bundles_are_refused() {
         blob.size += 1;
         assert!(partial.start(&blob).await.is_err());
     });
-    let error = partial.seal().expect_err("unfinished");
+    let error = partial.seal(&|_| {}).expect_err("unfinished");
     assert!(matches!(error, Error::Unfinished { missing, .. } if missing == parts.blobs.len()), "{error}");
 }
 
@@ -300,7 +302,7 @@ proptest! {
             parts.file(&format!("files/{i}"), vec![b'f'; *n]);
         }
         let key = secret();
-        let sealed = build(&parts, &path, signed.then_some(&key), backwards).expect("build");
+        let sealed = build(&parts, &path, signed.then(|| Arc::clone(&key)), backwards).expect("build");
         let trust = Trust { allow_unsigned: !signed, ..trust() };
         let bundle = check(&path, &trust).expect("check");
         prop_assert_eq!(bundle.size(), sealed.size);

@@ -9,7 +9,7 @@ use ferry_image::{Descriptor, Digest, media_type};
 use crate::fixture::{Parts, build, parts, secret, trust};
 
 fn opened(parts: &Parts, path: &Path) -> Bundle {
-    build(parts, path, Some(&secret()), false).expect("build");
+    build(parts, path, Some(secret()), false).expect("build");
     Bundle::open(path, &trust()).expect("open")
 }
 

@@ -1,0 +1,222 @@
+//! The files of a bundle that is not finished: `NAME.partial`, or its volumes `NAME.partial.001` and so on, and the journal. How they are
+//! claimed, found again, and in the end named.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use crate::disk::{allocate, allocated, check_room, discard, open_locked, refuse_other_than_file, sync_folder};
+use crate::journal::{self, Header, Journal, Record, Told};
+use crate::ranges::Ranges;
+use crate::{Error, Slice, Slices, list, volumes};
+
+/// The files of one build.
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    output: PathBuf,
+    partial: PathBuf,
+    journal: PathBuf,
+    /// `NAME.partial`, locked: the bundle itself, or empty beside volumes.
+    lock: File,
+    /// Whether this claim made it.
+    is_new: bool,
+}
+
+impl Unfinished {
+    /// What an interrupted build of `output` wrote into its journal.
+    pub(crate) fn peek(output: &Path) -> Result<Option<Header>, Error> {
+        journal::peek(&beside(&beside(output, ".partial"), ".journal"))
+    }
+
+    /// Claims the files against other builds.
+    pub(crate) fn claim(output: &Path) -> Result<Self, Error> {
+        refuse_other_than_file(output)?;
+        let partial = beside(output, ".partial");
+        refuse_other_than_file(&partial)?;
+        let journal = beside(&partial, ".journal");
+        let is_new = !partial.exists();
+        let lock = open_locked(&partial)?;
+        Ok(Self { output: output.to_owned(), partial, journal, lock, is_new })
+    }
+
+    pub(crate) fn output(&self) -> &Path {
+        &self.output
+    }
+
+    pub(crate) fn partial(&self) -> &Path {
+        &self.partial
+    }
+
+    pub(crate) fn journal(&self) -> &Path {
+        &self.journal
+    }
+
+    /// Opens what an earlier build of the same bundle left, or begins anew: with what is kept of each blob.
+    pub(crate) fn open(&mut self, header: &Header, blobs: &[u64]) -> Result<(Slices, Vec<Ranges>), Error> {
+        let opened = self.open_files(header, blobs);
+        if opened.is_err() && self.is_new {
+            discard(&self.partial)?;
+        }
+        opened
+    }
+
+    fn open_files(&mut self, header: &Header, blobs: &[u64]) -> Result<(Slices, Vec<Ranges>), Error> {
+        self.refuse_other_kind(header.volume)?;
+        if let Some(volume) = header.volume
+            && header.size.div_ceil(volume) > u64::from(volumes::MAX_VOLUMES)
+        {
+            let (count, most) = (header.size.div_ceil(volume), volumes::MAX_VOLUMES);
+            return Err(Error::Contents { why: format!("{count} volumes would be needed, and {most} is the most") });
+        }
+        let told = journal::read(&self.journal, blobs)?;
+        let same = |told: &Told| {
+            let (a, b) = (&told.header, header);
+            (&a.sums, a.size, a.volume) == (&b.sums, b.size, b.volume)
+        };
+        let told = told.filter(same);
+        let files = self.files(header);
+        if told.as_ref().is_some_and(|told| told.is_sealing) {
+            self.unname(&files)?;
+        }
+        let is_whole =
+            |(path, size): &(PathBuf, u64)| std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() == *size);
+        let told = told.filter(|_| files.iter().all(is_whole));
+        // what another build left makes room first
+        let is_ours = |path: &PathBuf| files.iter().any(|(ours, _)| ours == path);
+        for path in volumes::in_folder(&self.partial)?.into_values().filter(|path| !is_ours(path)) {
+            discard(&path)?;
+        }
+        if header.volume.is_some() {
+            self.lock.set_len(0).map_err(|e| Error::io("write", &self.partial, e))?;
+        }
+        let there: u64 = files.iter().map(|(path, _)| allocated(path)).sum();
+        check_room(&self.partial, header.size, there)?;
+        if told.is_none() {
+            discard(&self.journal)?;
+        }
+        let mut parts = Vec::new();
+        for (path, size) in &files {
+            let file = match header.volume {
+                None => self.lock.try_clone().map_err(|e| Error::io("open", path, e))?,
+                Some(_) => {
+                    let mut options = File::options();
+                    let opened = options.read(true).write(true).create(true).truncate(false).open(path);
+                    opened.map_err(|e| Error::io("create", path, e))?
+                }
+            };
+            if told.is_none() {
+                allocate(&file, path, *size).map_err(|e| whole(e, header.size))?;
+            }
+            parts.push(Slice::open(path.clone(), file).map_err(|e| Error::io("read", path, e))?);
+        }
+        let written = told.map_or_else(|| vec![Ranges::default(); blobs.len()], |told| told.kept);
+        Ok((Slices::volumes(parts, header.volume.unwrap_or(u64::MAX)), written))
+    }
+
+    /// One name is one bundle: a file does not stand beside volumes of the same name.
+    fn refuse_other_kind(&self, volume: Option<u64>) -> Result<(), Error> {
+        let other = match volume {
+            Some(_) => self.output.exists().then(|| self.output.clone()),
+            None => volumes::in_folder(&self.output)?.into_values().next(),
+        };
+        other.map_or(Ok(()), |path| Err(Error::InTheWay { path }))
+    }
+
+    /// The files to write, with their sizes.
+    fn files(&self, header: &Header) -> Vec<(PathBuf, u64)> {
+        let Some(volume) = header.volume else { return vec![(self.partial.clone(), header.size)] };
+        let count = u32::try_from(header.size.div_ceil(volume)).unwrap_or(u32::MAX);
+        let size = |number: u32| volume.min(header.size - volume * u64::from(number - 1));
+        (1..=count).map(|number| (volumes::name(&self.partial, number), size(number))).collect()
+    }
+
+    /// Where such a file goes in the end.
+    fn final_name(&self, path: &Path) -> PathBuf {
+        match volumes::parse(path) {
+            Some((base, number)) if base == self.partial => volumes::name(&self.output, number),
+            _ => self.output.clone(),
+        }
+    }
+
+    /// Takes back what a build that was interrupted while it sealed had named already.
+    fn unname(&mut self, files: &[(PathBuf, u64)]) -> Result<(), Error> {
+        for (path, size) in files {
+            let named = self.final_name(path);
+            let is_there =
+                |path: &Path, size: u64| std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() == size);
+            // `NAME.partial` itself is there as soon as it is claimed
+            if is_there(&named, *size) && !is_there(path, *size) {
+                std::fs::rename(&named, path).map_err(|e| Error::io("rename", &named, e))?;
+                if *path == self.partial {
+                    // the file that was claimed is gone
+                    self.lock = open_locked(path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the list of volumes, under an unfinished name.
+    pub(crate) fn put_list(&self, text: &str, signature: Option<&str>) -> Result<(), Error> {
+        let list = [(list::path(&self.partial), Some(text)), (list::signature_path(&self.partial), signature)];
+        for (path, text) in list {
+            let Some(text) = text else {
+                discard(&path)?;
+                continue;
+            };
+            let write = || -> std::io::Result<()> {
+                std::fs::write(&path, text)?;
+                File::open(&path)?.sync_all()
+            };
+            write().map_err(|e| Error::io("write", &path, e))?;
+        }
+        Ok(())
+    }
+
+    /// Gives every file its final name, the list of volumes last. What had these names is replaced.
+    pub(crate) fn name(&self, header: &Header) -> Result<(), Error> {
+        refuse_other_than_file(&self.output)?;
+        Journal::open(&self.journal)?.append(&[Record::Sealing]).map_err(|e| Error::io("write", &self.journal, e))?;
+        let files = self.files(header);
+        let lists = [
+            (list::path(&self.partial), list::path(&self.output)),
+            (list::signature_path(&self.partial), list::signature_path(&self.output)),
+        ];
+        if header.volume.is_some() {
+            for (_, old) in &lists {
+                discard(old)?;
+            }
+        }
+        let named: Vec<PathBuf> = files.iter().map(|(path, _)| self.final_name(path)).collect();
+        for ((path, _), named) in files.iter().zip(&named) {
+            std::fs::rename(path, named).map_err(|e| Error::io("create", named, e))?;
+        }
+        if header.volume.is_some() {
+            for surplus in volumes::in_folder(&self.output)?.into_values().filter(|path| !named.contains(path)) {
+                discard(&surplus)?;
+            }
+            for (path, named) in lists.iter().filter(|(path, _)| path.exists()) {
+                std::fs::rename(path, named).map_err(|e| Error::io("create", named, e))?;
+            }
+        }
+        sync_folder(&self.output)?;
+        discard(&self.journal)?;
+        match header.volume {
+            Some(_) => discard(&self.partial),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The need of all volumes together, where one of them finds the disk full.
+fn whole(error: Error, size: u64) -> Error {
+    match error {
+        Error::DiskFull { path, available, .. } => Error::DiskFull { path, needed: size, available },
+        other => other,
+    }
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
