@@ -8,10 +8,10 @@ use ferry_image::{Digest, Manifest, TargetName};
 use ferry_registry_client::Client;
 use futures_util::{StreamExt as _, stream};
 
+use crate::Request;
 use crate::base::{Base, BaseBlob, Unread, named_by};
-use crate::known::{Document, Known};
+use crate::known::Known;
 use crate::place::{Documents, fetch};
-use crate::{Error, Request};
 
 /// Manifests of one image of a lock that are read, those of indexes that refer to it included.
 const MOST: usize = 1000;
@@ -111,7 +111,7 @@ async fn document(
     for source in &unread.sources {
         let read = async {
             let repository = client.repository(source.host(), source.path())?;
-            Ok::<Document, Error>(known.get_or(digest, fetch(&repository, digest)).await?)
+            known.get_or(digest, fetch(&repository, digest)).await
         };
         match read.await {
             Ok(document) => return Manifest::parse(&document.bytes, None).map_err(|e| e.to_string()),
