@@ -172,6 +172,23 @@ pub enum Error {
         /// Those asked for.
         found: String,
     },
+    /// What a damaged bundle had can no longer be had.
+    #[error("the damaged bundle has {expected}, and {found}")]
+    WantedGone {
+        /// Its digest.
+        expected: Digest,
+        /// What is there instead.
+        found: String,
+    },
+    /// An image of a want list that the bundle manifest beside it does not have.
+    #[error("it is wanted, and the bundle manifest does not list it")]
+    WantedNotListed,
+    /// A blob of a want list that no image of it needs.
+    #[error("blob {digest} is wanted, and none of the wanted images has it")]
+    WantedNowhere {
+        /// The blob.
+        digest: Digest,
+    },
     /// The finished file would replace something that is read to make it.
     #[error("the output `{}` would replace `{}`, which the bundle is made from", .output.display(), .input.display())]
     Overwrites {
@@ -231,6 +248,7 @@ impl Failure for Error {
             Self::NoTag { .. } | Self::NoRepository { .. } | Self::PlatformMissing { .. } | Self::Uncarried { .. } => {
                 Kind::Missing
             }
+            Self::WantedNotListed | Self::WantedNowhere { .. } => Kind::Missing,
             Self::NoPlatform | Self::Overwrites { .. } => Kind::Usage,
             Self::Document { .. } | Self::Algorithm { .. } | Self::Nesting { .. } | Self::Manifests { .. } => {
                 Kind::Invalid
@@ -246,6 +264,7 @@ impl Failure for Error {
             | Self::NotLocked
             | Self::LockedChanged { .. }
             | Self::LockedPlatforms { .. }
+            | Self::WantedGone { .. }
             | Self::Collision(_)
             | Self::NotSigned { .. } => Kind::Conflict,
         }
@@ -298,6 +317,12 @@ impl Failure for Error {
             Self::LockedPlatforms { .. } => {
                 "ask for the platforms of the lock, or make it anew with `--lock` (without `--locked`)"
             }
+            Self::WantedGone { .. } => {
+                "name a source that still has it (`from:`, `archive:`) in a bundle manifest, and give that beside `--patch`; if there is \
+                 none, build the bundle anew and carry that"
+            }
+            Self::WantedNotListed => "give the bundle manifest that the damaged bundle was built from, or none",
+            Self::WantedNowhere { .. } => "write the want list anew with `ferry verify --want`",
             Self::NotSigned { .. } => {
                 "do not use it before its publisher has said why; another key, or an exception, is named with `verify:`"
             }

@@ -9,12 +9,14 @@
 //! Not here: the bundle file's form (`ferry-archive`), HTTP (`ferry-registry-client`), references in YAML (`ferry-rewrite`).
 //!
 //! Reading order: [`manifest`], [`list`], [`lock`], [`known`], `foresee`, `place`, `select`, `referrers`, `signature`, `verify`,
-//! `attached`, `resolve`, `origin`, `missing`, `near`, `fallback`, [`mod@find`], [`carry`], `gate`, [`plan`](mod@plan), [`output`],
-//! [`spool`](mod@spool), [`build`].
+//! `attached`, `resolve`, `origin`, `missing`, `near`, `fallback`, [`mod@find`], [`carry`], `gate`, [`base`], `learn`, [`patch`],
+//! [`plan`](mod@plan), [`output`], [`spool`](mod@spool), [`build`]; and [`mod@diff`], for itself.
 
 mod attached;
+pub mod base;
 pub mod build;
 pub mod carry;
+pub mod diff;
 pub mod error;
 mod fallback;
 pub mod find;
@@ -23,6 +25,7 @@ mod foresee;
 pub mod fuzz;
 mod gate;
 pub mod known;
+mod learn;
 pub mod list;
 pub mod lock;
 pub mod manifest;
@@ -30,6 +33,7 @@ mod missing;
 mod near;
 mod origin;
 pub mod output;
+pub mod patch;
 mod place;
 pub mod plan;
 mod referrers;
@@ -43,18 +47,21 @@ mod verify;
 
 use std::path::PathBuf;
 
-use ferry_archive::Partial;
+use ferry_archive::{Partial, Want};
 use ferry_content::Problems;
 use ferry_image::Digest;
 use ferry_registry_client::Client;
 
+pub use base::Base;
 pub use build::Built;
 pub use error::Error;
 pub use plan::{Plan, PlannedImage, PlannedReferrer};
 
 use crate::known::Known;
+use crate::learn::Had;
 use crate::lock::Lock;
 use crate::manifest::{BundleManifest, Platforms};
+use crate::plan::Left;
 use crate::resolve::Context;
 use crate::verify::Keys;
 
@@ -79,6 +86,10 @@ pub struct Request {
     pub jobs: usize,
     /// Whether references in carried YAML that are not carried are errors.
     pub strict: bool,
+    /// What is on the far side already, and is left out.
+    pub bases: Vec<Base>,
+    /// What of a damaged bundle is to be had again: everything else of its images is left out. `manifest` is that of [`patch::manifest`].
+    pub patch: Option<Want>,
     /// A ferry program to carry as `bin/ferry`.
     pub installer: Option<PathBuf>,
 }
@@ -88,7 +99,13 @@ impl Request {
     #[must_use]
     pub fn inputs(&self) -> String {
         let locked = self.locked.as_ref().and_then(|l| lock::print(l).ok());
-        let text = format!("{:?}\n{:?}\n{locked:?}", self.manifest, self.platforms);
+        let mut text = format!("{:?}\n{:?}\n{locked:?}", self.manifest, self.platforms);
+        for base in &self.bases {
+            text.push_str(&format!("\nbase {}", base.fingerprint));
+        }
+        if let Some(want) = &self.patch {
+            text.push_str(&format!("\npatch {want:?}"));
+        }
         Digest::of(text.as_bytes()).to_string()
     }
 
@@ -98,6 +115,10 @@ impl Request {
     /// # Errors
     /// Every problem there is, together.
     pub async fn plan(&self, client: &Client) -> Result<Plan, Problems> {
+        if let Some(want) = &self.patch {
+            let lock = patch::lock(want, &self.manifest, self.locked.as_ref(), client, &self.known).await?;
+            return self.plan_with(client, Some(&lock)).await;
+        }
         let interrupted = match &self.locked {
             Some(_) => None,
             None => self.interrupted(),
@@ -135,7 +156,27 @@ impl Request {
         if let Some(path) = &self.installer {
             files.push(carry::installer(path)?);
         }
-        plan::plan(manifest, self.platforms.as_ref(), outcome, files, warnings)
+        let left = self.left(client, &outcome).await;
+        plan::plan(manifest, self.platforms.as_ref(), outcome, left, files, warnings)
+    }
+
+    /// What need not be in the file.
+    async fn left(&self, client: &Client, outcome: &resolve::Outcome) -> Left {
+        if let Some(want) = &self.patch {
+            let wanted = want.blobs.iter().map(|blob| blob.digest.clone()).collect();
+            return Left::AllBut { base: patch::base(want), wanted };
+        }
+        if self.bases.is_empty() {
+            return Left::Nothing;
+        }
+        let Had { blobs, notes } = Had::learn(self, client, &outcome.documents()).await;
+        let mut names = Vec::new();
+        for name in self.bases.iter().flat_map(|base| &base.names) {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        Left::Had { bases: names, blobs, notes }
     }
 
     /// Reads what travels with the images, off the async threads: it may be gigabytes.

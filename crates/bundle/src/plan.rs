@@ -1,13 +1,16 @@
 //! What will be in the bundle, from what was resolved. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ferry_archive::{Absent, Contents, Head, HeadBlob, HeadImage, HeadPlatform, HeadVerified, Layout};
+use ferry_archive::{
+    Absent, Contents, Head, HeadBase, HeadBlob, HeadImage, HeadPlatform, HeadRelied, HeadVerified, Layout,
+};
 use ferry_content::{Problems, Provider, memory::Memory};
 use ferry_image::{Descriptor, Digest, Reference, ReferrerKind, relocation};
 
+use crate::base::BaseBlob;
 use crate::fallback::Served;
 use crate::lock::{Lock, Source};
 use crate::manifest::{BundleManifest, Platforms};
@@ -27,6 +30,8 @@ pub struct Plan {
     pub warnings: Vec<String>,
     /// Bytes that more than one image needs, counted as often as they are saved.
     pub shared_bytes: u64,
+    /// Blobs that are left out because the far side has them, and their bytes.
+    pub left: (usize, u64),
     /// Bytes that wait in the spool folder until the bundle is written.
     pub spooled_bytes: u64,
     pub(crate) blobs: Vec<(Descriptor, Arc<dyn Provider>)>,
@@ -51,6 +56,8 @@ pub struct PlannedImage {
     pub bytes: u64,
     /// How many blobs it has.
     pub blobs: usize,
+    /// How many of them are left out because the far side has them, and their bytes.
+    pub left: (usize, u64),
     /// The referrers carried with it.
     pub referrers: Vec<PlannedReferrer>,
     /// The key files, as written, of those who signed it, where `verify:` asks for it.
@@ -70,14 +77,38 @@ pub struct PlannedReferrer {
     pub tag: Option<String>,
 }
 
+/// What of the images is left to the far side. Manifests never are.
+#[derive(Debug)]
+pub(crate) enum Left {
+    /// Everything is carried.
+    Nothing,
+    /// What the bases have.
+    Had {
+        /// The bases.
+        bases: Vec<HeadBase>,
+        /// What they have.
+        blobs: BTreeMap<Digest, BaseBlob>,
+        /// What could not be learnt of them.
+        notes: Vec<String>,
+    },
+    /// All but the wanted blobs of a damaged bundle.
+    AllBut {
+        /// That bundle.
+        base: HeadBase,
+        /// The wanted blobs.
+        wanted: BTreeSet<Digest>,
+    },
+}
+
 /// Lays out what was resolved.
 ///
 /// # Errors
-/// Every name that two images would have at the target; that the bundle format cannot hold it.
+/// Every name that two images would have at the target; every wanted blob that no image has; that the bundle format cannot hold it.
 pub(crate) fn plan(
     manifest: &BundleManifest,
     chosen: Option<&Platforms>,
     outcome: Outcome,
+    left: Left,
     files: Vec<ferry_archive::File>,
     mut warnings: Vec<String>,
 ) -> Result<Plan, Problems> {
@@ -107,6 +138,13 @@ pub(crate) fn plan(
     let memory: Arc<dyn Provider> = Arc::new(memory);
 
     let blobs = blobs(&images, &memory, &documents);
+    left.check(&blobs)?;
+    let carried_anyway: BTreeSet<&Digest> =
+        images.iter().flat_map(|r| &r.selected.documents).map(|document| &document.digest).collect();
+    let unique: u64 = blobs.iter().map(|(b, _)| b.size).sum();
+    let stays = |blob: &Descriptor| !carried_anyway.contains(&blob.digest) && left.has(blob);
+    let (relied, blobs): (Vec<_>, Vec<_>) = blobs.into_iter().partition(|(blob, _)| stays(blob));
+    let relied: BTreeMap<Digest, u64> = relied.into_iter().map(|(blob, _)| (blob.digest, blob.size)).collect();
 
     let mut planned = Vec::new();
     let mut needed_by = BTreeMap::new();
@@ -121,6 +159,8 @@ pub(crate) fn plan(
             needed_by.entry(blob.digest.clone()).and_modify(|(_, more)| *more += 1).or_insert((planned.len(), 0));
         }
         contents.push(all().map(|blob| blob.digest.clone()).collect());
+        let stays = all().filter(|blob| relied.contains_key(&blob.digest));
+        let stays = stays.fold((0, 0), |(count, bytes), blob| (count + 1, bytes + blob.size));
         let reference = &manifest.images[resolved.index].reference;
         for layer in &selected.foreign {
             warnings
@@ -133,18 +173,22 @@ pub(crate) fn plan(
             platforms: selected.manifests.iter().filter_map(|(p, _)| Some(p.as_ref()?.to_string())).collect(),
             bytes,
             blobs: all().count(),
+            left: stays,
             referrers: resolved.attached.carried.iter().map(Into::into).collect(),
             signed_by: signed_by(resolved),
         });
     }
-    let unique: u64 = blobs.iter().map(|(b, _)| b.size).sum();
-
     let lock = Lock::new(
         chosen.or(manifest.platforms.as_ref()).cloned().unwrap_or(Platforms::These(Vec::new())),
         images.iter().map(|r| r.locked(&manifest.images[r.index].reference)).collect(),
         absent.iter().map(|(reference, _)| reference.clone()).collect(),
     );
-    let head = head(manifest, &lock.platforms, &images, &absent, &blobs);
+    let mut head = head(manifest, &lock.platforms, &images, &absent, &blobs);
+    let left_bytes = relied.values().sum();
+    let names = names(manifest, &images);
+    head.relies = relied.into_iter().map(|(digest, size)| left.relied(digest, size, &names)).collect();
+    let stays = (head.relies.len(), left_bytes);
+    (head.bases, warnings) = left.told(warnings);
     for (reference, reason) in &absent {
         warnings.push(format!("optional image {reference} is left out: {reason}"));
     }
@@ -157,12 +201,72 @@ pub(crate) fn plan(
         images: planned,
         warnings,
         shared_bytes,
+        left: stays,
         spooled_bytes,
         blobs,
         needed_by,
         contents,
         served,
     })
+}
+
+impl Left {
+    /// Whether the far side has a config or layer.
+    fn has(&self, blob: &Descriptor) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Had { blobs, .. } => {
+                blobs.get(&blob.digest).is_some_and(|had| had.size.is_none_or(|size| size == blob.size))
+            }
+            Self::AllBut { wanted, .. } => !wanted.contains(&blob.digest),
+        }
+    }
+
+    /// Refuses what cannot be what was meant: a wanted blob that is none of these.
+    fn check(&self, blobs: &[(Descriptor, Arc<dyn Provider>)]) -> Result<(), Problems> {
+        let mut problems = Problems::default();
+        if let Self::AllBut { wanted, .. } = self {
+            let there: BTreeSet<&Digest> = blobs.iter().map(|(blob, _)| &blob.digest).collect();
+            for digest in wanted.iter().filter(|digest| !there.contains(digest)) {
+                problems.add("", Error::WantedNowhere { digest: digest.clone() });
+            }
+        }
+        problems.or(())
+    }
+
+    /// `names` are the repositories that images of this bundle with a blob have at the target.
+    fn relied(&self, digest: Digest, size: u64, names: &BTreeMap<&Digest, BTreeSet<String>>) -> HeadRelied {
+        let repositories = match self {
+            Self::Had { blobs, .. } => blobs.get(&digest).map(|had| &had.repositories),
+            // they stand where they were to stand
+            Self::AllBut { .. } | Self::Nothing => names.get(&digest),
+        };
+        let repositories = repositories.into_iter().flatten().cloned().collect();
+        HeadRelied { digest, size, repositories }
+    }
+
+    fn told(self, mut warnings: Vec<String>) -> (Vec<HeadBase>, Vec<String>) {
+        match self {
+            Self::Nothing => (Vec::new(), warnings),
+            Self::Had { bases, notes, .. } => {
+                warnings.extend(notes);
+                (bases, warnings)
+            }
+            Self::AllBut { base, .. } => (vec![base], warnings),
+        }
+    }
+}
+
+/// Where each config and layer will be at the target.
+fn names<'a>(manifest: &BundleManifest, images: &'a [Resolved]) -> BTreeMap<&'a Digest, BTreeSet<String>> {
+    let mut names: BTreeMap<&Digest, BTreeSet<String>> = BTreeMap::new();
+    for resolved in images {
+        let repository = manifest.target_of(&manifest.images[resolved.index]).repository;
+        for blob in resolved.selected.configs.iter().chain(&resolved.selected.layers) {
+            names.entry(&blob.digest).or_default().insert(repository.clone());
+        }
+    }
+    names
 }
 
 fn signed_by(resolved: &Resolved) -> Vec<String> {
@@ -375,7 +479,7 @@ mod tests {
             ..Outcome::default()
         };
         let manifest = manifest(&["a:1", "c:1", "x:1"]);
-        let plan = plan(&manifest, None, outcome, Vec::new(), Vec::new()).expect("plan");
+        let plan = plan(&manifest, None, outcome, Left::Nothing, Vec::new(), Vec::new()).expect("plan");
         assert_eq!(plan.shared_bytes, shared.size + configs, "both have the same config");
         assert_eq!(plan.spooled_bytes, 1000 + shared.size + own.size + other.size);
         // two manifests, one config, then layers in order of first use
@@ -396,7 +500,81 @@ mod tests {
         ];
         let outcome = Outcome { images, ..Outcome::default() };
         let manifest = manifest(&["quay.io/a/b:1", "ghcr.io/a/b:1", "quay.io/c/d:1", "ghcr.io/c/d:1"]);
-        let problems = plan(&manifest, None, outcome, Vec::new(), Vec::new()).map(|_| ()).expect_err("collision");
+        let problems =
+            plan(&manifest, None, outcome, Left::Nothing, Vec::new(), Vec::new()).map(|_| ()).expect_err("collision");
         assert_eq!((problems.kind(), problems.iter().count()), (Kind::Conflict, 2), "each is told: {problems}");
+    }
+
+    fn had(digests: &[(&Descriptor, Option<u64>, &[&str])]) -> Left {
+        let blob = |(blob, size, repositories): &(&Descriptor, Option<u64>, &[&str])| {
+            let repositories = repositories.iter().map(ToString::to_string).collect();
+            (blob.digest.clone(), BaseBlob { size: *size, repositories })
+        };
+        let base = HeadBase { name: "base".to_owned(), version: None, sums: None };
+        Left::Had { bases: vec![base], blobs: digests.iter().map(blob).collect(), notes: vec!["a note".to_owned()] }
+    }
+
+    #[tokio::test]
+    async fn what_a_base_has_is_left_out_and_manifests_never_are() {
+        let (shared, own, other) = (layer(b"shared by both"), layer(b"own"), layer(b"other"));
+        let images = || async {
+            vec![
+                resolved(0, "a.tar", &[shared.clone(), own.clone()], &[]).await,
+                resolved(1, "b.tar", &[other.clone(), shared.clone()], &[]).await,
+            ]
+        };
+        let made = images().await;
+        let (config, root) = (made[0].selected.configs[0].clone(), made[0].root.clone());
+        let manifest = manifest(&["a:1", "c:1"]);
+        let planned = |images, left| {
+            let outcome = Outcome { images, ..Outcome::default() };
+            plan(&manifest, None, outcome, left, Vec::new(), Vec::new()).map_err(|problems| problems.to_string())
+        };
+        let whole = planned(images().await, Left::Nothing).expect("plan");
+        assert!(whole.layout.head().relies.is_empty() && whole.layout.head().bases.is_empty());
+
+        let places: &[&str] = &["y", "x"];
+        let left = had(&[
+            (&shared, Some(shared.size), places),
+            (&config, None, &[]),
+            (&root, Some(root.size), places),
+            (&own, Some(own.size + 1), places),
+        ]);
+        let plan = planned(made, left).expect("plan");
+        let head = plan.layout.head();
+        let mut expected = [&shared.digest, &config.digest];
+        expected.sort();
+        assert_eq!(head.relies.iter().map(|relied| &relied.digest).collect::<Vec<_>>(), expected);
+        let of_shared = head.relies.iter().find(|relied| relied.digest == shared.digest).expect("relied");
+        assert_eq!((of_shared.size, of_shared.repositories.join(",")), (shared.size, "x,y".to_owned()));
+        assert_eq!((head.bases[0].name.as_str(), plan.warnings.as_slice()), ("base", ["a note".to_owned()].as_slice()));
+        let carried: Vec<&Digest> = head.blobs.iter().map(|blob| &blob.digest).collect();
+        assert!(carried.contains(&&root.digest), "a manifest is carried whoever has it");
+        assert!(carried.contains(&&own.digest), "a blob of another size is another blob");
+        assert!(!carried.contains(&&shared.digest) && !carried.contains(&&config.digest));
+        assert_eq!(plan.left, (2, shared.size + config.size));
+        assert_eq!(plan.images[1].left, (2, shared.size + config.size));
+        assert_eq!((plan.shared_bytes, plan.total().0 + 2), (whole.shared_bytes, whole.total().0));
+        assert!(plan.size(true) < whole.size(true));
+    }
+
+    #[tokio::test]
+    async fn a_patch_holds_the_wanted_blobs_alone() {
+        let (shared, own) = (layer(b"shared by both"), layer(b"own"));
+        let images = || async { vec![resolved(0, "a.tar", &[shared.clone(), own.clone()], &[]).await] };
+        let manifest = manifest(&["quay.io/x/a:1"]);
+        let planned = |images, wanted: &[&[u8]]| {
+            let base = HeadBase { name: "base".to_owned(), version: None, sums: Some(Digest::of(b"sums")) };
+            let left = Left::AllBut { base, wanted: wanted.iter().map(|bytes| Digest::of(bytes)).collect() };
+            plan(&manifest, None, Outcome { images, ..Outcome::default() }, left, Vec::new(), Vec::new())
+        };
+        let plan = planned(images().await, &[b"own"]).expect("plan");
+        let head = plan.layout.head();
+        assert_eq!(head.blobs.len(), 2, "the manifest and the wanted layer");
+        assert!(head.blobs.iter().any(|blob| blob.digest == own.digest));
+        assert_eq!((head.relies.len(), head.relies[0].repositories.join(",")), (2, "x/a".to_owned()));
+        assert_eq!(head.bases[0].sums, Some(Digest::of(b"sums")));
+        let problems = planned(images().await, &[b"own", b"nobody's"]).map(|_| ()).expect_err("nowhere");
+        assert_eq!((problems.kind(), problems.iter().count()), (Kind::Missing, 1), "{problems}");
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Context<'a> {
     /// The folder that raw layers are compressed in.
     spool: PathBuf,
     pub(crate) jobs: usize,
+    /// A damaged bundle is mended: its digests are meant, and no lock of the user's.
+    is_patch: bool,
     /// Tars that several images come from are opened (and unpacked) once.
     opened: Mutex<HashMap<PathBuf, Arc<OnceCell<LocalSource>>>>,
     /// Archives may share layers, and so files in the spool: one image is compressed at a time, its layers on all cores.
@@ -58,6 +60,7 @@ impl<'a> Context<'a> {
             known: &request.known,
             spool: request.spool.clone(),
             jobs: request.jobs,
+            is_patch: request.patch.is_some(),
             opened: Mutex::default(),
             compressing: tokio::sync::Mutex::default(),
             served: Served::default(),
@@ -69,6 +72,14 @@ impl<'a> Context<'a> {
     fn wish(&self, image: &'a Image, locked: Option<&'a Locked>) -> Wish<'a> {
         let (kinds, signers) = (self.manifest.referrers_of(image), self.manifest.keys_of(image));
         Wish { kinds, signers, keys: self.keys, locked }
+    }
+
+    /// What a lock says is what the damaged bundle says, where one is mended.
+    fn said(&self, error: Error) -> Error {
+        match error {
+            Error::LockedChanged { expected, found } if self.is_patch => Error::WantedGone { expected, found },
+            error => error,
+        }
     }
 
     async fn open(&self, archive: &ArchiveSource) -> Result<LocalSource, Error> {
@@ -153,6 +164,12 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    /// All manifests, indexes and configs that were read.
+    pub(crate) fn documents(&self) -> Documents {
+        let all = self.images.iter().flat_map(|image| &image.documents);
+        all.map(|(digest, bytes)| (digest.clone(), bytes.clone())).collect()
+    }
+
     /// Whether `wanted` may be what an image's mistaken tag was meant to be: the mistake is reported, and once is enough.
     pub(crate) fn was_mistaken_for(&self, wanted: &Reference) -> bool {
         let tag = |reference: &Reference| reference.tag().map(ToOwned::to_owned);
@@ -186,7 +203,7 @@ pub(crate) async fn resolve_all(context: &Context<'_>) -> (Outcome, Problems) {
                 if is_mistaken(&error) {
                     outcome.mistaken.push(image.reference.clone());
                 }
-                problems.add(subject(image), error);
+                problems.add(subject(image), context.said(error));
             }
         }
     }
@@ -230,7 +247,9 @@ async fn resolve(context: &Context<'_>, index: usize, image: &Image) -> Result<O
     if let Some(locked) = locked {
         check_lock(locked, &resolved)?;
         // the head says where the image was found when the lock was made: a mirror that steps in changes no byte
-        resolved.source = locked.source.clone();
+        if !matches!((&locked.source, &resolved.source), (Source::Registry { .. }, Source::Archive(_))) {
+            resolved.source = locked.source.clone();
+        }
     }
     Ok(Some(resolved))
 }

@@ -47,10 +47,14 @@ pub(crate) enum Command {
     Keygen(Keygen),
     /// Show what is inside a bundle
     Inspect(Inspect),
+    /// Show what differs between two bundles, receipts or locks
+    Diff(Diff),
     /// Check signature, structure and every byte of a bundle, without unpacking it
     Verify(Verify),
     /// Push a bundle into a registry (or a store) and rewrite YAML to point there (air-gapped side)
     Install(Box<Install>),
+    /// Write down what a registry (or a store) has, as the base of the next bundle (air-gapped side)
+    Inventory(Box<Inventory>),
     /// Be a registry: straight from bundles, or over a writable store
     Serve(Serve),
     /// Rewrite YAML to where images went, and write that down in other forms (air-gapped side)
@@ -77,7 +81,7 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Bundle {
     /// A bundle manifest, a plain text list, or references such as docker.io/library/nginx:1.27
-    #[arg(required = true, value_name = "MANIFEST|REF")]
+    #[arg(required_unless_present = "patch", value_name = "MANIFEST|REF")]
     pub(crate) what: Vec<String>,
     /// The file to write
     #[arg(short, long, value_name = "FILE")]
@@ -94,6 +98,14 @@ pub(crate) struct Bundle {
     /// Keep to what the file of --lock says, and fail if that can no longer be had
     #[arg(long, requires = "lock")]
     pub(crate) locked: bool,
+    /// Leave out what the far side has by this receipt, bundle or lock (a delta); repeatable
+    #[arg(long, value_name = "FILE", conflicts_with = "patch", help_heading = "Deltas and patches")]
+    pub(crate) have: Vec<PathBuf>,
+    /// Make a patch: the blobs that `ferry verify --want` missed in a damaged bundle, and no others; MANIFEST is the bundle's own
+    #[arg(long, value_name = "WANT.json", help_heading = "Deltas and patches", conflicts_with_all = ["platform", "no_referrers"])]
+    pub(crate) patch: Option<PathBuf>,
+    #[command(flatten, next_help_heading = "Deltas and patches")]
+    pub(crate) trust: Trust,
     /// The secret key to sign with
     #[arg(long, value_name = "FILE", env = "FERRY_SIGN_KEY")]
     pub(crate) sign_key: Option<PathBuf>,
@@ -182,6 +194,62 @@ pub(crate) struct Inspect {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) keys: Keys,
+}
+
+/// Show what differs between two bundles, receipts or locks, in any mix
+///
+/// Images by reference: added, removed, changed (to another digest, or to other platforms), unchanged; blobs and bytes. A lock knows images
+/// only.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Diff {
+    /// What there was: a bundle, a receipt or a lock
+    #[arg(value_name = "A")]
+    pub(crate) from: PathBuf,
+    /// What there is now
+    #[arg(value_name = "B")]
+    pub(crate) to: PathBuf,
+    /// As JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// End with code 1 when anything differs
+    #[arg(long)]
+    pub(crate) exit_code: bool,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+}
+
+/// Write down what a registry (or a store) has, as the base of the next bundle
+///
+/// The receipt that comes out is what `ferry bundle --have` takes on the connected side. What a registry's manifests name is taken to be
+/// there; `ferry install` looks again before it pushes. Nothing is written unless all could be asked.
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("place").required(true).multiple(true).args(["registry_name", "store"]))]
+pub(crate) struct Inventory {
+    /// Repositories, as paths below the prefix [default: all that the registry lists there]
+    #[arg(value_name = "REPOSITORY")]
+    pub(crate) repositories: Vec<String>,
+    /// The registry
+    #[arg(long = "registry", value_name = "HOST[:PORT][/PREFIX]")]
+    pub(crate) registry_name: Option<String>,
+    /// A store's folder instead; --registry then only names it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: Option<PathBuf>,
+    /// Look at the images of this receipt.json or relocation.json, which keep their references
+    #[arg(long, value_name = "FILE", conflicts_with = "repositories")]
+    pub(crate) from: Option<PathBuf>,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE", default_value = "receipt.json")]
+    pub(crate) output: PathBuf,
+    /// The user at the registry
+    #[arg(long, requires = "password_stdin", help_heading = "Registries")]
+    pub(crate) username: Option<String>,
+    /// Read that user's password from standard input
+    #[arg(long, requires = "username", help_heading = "Registries")]
+    pub(crate) password_stdin: bool,
+    #[command(flatten)]
+    pub(crate) registry: Registry,
+    #[command(flatten)]
+    pub(crate) talk: Talk,
 }
 
 /// Check signature, structure and every byte of a bundle, without unpacking it

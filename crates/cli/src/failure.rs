@@ -11,6 +11,8 @@ pub(crate) enum End {
     Problems(Problems),
     /// Ctrl-C, or a request to terminate.
     Interrupted,
+    /// A comparison that found something different, where the exit code shall say so.
+    Different,
 }
 
 /// What only the command line can get wrong.
@@ -22,6 +24,8 @@ pub(crate) enum Error {
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
     #[error("{}:{} {why}", .path.display(), line_of(*.line))]
     Config { path: PathBuf, line: usize, why: String },
+    #[error("`{}`: {source}", .path.display())]
+    Document { path: PathBuf, source: ferry_image::Error },
     #[error("this is bundle `{found}`, not `{expected}`")]
     Unexpected { found: String, expected: String },
     #[error("cannot start: {0}")]
@@ -43,7 +47,7 @@ impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Usage { .. } => Kind::Usage,
-            Self::Config { .. } => Kind::Invalid,
+            Self::Config { .. } | Self::Document { .. } => Kind::Invalid,
             Self::Io { .. } | Self::Runtime(_) => Kind::Local,
             Self::Unexpected { .. } => Kind::Untrusted,
         }
@@ -54,6 +58,7 @@ impl Failure for Error {
             Self::Usage { hint, .. } => Some(hint.clone()),
             Self::Io { source, .. } => ferry_content::error::io_hint(source),
             Self::Config { .. } => Some("docs/config.md has all keys of ferry's config file".to_owned()),
+            Self::Document { .. } => Some("give the file as ferry wrote it, or make it anew".to_owned()),
             Self::Unexpected { .. } => {
                 Some("an older or another bundle was carried over: look for the right one".to_owned())
             }

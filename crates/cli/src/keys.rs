@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 
-use ferry_archive::{Bundle, PublicKey, SecretKey, Trust};
+use ferry_archive::{Bundle, HeadBase, PublicKey, SecretKey, Trust};
 
 use crate::args;
 use crate::environment;
@@ -49,6 +49,14 @@ pub(crate) fn full_name(bundle: &Bundle) -> String {
     match &head.version {
         Some(version) => format!("{}@{version}", head.name),
         None => head.name.clone(),
+    }
+}
+
+/// The same for a base of a bundle.
+pub(crate) fn base_name(base: &HeadBase) -> String {
+    match &base.version {
+        Some(version) => format!("{}@{version}", base.name),
+        None => base.name.clone(),
     }
 }
 

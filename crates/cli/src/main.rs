@@ -1,9 +1,10 @@
 //! The `ferry` binary: arguments, configuration, progress, printing, exit codes. What it does is done by the libraries.
 //!
-//! Reading order: [`args`], [`commands`], then [`environment`], [`config`], [`secrets`], [`registry`], [`keys`], [`progress`],
+//! Reading order: [`args`], [`commands`], then [`environment`], [`config`], [`secrets`], [`registry`], [`keys`], [`bases`], [`progress`],
 //! [`print`], [`failure`].
 
 mod args;
+mod bases;
 mod commands;
 mod config;
 mod environment;
@@ -44,9 +45,11 @@ fn run(command: Command) -> Result<(), End> {
         Command::Find(args) => commands::find::run(&args),
         Command::Keygen(args) => commands::keygen::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
+        Command::Diff(args) => commands::diff::run(&args),
         Command::Verify(args) => interruptible(commands::verify::run(args)),
         Command::Install(args) => interruptible(commands::install::run(*args)),
         Command::Rewrite(args) => commands::rewrite::run(*args),
+        Command::Inventory(args) => interruptible(commands::inventory::run(*args)),
         // a server is ended by a signal, and that is a good end
         Command::Serve(args) => run_to_end(commands::serve::run(args)),
         Command::Completions { shell } => commands::shell::completions(shell),

@@ -52,6 +52,7 @@ pub(crate) fn end(end: &End) -> ExitCode {
             talk("interrupted; run the same command again and it continues where it was");
             ExitCode::from(130)
         }
+        End::Different => ExitCode::from(1),
         End::Problems(problems) => {
             warnings(problems.warnings());
             let mut last_hint = None;

@@ -194,6 +194,22 @@ pub enum Error {
         /// Where it leads.
         path: PathBuf,
     },
+    /// A repository that was named for an inventory and is not there.
+    #[error("{place}: there is no such repository")]
+    NoRepository {
+        /// Host and path.
+        place: String,
+    },
+    /// More than can sensibly be listed.
+    #[error("{place}: more than {limit} {what}")]
+    TooMany {
+        /// Where.
+        place: String,
+        /// Of what.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
     /// An archive among the YAML.
     #[error("archives are not rewritten")]
     Packed,
@@ -226,7 +242,8 @@ impl Failure for Error {
             Self::Name(_) | Self::Refused { .. } | Self::Rule { .. } | Self::Yaml { .. } | Self::Packed => {
                 Kind::Invalid
             }
-            Self::Inexpressible { .. } | Self::Relocation { .. } => Kind::Invalid,
+            Self::Inexpressible { .. } | Self::Relocation { .. } | Self::TooMany { .. } => Kind::Invalid,
+            Self::NoRepository { .. } => Kind::Missing,
             Self::Uncarried { .. } | Self::NotRewritten { .. } | Self::Unmatched { .. } => Kind::Missing,
         }
     }
@@ -279,6 +296,10 @@ impl Failure for Error {
             Self::SameName { .. } => "give the files one at a time, with another `--out` each",
             Self::Onto { .. } => "choose another folder with `--out`",
             Self::Outside { .. } => "name that file itself, or write elsewhere with `--out`",
+            Self::NoRepository { .. } => "check its name: it is a path below the prefix of `--registry`",
+            Self::TooMany { .. } => {
+                "name the repositories that matter after the command, or with `--from receipt.json`"
+            }
             Self::Packed => "unpack it, and name the folder; or lay values over it with `--emit helm-values`",
             Self::Yaml { .. } => "check the path that was given",
         };

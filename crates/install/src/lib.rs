@@ -8,7 +8,8 @@
 //! (`ferry-rewrite`), what connected machines do (`ferry-bundle`).
 //!
 //! Reading order: [`destination`], [`names`], [`form`], [`yaml`], [`emit`], [`preflight`](mod@preflight) with `existing`, [`probe`] and `notes`,
-//! [`push`], [`referrers`], [`receipt`]; and [`redirect`](mod@redirect), the part for YAML by itself.
+//! [`push`], [`referrers`], [`receipt`]; and [`redirect`](mod@redirect), the part for YAML by itself,
+//! and [`inventory`](mod@inventory), a receipt without an install.
 
 pub mod destination;
 pub mod emit;
@@ -17,6 +18,7 @@ mod existing;
 pub mod form;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod inventory;
 pub mod names;
 mod notes;
 pub mod preflight;
@@ -30,6 +32,7 @@ pub mod yaml;
 pub use destination::Destination;
 pub use error::Error;
 pub use form::{FormKind, IndexMode};
+pub use inventory::{Inventory, Which, inventory};
 pub use names::{Named, named};
 pub use preflight::{OnExisting, Options, Planned, Preflight, State, preflight};
 pub use probe::{Answer, Probe, Verdict};

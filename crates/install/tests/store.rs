@@ -13,7 +13,9 @@ use ferry_content::copy::{self, Silent};
 use ferry_content::store::{ManifestRef, Store};
 use ferry_content::{Ingester as _, Kind, Problems};
 use ferry_image::{Descriptor, Digest, Receipt, media_type};
-use ferry_install::{Destination, IndexMode, OnExisting, Options, Preflight, Pushed, State, preflight};
+use ferry_install::{
+    Destination, IndexMode, OnExisting, Options, Preflight, Pushed, State, Which, inventory, preflight,
+};
 
 /// What a bundle is made of.
 struct Parts {
@@ -148,7 +150,7 @@ impl Site {
     }
 }
 
-fn shown(result: Result<Preflight, Problems>) -> (Kind, Vec<String>) {
+fn shown<T>(result: Result<T, Problems>) -> (Kind, Vec<String>) {
     match result {
         Ok(_) => panic!("nothing was found wrong"),
         Err(problems) => (problems.kind(), problems.iter().map(ToString::to_string).collect()),
@@ -323,4 +325,46 @@ async fn yaml_is_never_read_from_where_it_is_written_to() {
     std::fs::write(site.path("receipt.json"), "{}").expect("write");
     let options = Options { yaml: vec![site.path("receipt.json")], ..site.options() };
     assert_eq!(shown(site.look(&bundle, options).await).0, Kind::Conflict);
+}
+
+#[tokio::test]
+async fn an_inventory_tells_what_an_install_left() {
+    let site = Site::new();
+    let mut parts = Parts::new();
+    let (a, b) = (parts.manifest(&["a", "shared"]), parts.manifest(&["b", "shared"]));
+    let sparse = parts.sparse(&[&a]);
+    parts.image("nginx:1", &sparse, &[&a]);
+    parts.image("nginx:2", &b, &[&b]);
+    parts.image("redis@ROOT", &b, &[&b]);
+    let bundle = parts.seal(site.folder.path()).await;
+    let (preflight, pushed) = site.push(&bundle, Options { index: IndexMode::Sparse, ..site.options() }).await;
+    let written = preflight.write(&pushed, jiff::Timestamp::UNIX_EPOCH).expect("write");
+    let receipt = Receipt::from_json(&std::fs::read(written.receipt).expect("read")).expect("receipt");
+    let target = || "reg.local:5000/team".parse().expect("target");
+    let destination = Destination::Store { store: Arc::clone(&site.store), target: target() };
+    let ask = async |which: Which| inventory(&destination, &which, 3, jiff::Timestamp::UNIX_EPOCH).await;
+
+    let images = receipt.images.clone();
+    let found = ask(Which::From { images: images.clone(), others: Vec::new() }).await.expect("inventory");
+    assert_eq!((found.receipt.images, found.receipt.repositories), (images.clone(), receipt.repositories.clone()));
+    assert!(found.notes.is_empty() && found.receipt.bundles.is_empty());
+
+    // of itself a target knows names there, and nothing that stands under no tag
+    let found = ask(Which::Listed).await.expect("inventory").receipt;
+    let names: Vec<String> = found.images.iter().map(|image| image.reference.to_string()).collect();
+    assert_eq!(names, ["reg.local:5000/team/library/nginx:1", "reg.local:5000/team/library/nginx:2"]);
+    assert_eq!(found.repositories, receipt.repositories[..1]);
+    let named = ask(Which::These(vec!["library/nginx".to_owned()])).await.expect("inventory").receipt;
+    assert_eq!(named, found);
+    let (kind, problems) = shown(ask(Which::These(vec!["a".to_owned(), "b".to_owned()])).await);
+    assert_eq!((kind, problems.len()), (Kind::Missing, 2), "{problems:?}");
+
+    let mut lost = images[0].clone();
+    lost.tag = Some("gone".to_owned());
+    let found = ask(Which::From { images: vec![lost], others: vec![] }).await.expect("inventory");
+    assert!(found.notes.len() == 1 && found.notes[0].contains("is no longer at"), "{:?}", found.notes);
+    let elsewhere =
+        Destination::Store { store: Arc::clone(&site.store), target: "reg.local:5000/other".parse().expect("t") };
+    let nothing = inventory(&elsewhere, &Which::Listed, 3, jiff::Timestamp::UNIX_EPOCH).await.expect("inventory");
+    assert!(nothing.receipt.images.is_empty() && nothing.receipt.repositories.is_empty(), "below the prefix alone");
 }

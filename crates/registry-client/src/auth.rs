@@ -31,6 +31,11 @@ impl Scopes {
         Self([format!("repository:{repository}:pull,push")].into())
     }
 
+    /// The list of all repositories.
+    pub(crate) fn catalog() -> Self {
+        Self(["registry:catalog:*".to_owned()].into())
+    }
+
     /// A mount reads its source (trap 6).
     pub(crate) fn and_pull(mut self, repository: &str) -> Self {
         self.0.insert(format!("repository:{repository}:pull"));

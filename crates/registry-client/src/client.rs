@@ -83,7 +83,7 @@ impl Client {
         })
     }
 
-    fn registry(&self, host: &str) -> Result<Arc<Registry>, Error> {
+    pub(crate) fn registry(&self, host: &str) -> Result<Arc<Registry>, Error> {
         let host = Host::parse(host)?;
         let config = match self.0.config.for_host(&host.root("https")?) {
             Some(own) => Arc::new(own),

@@ -231,6 +231,8 @@ pub enum What {
     Upload(Option<Digest>),
     /// The list of tags.
     Tags,
+    /// The list of repositories.
+    Catalog,
     /// The list of what refers to a manifest.
     Referrers(Digest),
     /// A token for these scopes.
@@ -247,6 +249,7 @@ impl fmt::Display for What {
             Self::Upload(Some(digest)) => write!(f, "upload of blob {digest}"),
             Self::Upload(None) => f.write_str("starting an upload"),
             Self::Tags => f.write_str("the list of tags"),
+            Self::Catalog => f.write_str("the list of repositories"),
             Self::Referrers(digest) => write!(f, "the referrers of {digest}"),
             Self::Token(scopes) => write!(f, "a token for {scopes}"),
         }
@@ -307,6 +310,14 @@ impl Status {
 
     fn says(&self) -> String {
         let what = &self.what;
+        // who may pull everything may still not be told what there is
+        if matches!(what, What::Catalog) && matches!(self.status, 401 | 403 | 404 | 405 | 410 | 501) && !self.page {
+            return match self.status {
+                401 if self.credentials.is_none() => "credentials are required to list its repositories".to_owned(),
+                401 | 403 => "not allowed to list its repositories".to_owned(),
+                _ => "it does not list its repositories".to_owned(),
+            };
+        }
         let verb = if self.pushes { "push" } else { "pull" };
         match self.status {
             401 if self.credentials.is_some() && !self.with_token => "the credentials were not accepted".to_owned(),

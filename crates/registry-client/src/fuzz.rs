@@ -83,6 +83,10 @@ pub fn tags(body: &[u8]) -> Result<Vec<String>, serde_json::Error> {
     crate::repository::tag_page(body)
 }
 
+pub fn catalog(body: &[u8]) -> Result<Vec<String>, serde_json::Error> {
+    crate::catalog::page(body)
+}
+
 /// What a docker `config.json` says for a repository: name and secret. No program is ever run.
 pub fn credential(file: &[u8], host: &str, repository: &str) -> Result<Option<(String, String)>, String> {
     let source = Source::File { path: "config.json".into(), bytes: file.to_vec() };

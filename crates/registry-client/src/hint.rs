@@ -86,6 +86,13 @@ fn bare(address: &str) -> &str {
 }
 
 fn of_status(status: &Status) -> Option<String> {
+    if matches!(status.what, What::Catalog) && matches!(status.status, 401 | 403 | 404 | 405 | 410 | 501) {
+        return Some(
+            "name the repositories, or take them from an install with `--from receipt.json`; not every registry lists them, and some do so \
+             for administrators only"
+                .to_owned(),
+        );
+    }
     if status.page && !matches!(status.status, 401 | 413 | 429) {
         return Some(in_between(status));
     }

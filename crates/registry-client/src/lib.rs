@@ -5,12 +5,13 @@
 //! (`ferry-image`); where settings and credentials are read from (the command line): this library reads neither environment nor
 //! home directory. What streams is never held in memory.
 //!
-//! Reading order: [`config`] and [`credentials`]; [`client`] and [`repository`], then [`pull`], [`upload`] and [`trial`]; underneath
+//! Reading order: [`config`] and [`credentials`]; [`client`], [`repository`] and [`catalog`], then [`pull`], [`upload`] and [`trial`]; underneath
 //! `registry` (where the API stands, what authorises), `transport` (one request until it is answered), `auth` and `token`,
 //! `gate`, `pace`, `retry`, `drip`, `pool`, `tls`, `dns`, `proxy`, `tunnel`; and the pure readers `challenge`, `location`, `link`,
 //! `range`, `validator`, `quota`, `reply`, `host`, `product`.
 
 mod auth;
+pub mod catalog;
 mod certificates;
 mod challenge;
 pub mod client;

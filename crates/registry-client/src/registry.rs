@@ -128,6 +128,16 @@ impl Registry {
         if fine.contains(&reply.status()) { Ok(reply) } else { Err(self.refusal(call, reply, false).await) }
     }
 
+    /// The page after the one that `call` asked for.
+    pub(crate) fn next_page(&self, call: &Call, next: &str) -> Result<Url, Error> {
+        let url = crate::location::resolve(&call.url, next)
+            .map_err(|why| self.broken(call, format!("its next page {why}")))?;
+        if url == call.url || !crate::location::same_origin(&url, &call.url) {
+            return Err(self.broken(call, "its next page is elsewhere, or the same again".to_owned()));
+        }
+        Ok(url)
+    }
+
     /// What is left of what the registry answers, as it said last.
     pub(crate) fn quota(&self) -> Option<Quota> {
         *self.quota.lock().unwrap_or_else(PoisonError::into_inner)

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod crossing;
+mod delta;
 mod digests;
 mod emit;
 mod errors;

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use ferry_archive::{Partial, SecretKey};
+use ferry_archive::{Partial, SecretKey, Want};
 use ferry_bundle::known::Known;
 use ferry_bundle::lock::{self, Lock};
 use ferry_bundle::manifest::{self, BundleManifest, Image, Platforms};
 use ferry_bundle::spool::Spool;
-use ferry_bundle::{Built, Plan, PlannedImage, PlannedReferrer, Request, list, output};
+use ferry_bundle::{Base, Built, Plan, PlannedImage, PlannedReferrer, Request, list, output};
 use ferry_content::{copy, texts};
 use ferry_image::{Reference, referrer};
 use ferry_registry_client::Client;
@@ -16,7 +16,7 @@ use ferry_registry_client::Client;
 use crate::args;
 use crate::failure::{End, Error};
 use crate::progress::Meter;
-use crate::{config, keys, print, registry, secrets};
+use crate::{bases, config, keys, print, registry, secrets};
 
 /// What is known before anything is fetched.
 pub(crate) struct Bundle {
@@ -25,11 +25,19 @@ pub(crate) struct Bundle {
     output: PathBuf,
     sign: Option<SecretKey>,
     client: Client,
+    bases: Vec<Base>,
+    patch: Option<Want>,
+    /// What is known to be worth saying before anything is asked.
+    notes: Vec<String>,
 }
 
 /// Reads the list and checks what can be checked at once; asks for the key's password where one is needed.
 pub(crate) fn prepare(args: args::Bundle) -> Result<Bundle, End> {
-    let mut manifest = manifest(&args)?;
+    let patch = args.patch.as_deref().map(bases::want).transpose()?;
+    let (mut manifest, notes) = match &patch {
+        Some(want) => patched(&args, want)?,
+        None => (manifest(&args)?, Vec::new()),
+    };
     let settings = config::load(args.registry.config.as_deref())?;
     for (host, mirrors) in &settings.mirrors {
         manifest.add_mirrors(host, mirrors);
@@ -43,12 +51,13 @@ pub(crate) fn prepare(args: args::Bundle) -> Result<Bundle, End> {
     }
     let logins = if args.login.is_empty() { Vec::new() } else { secrets::from_stdin(&args.login)? };
     let client = registry::client(&args.registry, &settings, logins)?;
+    let bases = have(&args)?;
     let sign = signing_key(&args)?;
-    Ok(Bundle { args, manifest, output, sign, client })
+    Ok(Bundle { args, manifest, output, sign, client, bases, patch, notes })
 }
 
 pub(crate) async fn run(bundle: Bundle) -> Result<(), End> {
-    let Bundle { args, manifest, output, sign, client } = bundle;
+    let Bundle { args, manifest, output, sign, client, bases, patch, notes } = bundle;
     let spool = match args.dry_run {
         true => Spool::for_dry_run(&output),
         false => Spool::beside(&output, manifest.images.iter().any(|image| image.archive.is_some()))?,
@@ -64,9 +73,12 @@ pub(crate) async fn run(bundle: Bundle) -> Result<(), End> {
         strict: !args.no_strict,
         installer: installer(&args)?,
         manifest,
+        bases,
+        patch,
     };
     // before anything counts
-    let foreseen = request.foresee(&client).await;
+    let mut foreseen = notes;
+    foreseen.extend(request.foresee(&client).await);
     print::warnings(&foreseen);
     let mut plan = request.plan(&client).await.inspect_err(|_| kept(&spool))?;
     print::warnings(&plan.warnings);
@@ -160,6 +172,7 @@ fn kept(spool: &Spool) {
 fn inputs(args: &args::Bundle) -> Vec<PathBuf> {
     let mut inputs: Vec<PathBuf> = args.what.iter().map(PathBuf::from).collect();
     inputs.extend(args.lock.clone());
+    inputs.extend(args.have.iter().chain(&args.patch).cloned());
     inputs.extend(args.sign_key.clone());
     inputs.extend(args.include_ferry.as_ref().map(PathBuf::from));
     inputs
@@ -178,6 +191,37 @@ fn manifest(args: &args::Bundle) -> Result<BundleManifest, End> {
         manifest.without_referrers();
     }
     Ok(manifest)
+}
+
+/// What to carry to mend a bundle, and what there is to say of it.
+fn patched(args: &args::Bundle, want: &Want) -> Result<(BundleManifest, Vec<String>), End> {
+    let listed = match args.what.as_slice() {
+        [] => None,
+        [one] if is_file(one) => Some(from_file(Path::new(one))?),
+        _ => {
+            let hint = "give the bundle manifest that the damaged bundle was built from, or nothing";
+            return Err(Error::usage("beside `--patch` something else than one bundle manifest is given", hint).into());
+        }
+    };
+    let (mut manifest, notes) = ferry_bundle::patch::manifest(want, listed)?;
+    if let Some(name) = &args.name {
+        manifest.name.clone_from(name);
+    }
+    Ok((manifest, notes))
+}
+
+/// What is on the far side already. All that cannot be read is told together.
+fn have(args: &args::Bundle) -> Result<Vec<Base>, End> {
+    let mut problems = ferry_content::Problems::default();
+    let mut all = Vec::new();
+    for path in &args.have {
+        match bases::load(path, &args.trust) {
+            Ok(base) => all.push(base),
+            Err(End::Problems(more)) => problems.append(more),
+            Err(end) => return Err(end),
+        }
+    }
+    Ok(problems.or(all)?)
 }
 
 /// A file that is there, or something that can only be meant as one.
@@ -283,7 +327,9 @@ fn locked(args: &args::Bundle) -> Result<Option<Lock>, End> {
 }
 
 fn plan_text(plan: &Plan, signed: bool, output: &Path) -> String {
-    let mut rows = vec![["IMAGE", "PLATFORMS", "BLOBS", "SIZE", "SOURCE"].map(str::to_owned).to_vec()];
+    let is_delta = !plan.layout.head().bases.is_empty();
+    let columns = ["IMAGE", "PLATFORMS", "BLOBS", "SIZE", "LEFT OUT", "SOURCE"];
+    let mut rows = vec![columns.map(str::to_owned).to_vec()];
     for image in &plan.images {
         let platforms = if image.platforms.is_empty() { "-".to_owned() } else { image.platforms.join(",") };
         rows.push(vec![
@@ -291,14 +337,19 @@ fn plan_text(plan: &Plan, signed: bool, output: &Path) -> String {
             platforms,
             image.blobs.to_string(),
             print::bytes(image.bytes),
+            format!("{} ({})", image.left.0, print::bytes(image.left.1)),
             image.source.clone(),
         ]);
     }
+    if !is_delta {
+        rows.iter_mut().for_each(|row| drop(row.remove(4)));
+    }
+    let left = if is_delta { left(plan) } else { String::new() };
     let (blobs, bytes) = plan.total();
     let size = plan.size(signed);
     let attached: Vec<String> = plan.images.iter().filter_map(attached).collect();
     format!(
-        "{}\n\n{}  {}, {}, {} ({} shared between images)\n  the file: {} bytes ({})\n  free space needed in {}: {}",
+        "{}\n\n{}  {}, {}, {} ({} shared between images)\n{left}  the file: {} bytes ({})\n  free space needed in {}: {}",
         print::table(&rows),
         attached.concat(),
         print::count(plan.images.len(), "image"),
@@ -310,6 +361,14 @@ fn plan_text(plan: &Plan, signed: bool, output: &Path) -> String {
         output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).display(),
         print::bytes(size + plan.spooled_bytes),
     )
+}
+
+/// A line on what a delta or patch leaves to the far side, and to which bases.
+fn left(plan: &Plan) -> String {
+    let (blobs, bytes) = plan.left;
+    let bases: Vec<String> = plan.layout.head().bases.iter().map(keys::base_name).collect();
+    let (blobs, bytes) = (print::count(blobs, "blob"), print::bytes(bytes));
+    format!("  left out: {blobs}, {bytes}, which are said to be there by {}\n", bases.join(", "))
 }
 
 /// A line on what goes with an image, if anything does.
@@ -334,13 +393,14 @@ fn plan_json(plan: &Plan, signed: bool, output: &Path) -> Result<String, End> {
         .map(|i| {
             serde_json::json!({
                 "reference": i.reference, "source": i.source, "platforms": i.platforms,
-                "blobs": i.blobs, "bytes": i.bytes, "referrers": referrers(i), "signedBy": i.signed_by,
+                "blobs": i.blobs, "bytes": i.bytes, "leftOut": {"count": i.left.0, "bytes": i.left.1}, "referrers": referrers(i), "signedBy": i.signed_by,
             })
         })
         .collect();
     let value = serde_json::json!({
         "output": output, "images": images,
         "blobs": {"count": blobs, "bytes": bytes, "sharedBytes": plan.shared_bytes},
+        "leftOut": {"count": plan.left.0, "bytes": plan.left.1}, "bases": plan.layout.head().bases,
         "size": plan.size(signed), "freeSpaceNeeded": plan.size(signed) + plan.spooled_bytes,
         "warnings": plan.warnings,
     });
@@ -364,7 +424,7 @@ mod tests {
     fn words(end: &End) -> String {
         match end {
             End::Problems(problems) => problems.to_string(),
-            End::Interrupted => "interrupted".to_owned(),
+            End::Interrupted | End::Different => "nothing".to_owned(),
         }
     }
 

@@ -77,6 +77,7 @@ fn json(bundle: &Bundle, without_docker: &[ferry_image::Reference]) -> Result<St
         "sums": bundle.sums_digest(), "size": bundle.size(),
         "images": images, "absent": head.absent,
         "blobs": {"count": head.blobs.len(), "bytes": head.blobs.iter().map(|b| b.size).sum::<u64>()},
+        "bases": head.bases, "relies": {"count": head.relies.len(), "bytes": head.relies.iter().map(|r| r.size).sum::<u64>()},
         "yaml": head.yaml, "files": head.files, "set": head.set, "ignore": head.ignore,
     }))
 }
@@ -126,6 +127,15 @@ fn text(bundle: &Bundle, without_docker: &[ferry_image::Reference]) -> Result<St
     }
     for reference in without_docker {
         lines.push(format!("  `docker load` will not find {reference}"));
+    }
+    if !head.relies.is_empty() {
+        let bytes = head.relies.iter().map(|relied| relied.size).sum();
+        let bases: Vec<String> = head.bases.iter().map(keys::base_name).collect();
+        let (blobs, bytes) = (print::count(head.relies.len(), "blob"), print::bytes(bytes));
+        lines.push(format!(
+            "  not in the file: {blobs}, {bytes}, which are said to be on the far side by {}",
+            bases.join(", ")
+        ));
     }
     let bytes: u64 = head.blobs.iter().map(|b| b.size).sum();
     lines.push(format!(

@@ -22,7 +22,7 @@ use crate::{args, config, keys, print, registry};
 /// Uploads to begin with.
 const FIRST: usize = 4;
 /// What a store is called in YAML when nobody says.
-const STORE_NAME: &str = "localhost:5000";
+pub(crate) const STORE_NAME: &str = "localhost:5000";
 
 pub(crate) async fn run(args: args::Install) -> Result<(), End> {
     let bundle = Arc::new(keys::open(&args.bundle, &args.trust, args.expect.as_deref())?);
@@ -106,7 +106,7 @@ fn existing(folder: &Path) -> Result<(Store, Option<TempDir>), End> {
     Ok((Store::open(empty.path())?, Some(empty)))
 }
 
-fn parse(text: &str) -> Result<Target, Error> {
+pub(crate) fn parse(text: &str) -> Result<Target, Error> {
     text.parse().map_err(|e: ferry_image::Error| {
         Error::usage(e.to_string(), "for example `--registry registry.local:5000/team`")
     })

@@ -1,10 +1,12 @@
 //! One file a command: arguments in, library calls, words out.
 
 pub(crate) mod bundle;
+pub(crate) mod diff;
 pub(crate) mod emitted;
 pub(crate) mod find;
 pub(crate) mod inspect;
 pub(crate) mod install;
+pub(crate) mod inventory;
 pub(crate) mod keygen;
 pub(crate) mod rewrite;
 pub(crate) mod serve;

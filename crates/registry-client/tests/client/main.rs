@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::single_range_in_vec_init, reason = "a test that cannot go on must say where")]
 
 mod auth;
+mod catalog;
 mod drip;
 mod limits;
 mod names;

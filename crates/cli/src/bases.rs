@@ -1,0 +1,81 @@
+//! Receipts, locks and bundles that are named as what is there already, or as a side of a comparison; and want lists.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use ferry_archive::{Want, want};
+use ferry_bundle::base::{Document, detect};
+use ferry_bundle::{Base, lock, manifest};
+use ferry_image::{Digest, Receipt, receipt};
+
+use crate::failure::{End, Error};
+use crate::{args, keys};
+
+/// Opens what `path` is: a bundle whose signature holds, or a receipt or lock, which are believed as they are.
+pub(crate) fn load(path: &Path, trust: &args::Trust) -> Result<Base, End> {
+    let file = path.display().to_string();
+    let Some(bytes) = json(path, receipt::MAX_BYTES)? else {
+        let bundle = keys::open(path, trust, None)?;
+        return Ok(Base::of_bundle(&bundle, file)?);
+    };
+    let fingerprint = Digest::of(&bytes);
+    match detect(&bytes) {
+        Document::Receipt => {
+            let receipt = Receipt::from_json(&bytes).map_err(|source| document(path, source))?;
+            Ok(Base::of_receipt(&receipt, file, fingerprint))
+        }
+        Document::Lock => {
+            let fail = |source| ferry_bundle::Error::Lock { path: path.to_owned(), source };
+            let text = String::from_utf8_lossy(&bytes);
+            let lock = lock::parse(&text).map_err(fail)?;
+            Ok(Base::of_lock(&lock, manifest::name_of(path), file, fingerprint))
+        }
+        Document::Relocation => {
+            let hint = "give the `receipt.json` beside it, or make one with `ferry inventory --from`";
+            Err(Error::usage(format!("`{file}` is a relocation, which does not say which blobs are there"), hint)
+                .into())
+        }
+        Document::Want => {
+            let hint = "make a patch of it: `ferry bundle --patch FILE -o patch.tar`";
+            Err(Error::usage(format!("`{file}` is a want list"), hint).into())
+        }
+        Document::Other => {
+            let hint = "give a receipt (`receipt.json` of an install), a bundle, or a lock";
+            Err(Error::usage(format!("`{file}` is neither a receipt nor a lock"), hint).into())
+        }
+    }
+}
+
+/// A want list.
+pub(crate) fn want(path: &Path) -> Result<Want, End> {
+    match json(path, want::MAX_BYTES)? {
+        Some(bytes) => Ok(Want::from_json(&bytes).map_err(|source| document(path, source))?),
+        None => {
+            let hint = "`ferry verify BUNDLE --want want.json` writes one";
+            Err(Error::usage(format!("`{}` is no want list", path.display()), hint).into())
+        }
+    }
+}
+
+/// The bytes of a file that begins as a JSON object does; nothing where it is something else. What is larger than `limit` is cut after one
+/// byte more: whoever reads it tells.
+pub(crate) fn json(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+    let io = |source| Error::Io { action: "read", path: path.to_owned(), source };
+    // opening a pipe would wait for somebody to write into it
+    if !std::fs::metadata(path).map_err(io)?.is_file() {
+        return Ok(None);
+    }
+    let mut file = File::open(path).map_err(io)?;
+    let mut bytes = Vec::new();
+    file.by_ref().take(64).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Ok(None);
+    }
+    file.take(limit.saturating_sub(63)).read_to_end(&mut bytes).map_err(io)?;
+    Ok(Some(bytes))
+}
+
+fn document(path: &Path, source: ferry_image::Error) -> Error {
+    Error::Document { path: path.to_owned(), source }
+}
