@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use ferry_archive::Bundle;
 use ferry_content::{Problems, texts};
 use ferry_image::{Receipt, ReceiptBundle};
 use ferry_rewrite::emit::Emitted;
@@ -38,15 +40,16 @@ impl Preflight {
     /// Whatever the disk reports, for each file.
     pub fn write(&self, pushed: &Pushed, time: jiff::Timestamp) -> Result<Written, Problems> {
         let out = &self.options.out;
-        let head = self.bundle.head();
-        let bundle = ReceiptBundle {
-            name: head.name.clone(),
-            version: head.version.clone(),
-            sums: self.bundle.sums_digest().clone(),
+        let said = |bundle: &Arc<Bundle>| ReceiptBundle {
+            name: bundle.head().name.clone(),
+            version: bundle.head().version.clone(),
+            sums: bundle.sums_digest().clone(),
         };
+        // what builds on another was installed after that
+        let bundles = self.bundles.all().iter().rev().map(said).collect();
         let images = pushed.relocation.images.clone();
         let held = self.held(&pushed.relocation)?;
-        let receipt = Receipt::new(self.destination.target(), vec![bundle], time.to_string(), images, held);
+        let receipt = Receipt::new(self.destination.target(), bundles, time.to_string(), images, held);
         let written = Written {
             receipt: out.join(RECEIPT),
             relocation: out.join(RELOCATION),
