@@ -256,6 +256,9 @@ pub(crate) struct Install {
     /// Refuse any other bundle than NAME, or NAME@VERSION; repeatable, for several bundles
     #[arg(long, value_name = "NAME[@VERSION]")]
     pub(crate) expect: Vec<String>,
+    /// Where blobs that the bundle leaves to the target are missing there: list them in FILE, for `ferry bundle --patch`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) want: Option<PathBuf>,
     /// The user at the target
     #[arg(long, requires = "password_stdin", help_heading = "Registries")]
     pub(crate) username: Option<String>,

@@ -56,6 +56,8 @@ pub struct Options {
     pub emitting: Emitting,
     /// Whether signatures and the like stay behind.
     pub without_referrers: bool,
+    /// Where to write what is missing of what the bundles leave to the target, if anything is.
+    pub want: Option<PathBuf>,
     /// Requests at a time.
     pub jobs: usize,
     /// Whether nothing will be pushed: then the target is also asked what only people want to know.
@@ -190,6 +192,7 @@ pub async fn preflight(
         Err(error) => problems.add("", error),
     }
     receipt::check(&options.out, &texts, &emitted, &mut problems);
+    warnings.extend(receipt::older(&options.out, &bundles));
     let host = destination.target().host().to_owned();
     let ping = match destination.ping().await {
         Ok(ping) => ping,
@@ -214,6 +217,7 @@ pub async fn preflight(
         probe::ask(&destination, ping.as_ref(), &mut images, unanswered, stock, &options, &mut problems).await;
     if !problems.is_empty() {
         open.end().await;
+        relied.write_want(&bundles, options.want.as_deref(), &mut problems);
         problems.warn(warnings);
         return Err(problems);
     }
@@ -250,6 +254,7 @@ pub async fn preflight(
     preflight.look_for_their_blobs(&mut problems).await;
     if !problems.is_empty() {
         preflight.close().await;
+        preflight.relied.write_want(&preflight.bundles, preflight.options.want.as_deref(), &mut problems);
         return Err(problems);
     }
     Ok(preflight)
@@ -274,8 +279,25 @@ async fn look(
     if let Err(error) = relied.look(destination, bundles, (&there, &pushed), &known, jobs).await {
         return problems.add("target", error);
     }
-    let pushed_images = images.iter().filter(|planned| planned.state.is_pushed());
-    for (planned, (_, blobs)) in pushed_images.zip(pushed) {
+    if relied.missing.is_empty() {
+        return;
+    }
+    // all that is missing is told at once, so that it can be brought at once
+    let mut whole = Vec::with_capacity(pushed.len());
+    let pushed_images = || images.iter().filter(|planned| planned.state.is_pushed());
+    for (planned, (repository, mut blobs)) in pushed_images().zip(pushed) {
+        for referrer in &planned.image.referrers {
+            match referrers::blobs_of(referrer, documents) {
+                Ok(more) => blobs.extend(more),
+                Err(error) => return problems.add(format!("image `{}`", planned.image.reference), error),
+            }
+        }
+        whole.push((repository, blobs));
+    }
+    if let Err(error) = relied.look(destination, bundles, (&there, &whole), &known, jobs).await {
+        return problems.add("target", error);
+    }
+    for (planned, (_, blobs)) in pushed_images().zip(whole) {
         if let Some(error) = relied.lacking(bundles, &blobs) {
             problems.add(format!("image `{}`", planned.image.reference), error);
         }

@@ -1,16 +1,21 @@
 //! What an install leaves behind: the receipt, `relocation.json`, and the rewritten YAML.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ferry_archive::Bundle;
 use ferry_content::{Problems, texts};
+use ferry_image::receipt::MAX_BYTES;
 use ferry_image::{Receipt, ReceiptBundle};
 use ferry_rewrite::emit::Emitted;
 use serde::Serialize;
 
 use crate::Error;
+use crate::bundles::Bundles;
 use crate::emit;
 use crate::preflight::Preflight;
 use crate::push::Pushed;
@@ -79,6 +84,49 @@ impl Preflight {
     }
 }
 
+/// A warning for each bundle of which the receipt in `out` names a newer version than is being installed.
+pub(crate) fn older(out: &Path, bundles: &Bundles) -> Vec<String> {
+    let path = out.join(RECEIPT);
+    // what is none, or cannot be read, tells nothing; whether it can be replaced is another question
+    let Ok(file) = File::open(&path) else { return Vec::new() };
+    let mut bytes = Vec::new();
+    if file.take(MAX_BYTES + 1).read_to_end(&mut bytes).is_err() {
+        return Vec::new();
+    }
+    let Ok(receipt) = Receipt::from_json(&bytes) else { return Vec::new() };
+    let mut warnings = Vec::new();
+    for before in &receipt.bundles {
+        let Some(was) = &before.version else { continue };
+        let same = bundles.all().iter().map(|bundle| bundle.head()).filter(|head| head.name == before.name);
+        let now = same.filter_map(|head| head.version.as_deref()).max_by(|a, b| compare(a, b));
+        if let Some(now) = now.filter(|now| compare(was, now) == Ordering::Greater) {
+            warnings.push(format!(
+                "this is version {now} of `{}`, and version {was} was installed at {}, as `{}` says: tags that both have go back",
+                before.name,
+                receipt.time,
+                path.display()
+            ));
+        }
+    }
+    warnings
+}
+
+/// Versions as numbers between dots, where they are such; else as text.
+fn compare(a: &str, b: &str) -> Ordering {
+    let numbers = |version: &str| -> Option<Vec<u64>> {
+        version.strip_prefix('v').unwrap_or(version).split('.').map(|part| part.parse().ok()).collect()
+    };
+    match (numbers(a), numbers(b)) {
+        (Some(mut a), Some(mut b)) => {
+            let length = a.len().max(b.len());
+            a.resize(length, 0);
+            b.resize(length, 0);
+            a.cmp(&b)
+        }
+        _ => a.cmp(b),
+    }
+}
+
 /// Whether everything could be written that [`Preflight::write`] writes. Nothing is.
 pub(crate) fn check(out: &Path, all: &[Text], emitted: &[Emitted], problems: &mut Problems) {
     let files = emitted.iter().flat_map(|emitted| emitted.files.iter().map(|file| file.path.as_str()));
@@ -110,4 +158,23 @@ fn json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
     let mut bytes = serde_json::to_vec_pretty(value).map_err(fail)?;
     bytes.push(b'\n');
     Ok(texts::write(path, &bytes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_numbers_where_they_can_be() {
+        for (a, b, expected) in [
+            ("1.10", "1.9", Ordering::Greater),
+            ("2", "2.0.0", Ordering::Equal),
+            ("v3.1", "3.0.7", Ordering::Greater),
+            ("1.0.1", "1.0", Ordering::Greater),
+            ("2024-05", "2024-11", Ordering::Less),
+            ("1.2", "1.2-rc1", Ordering::Less),
+        ] {
+            assert_eq!((compare(a, b), compare(b, a)), (expected, expected.reverse()), "{a} {b}");
+        }
+    }
 }

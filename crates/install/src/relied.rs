@@ -5,9 +5,12 @@
 //! is told before the first byte is sent.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ferry_content::Failure as _;
+use ferry_archive::{Bundle, Want};
+use ferry_content::{Failure as _, Problems, texts};
 use ferry_image::{Descriptor, Digest, Target, TargetName};
 use futures_util::{StreamExt as _, stream};
 
@@ -74,6 +77,29 @@ impl Relied {
             blobs.iter().filter(|blob| self.missing.contains_key(&blob.digest)).cloned().collect();
         let bases = bases(bundles, &blobs);
         (!blobs.is_empty()).then_some(Error::Lacking { blobs, bases })
+    }
+
+    /// Writes down what is missing, for a patch: that of the first bundle that relies on any of it.
+    pub(crate) fn write_want(&self, bundles: &Bundles, path: Option<&Path>, problems: &mut Problems) {
+        let Some(path) = path else { return };
+        let relies =
+            |bundle: &&Arc<Bundle>| bundle.head().relies.iter().any(|relied| self.missing.contains_key(&relied.digest));
+        let Some(bundle) = bundles.all().iter().find(relies) else { return };
+        let missing: Vec<Digest> = self.missing.keys().cloned().collect();
+        let want = Want::of(bundle, &missing);
+        let written = want
+            .to_json()
+            .map_err(|e| ferry_content::Error::io("write", path, e.into()))
+            .and_then(|json| texts::write(path, &json));
+        match written {
+            Ok(()) => problems.warn([format!(
+                "`{}` lists {} missing blobs ({} bytes): carry it to the connected side, and build them there with `ferry bundle --patch`",
+                path.display(),
+                want.blobs.len(),
+                want.bytes()
+            )]),
+            Err(error) => problems.add("--want", error),
+        }
     }
 
     fn knows(&self, digest: &Digest) -> bool {

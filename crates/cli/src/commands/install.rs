@@ -36,6 +36,7 @@ pub(crate) async fn run(args: args::Install) -> Result<(), End> {
         emit: args.emit.iter().copied().map(Into::into).collect(),
         emitting: emitted::options(&args.emit, &args.registry.ca_file, is_plain(&args))?,
         without_referrers: args.no_referrers,
+        want: args.want.clone(),
         jobs: usize::from(args.registry.jobs),
         is_look: args.dry_run,
     };
