@@ -3,6 +3,7 @@
 //! What they are together is decided in [`together`](self), which is pure; here bytes are read. A bundle that gives wrong bytes, or none,
 //! gives way to the next that has them: so a damaged bundle and a small one with what is damaged in it are as good as a whole one.
 
+mod carrier;
 mod together;
 
 use std::collections::{BTreeSet, HashMap};
@@ -10,17 +11,19 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use ferry_archive::{Bundle, HeadBase, HeadRelied};
+use ferry_archive::{Bundle, Head, HeadBase, HeadRelied};
 use ferry_content::{BoxFuture, ByteStream, Error as ContentError, Provider};
 use ferry_image::{Descriptor, Digest, Layout};
 
+pub(crate) use carrier::Carrier;
+pub use carrier::Passing;
 pub(crate) use together::{Carries, Member};
 use together::{Part, Together, builds_on, order};
 
 /// One or several bundles, as one.
 pub struct Bundles {
     /// What builds on another before that.
-    all: Vec<Arc<Bundle>>,
+    all: Vec<Carrier>,
     /// Their files, for messages.
     places: Vec<String>,
     /// What each of them builds on.
@@ -34,25 +37,38 @@ impl Bundles {
     /// These bundles. In what order they are given makes no difference where one builds on another.
     #[must_use]
     pub fn new(first: Arc<Bundle>, more: impl IntoIterator<Item = Arc<Bundle>>) -> Self {
-        let given: Vec<Arc<Bundle>> = std::iter::once(first).chain(more).collect();
-        let places: Vec<String> = given.iter().map(|bundle| bundle.place()).collect();
+        Self::of(std::iter::once(first).chain(more).map(Carrier::File).collect())
+    }
+
+    /// One that comes through a pipe, and others.
+    #[must_use]
+    pub fn with_pipe(passing: Passing, more: impl IntoIterator<Item = Arc<Bundle>>) -> Self {
+        let passing = std::iter::once(Carrier::Passing(passing));
+        Self::of(passing.chain(more.into_iter().map(Carrier::File)).collect())
+    }
+
+    fn of(given: Vec<Carrier>) -> Self {
+        let places: Vec<String> = given.iter().map(Carrier::place).collect();
         let order = order(&builds_on(&parts(&given, &places)));
-        let all: Vec<Arc<Bundle>> = order.iter().map(|i| Arc::clone(&given[*i])).collect();
-        let places: Vec<String> = order.iter().map(|i| places[*i].clone()).collect();
+        let mut given: Vec<Option<Carrier>> = given.into_iter().map(Some).collect();
+        let all: Vec<Carrier> = order.iter().filter_map(|i| given[*i].take()).collect();
+        let places: Vec<String> = all.iter().map(Carrier::place).collect();
         let older = builds_on(&parts(&all, &places));
         Self { all, places, older, bad: Mutex::default(), notes: Mutex::default() }
     }
 
-    /// Each of them, what builds on another before that. There is at least one.
-    #[must_use]
-    pub fn all(&self) -> &[Arc<Bundle>] {
+    /// What each says of itself, what builds on another before that. There is at least one.
+    pub fn heads(&self) -> impl Iterator<Item = &Head> {
+        self.all.iter().map(Carrier::head)
+    }
+
+    pub(crate) fn all(&self) -> &[Carrier] {
         &self.all
     }
 
-    /// The one that counts first.
-    #[must_use]
-    pub fn newest(&self) -> &Bundle {
-        &self.all[0]
+    /// Whether a blob is to be had only as it passes: who has it first is a pipe.
+    pub(crate) fn passes(&self, digest: &Digest) -> bool {
+        self.holder(digest).is_some_and(|(_, carrier)| carrier.passes(digest))
     }
 
     /// The descriptor of a blob that one of them carries.
@@ -92,13 +108,12 @@ impl Bundles {
 
     /// Reads a carried file from the first that has it whole. Blocking.
     pub(crate) fn file(&self, member: &Member) -> Result<Bytes, ferry_archive::Error> {
-        let mut result = self.newest().file(&member.path);
-        for i in &member.of {
+        let mut holders = member.of.iter();
+        let mut result = self.all[holders.next().copied().unwrap_or(0)].file(&member.path);
+        for i in holders {
+            let Err(error) = &result else { break };
+            tracing::debug!(%error, "taken from another bundle");
             result = self.all[*i].file(&member.path);
-            match &result {
-                Ok(_) => break,
-                Err(error) => tracing::debug!(%error, "not taken from here"),
-            }
         }
         result
     }
@@ -114,12 +129,11 @@ impl Bundles {
     }
 
     /// The first that has a blob and has not failed with it.
-    fn holder(&self, digest: &Digest) -> Option<(usize, &Arc<Bundle>)> {
+    fn holder(&self, digest: &Digest) -> Option<(usize, &Carrier)> {
         let bad = lock(&self.bad);
         let bad = bad.get(digest);
-        let has = |(i, bundle): &(usize, &Arc<Bundle>)| {
-            bad.is_none_or(|bad| !bad.contains(i)) && bundle.blob(digest).is_some()
-        };
+        let has =
+            |(i, bundle): &(usize, &Carrier)| bad.is_none_or(|bad| !bad.contains(i)) && bundle.blob(digest).is_some();
         self.all.iter().enumerate().find(has)
     }
 
@@ -131,13 +145,12 @@ impl Bundles {
         if bad.contains(&i) {
             return true;
         }
-        let has = |(other, bundle): &(usize, &Arc<Bundle>)| {
-            *other != i && !bad.contains(other) && bundle.blob(digest).is_some()
-        };
+        let has =
+            |(other, bundle): &(usize, &Carrier)| *other != i && !bad.contains(other) && bundle.blob(digest).is_some();
         let Some((next, _)) = self.all.iter().enumerate().find(has) else { return false };
         bad.insert(i);
         let (place, next) = (&self.places[i], &self.places[next]);
-        lock(&self.notes).push(format!("blob {digest} is damaged in `{place}`, and taken from `{next}`"));
+        lock(&self.notes).push(format!("blob {digest} cannot be had whole from `{place}`, and is taken from `{next}`"));
         true
     }
 }
@@ -168,12 +181,8 @@ impl Provider for Bundles {
     }
 }
 
-fn parts<'a>(all: &'a [Arc<Bundle>], places: &'a [String]) -> Vec<Part<'a>> {
-    let part = |(bundle, place): (&'a Arc<Bundle>, &'a String)| Part {
-        place,
-        head: bundle.head(),
-        sums: bundle.sums_digest(),
-    };
+fn parts<'a>(all: &'a [Carrier], places: &'a [String]) -> Vec<Part<'a>> {
+    let part = |(carrier, place): (&'a Carrier, &'a String)| Part { place, head: carrier.head(), sums: carrier.sums() };
     all.iter().zip(places).map(part).collect()
 }
 

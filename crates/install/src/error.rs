@@ -122,6 +122,23 @@ pub enum Error {
         /// Where it was.
         place: String,
     },
+    /// A bundle from a pipe whose manifests come after its layers.
+    #[error("`{}`: blob {digest} comes before the last manifest: it cannot be installed in one pass", .path.display())]
+    Late {
+        /// What the bundle is called.
+        path: PathBuf,
+        /// A blob that would have to be kept.
+        digest: Digest,
+    },
+    /// An upload that broke, of a blob that has passed.
+    #[error("it came through a pipe and cannot be read again{}", because(Some(.why.as_str()).filter(|why| !why.is_empty())))]
+    Passed {
+        /// Why it would be read again.
+        why: String,
+    },
+    /// A want list is made with what has passed already.
+    #[error("what is missing cannot be listed for a bundle that comes through a pipe")]
+    Piped,
     /// Two bundles that cannot be installed together.
     #[error("{what} is one thing in `{first}` and another in `{second}`")]
     Differ {
@@ -249,6 +266,8 @@ impl Failure for Error {
             Self::Sparse { .. } | Self::Missing { .. } | Self::TooDeep { .. } => Kind::Remote,
             Self::Referrer { error, .. } => error.kind(),
             Self::NoPush { error, .. } => error.kind(),
+            Self::Passed { .. } => Kind::Remote,
+            Self::Late { .. } | Self::Piped => Kind::Invalid,
             Self::Document { .. } => Kind::Untrusted,
             Self::Collision(_)
             | Self::Differ { .. }
@@ -298,6 +317,11 @@ impl Failure for Error {
             }
             Self::Lacking { bases, .. } => return Some(bring(bases)),
             Self::Unserved { bases, .. } => return Some(serve_with(bases)),
+            Self::Late { .. } | Self::Piped => "let `--spool DIR` write the pipe into a file first",
+            Self::Passed { .. } => {
+                "run the same command again: what is there is not sent again; or let `--spool DIR` write the pipe into a file first, \
+                 which can be read again"
+            }
             Self::Gone { .. } => "something tidies up there; run the same command again, and it is asked for anew",
             Self::Differ { .. } => {
                 "install them one after the other; or build the newer one with `--have` of the older, and its content counts"

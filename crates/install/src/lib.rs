@@ -8,7 +8,7 @@
 //! (`ferry-rewrite`), what connected machines do (`ferry-bundle`).
 //!
 //! Reading order: [`bundles`], [`destination`], [`names`], [`form`], [`yaml`], [`emit`], [`preflight`](mod@preflight) with `existing`, `relied`, [`probe`] and `notes`,
-//! [`push`], [`referrers`], [`receipt`]; and [`redirect`](mod@redirect), the part for YAML by itself.
+//! [`push`], [`pipe`], [`referrers`], [`receipt`]; and [`redirect`](mod@redirect), the part for YAML by itself.
 
 pub mod bundles;
 pub mod destination;
@@ -20,6 +20,7 @@ pub mod form;
 pub mod fuzz;
 pub mod names;
 mod notes;
+pub mod pipe;
 pub mod preflight;
 pub mod probe;
 pub mod push;
@@ -29,11 +30,12 @@ pub mod referrers;
 mod relied;
 pub mod yaml;
 
-pub use bundles::Bundles;
+pub use bundles::{Bundles, Passing};
 pub use destination::Destination;
 pub use error::Error;
 pub use form::{FormKind, IndexMode};
 pub use names::Named;
+pub use pipe::Pipe;
 pub use preflight::{OnExisting, Options, Planned, Preflight, State, preflight};
 pub use probe::{Answer, Probe, Verdict};
 pub use push::Pushed;

@@ -385,7 +385,7 @@ pub fn served(
 pub fn documents(bundles: &Bundles) -> Result<BTreeMap<Digest, Bytes>, Error> {
     let mut documents = BTreeMap::new();
     let mut wanted = Vec::new();
-    for image in bundles.all().iter().flat_map(|bundle| &bundle.head().images) {
+    for image in bundles.heads().flat_map(|head| &head.images) {
         wanted.push(image.root.clone());
         wanted.extend(image.platforms.iter().map(|p| p.manifest.clone()).chain(image.referrers.iter().cloned()));
     }

@@ -1,18 +1,19 @@
 //! From the bundle to the target: blobs, then manifests from the leaves up, tags last, then what refers to them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use ferry_archive::HeadImage;
 use ferry_content::copy::{Job, Outcome, Progress, copy_all};
-use ferry_content::{Problems, Provider, copy};
+use ferry_content::{Failure as _, Kind, Problems, Provider, copy};
 use ferry_image::receipt::Repositories;
 use ferry_image::{Descriptor, Digest, Manifest, Relocation, media_type};
 use futures_util::{StreamExt as _, stream};
 
 use crate::Error;
 use crate::form::{self, Form};
+use crate::pipe::Pipe;
 use crate::preflight::{self, Planned, Preflight, State};
 use crate::probe::{is_immutable, is_refusal};
 use crate::referrers::{self, ReferrerState};
@@ -39,6 +40,7 @@ pub struct Pushed {
 }
 
 /// A blob for a repository.
+#[derive(Debug, Clone)]
 pub(crate) struct Need {
     pub(crate) blob: Descriptor,
     pub(crate) repository: String,
@@ -65,16 +67,40 @@ impl Preflight {
     /// # Errors
     /// Every blob and manifest that could not be pushed. No tag is set then for an image that lacks something.
     pub async fn push(&self, options: &copy::Options, progress: Arc<dyn Progress>) -> Result<Pushed, Problems> {
+        self.push_through(None, options, progress).await
+    }
+
+    /// The same, with the rest of the bundle that comes through a pipe.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push); and what is wrong with the pipe, up to its end.
+    pub async fn push_through(
+        &self,
+        pipe: Option<Pipe>,
+        options: &copy::Options,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Pushed, Problems> {
         self.open.hand_over();
-        let pushed = self.push_all(options, progress).await;
+        let pushed = self.push_all(pipe, options, progress).await;
         self.close().await;
         pushed
     }
 
-    async fn push_all(&self, options: &copy::Options, progress: Arc<dyn Progress>) -> Result<Pushed, Problems> {
+    async fn push_all(
+        &self,
+        pipe: Option<Pipe>,
+        options: &copy::Options,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Pushed, Problems> {
         let mut sent = (0, 0);
         let mut spared = 0;
-        for (need, outcome) in self.copy(self.needs()?, options, progress).await? {
+        let needs = self.needs()?;
+        let copied = match pipe {
+            None => self.copy(needs, options, progress).await,
+            Some(pipe) => self.copy_passing(pipe, needs, options, progress).await,
+        };
+        let (done, problems) = copied;
+        for (need, outcome) in problems.or(done)? {
             match outcome {
                 Outcome::Copied => sent = (sent.0 + 1, sent.1 + need.blob.size),
                 Outcome::Present => spared += 1,
@@ -135,18 +161,14 @@ impl Preflight {
         needs: Vec<Need>,
         options: &copy::Options,
         progress: Arc<dyn Progress>,
-    ) -> Result<Vec<(Need, Outcome)>, Problems> {
-        let mut jobs = Vec::with_capacity(needs.len());
-        for need in &needs {
-            let provider = match &need.home {
-                Some(home) => self.destination.blobs_of(home)?,
-                None => Arc::clone(&self.bundles) as Arc<dyn Provider>,
-            };
-            let ingester = self.destination.uploads(&need.repository, need.mount_from.as_deref())?;
-            jobs.push(Job { after: need.after, ..Job::new(need.blob.clone(), provider, ingester) });
-        }
+    ) -> (Vec<(Need, Outcome)>, Problems) {
         let mut problems = Problems::default();
         let mut done = Vec::new();
+        let jobs: Result<Vec<Job>, Error> = needs.iter().map(|need| self.job(need)).collect();
+        let jobs = match jobs {
+            Ok(jobs) => jobs,
+            Err(error) => return (done, error.into()),
+        };
         for (need, result) in needs.into_iter().zip(copy_all(jobs, options, progress).await) {
             match result {
                 Some(Ok(outcome)) => done.push((need, outcome)),
@@ -155,7 +177,69 @@ impl Preflight {
                 None => {}
             }
         }
-        problems.or(done)
+        (done, problems)
+    }
+
+    fn job(&self, need: &Need) -> Result<Job, Error> {
+        let provider = match (&need.home, &need.mount_from) {
+            (Some(home), _) => self.destination.blobs_of(home)?,
+            // what has passed is at the target by now, or nowhere
+            (None, Some(from)) if self.bundles.passes(&need.blob.digest) => self.destination.blobs_of(from)?,
+            (None, _) => Arc::clone(&self.bundles) as Arc<dyn Provider>,
+        };
+        let ingester = self.destination.uploads(&need.repository, need.mount_from.as_deref())?;
+        Ok(Job { after: need.after, ..Job::new(need.blob.clone(), provider, ingester) })
+    }
+
+    /// What can be had at any time; then what comes through the pipe; then what waited for that, and what did not come whole and another
+    /// bundle has.
+    async fn copy_passing(
+        &self,
+        pipe: Pipe,
+        needs: Vec<Need>,
+        options: &copy::Options,
+        progress: Arc<dyn Progress>,
+    ) -> (Vec<(Need, Outcome)>, Problems) {
+        let passes =
+            |need: &Need| need.home.is_none() && need.mount_from.is_none() && self.bundles.passes(&need.blob.digest);
+        let waits = |need: &Need| need.after.is_some_and(|after| passes(&needs[after]));
+        let ready = subset(&needs, |need| !passes(need) && !waits(need));
+        let (mut done, mut problems) = self.copy(ready, options, Arc::clone(&progress)).await;
+        let mut wanted = HashMap::new();
+        for (i, need) in needs.iter().enumerate().filter(|(_, need)| passes(need)) {
+            match self.destination.uploads(&need.repository, None) {
+                Ok(ingester) => drop(wanted.insert(need.blob.digest.clone(), (i, ingester))),
+                Err(error) => problems.add(self.subject(need), error),
+            }
+        }
+        let (results, read) = pipe.pass(wanted, options, &progress).await;
+        let is_whole = read.is_ok();
+        if let Err(error) = read {
+            problems.add("", error);
+        }
+        let (mut arrived, mut again) = (BTreeSet::new(), BTreeSet::new());
+        for (i, result) in results {
+            match result {
+                Ok(outcome) => {
+                    arrived.insert(needs[i].blob.digest.clone());
+                    done.push((needs[i].clone(), outcome));
+                }
+                Err(_) if self.bundles.turns_elsewhere(&needs[i].blob) => {
+                    drop(again.insert(needs[i].blob.digest.clone()))
+                }
+                // of a pipe that broke, the blob that came then is no news
+                Err(error) if is_whole || error.kind() == Kind::Remote => problems.add(self.subject(&needs[i]), error),
+                Err(_) => {}
+            }
+        }
+        let rest = subset(&needs, |need| {
+            let digest = &need.blob.digest;
+            again.contains(digest) || (need.after.is_some() && arrived.contains(digest))
+        });
+        let (more, others) = self.copy(rest, options, progress).await;
+        done.extend(more);
+        problems.append(others);
+        (done, problems)
     }
 
     /// How the image that needs a blob is named in messages.
@@ -285,6 +369,13 @@ impl Preflight {
         let reference = planned.tag.clone().unwrap_or_else(|| form.root.digest.to_string());
         self.destination.put_manifest(&planned.repository, &reference, &form.root.media_type, &form.bytes).await
     }
+}
+
+/// Those of `needs` that are `wanted`. What is waited for and not among them is not waited for.
+fn subset(needs: &[Need], wanted: impl Fn(&Need) -> bool) -> Vec<Need> {
+    let chosen: Vec<usize> = needs.iter().enumerate().filter(|(_, need)| wanted(need)).map(|(i, _)| i).collect();
+    let renumber = |after: usize| chosen.binary_search(&after).ok();
+    chosen.iter().map(|i| Need { after: needs[*i].after.and_then(renumber), ..needs[*i].clone() }).collect()
 }
 
 /// A repository, and the blobs of an image in it.

@@ -5,9 +5,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use ferry_archive::Bundle;
 use ferry_content::{Problems, texts};
 use ferry_image::receipt::MAX_BYTES;
 use ferry_image::{Receipt, ReceiptBundle};
@@ -15,7 +13,7 @@ use ferry_rewrite::emit::Emitted;
 use serde::Serialize;
 
 use crate::Error;
-use crate::bundles::Bundles;
+use crate::bundles::{Bundles, Carrier};
 use crate::emit;
 use crate::preflight::Preflight;
 use crate::push::Pushed;
@@ -45,10 +43,10 @@ impl Preflight {
     /// Whatever the disk reports, for each file.
     pub fn write(&self, pushed: &Pushed, time: jiff::Timestamp) -> Result<Written, Problems> {
         let out = &self.options.out;
-        let said = |bundle: &Arc<Bundle>| ReceiptBundle {
+        let said = |bundle: &Carrier| ReceiptBundle {
             name: bundle.head().name.clone(),
             version: bundle.head().version.clone(),
-            sums: bundle.sums_digest().clone(),
+            sums: bundle.sums().clone(),
         };
         // what builds on another was installed after that
         let bundles = self.bundles.all().iter().rev().map(said).collect();
@@ -97,7 +95,7 @@ pub(crate) fn older(out: &Path, bundles: &Bundles) -> Vec<String> {
     let mut warnings = Vec::new();
     for before in &receipt.bundles {
         let Some(was) = &before.version else { continue };
-        let same = bundles.all().iter().map(|bundle| bundle.head()).filter(|head| head.name == before.name);
+        let same = bundles.heads().filter(|head| head.name == before.name);
         let now = same.filter_map(|head| head.version.as_deref()).max_by(|a, b| compare(a, b));
         if let Some(now) = now.filter(|now| compare(was, now) == Ordering::Greater) {
             warnings.push(format!(

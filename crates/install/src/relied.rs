@@ -6,15 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ferry_archive::{Bundle, Want};
+use ferry_archive::Want;
 use ferry_content::{Failure as _, Problems, texts};
 use ferry_image::{Descriptor, Digest, Target, TargetName};
 use futures_util::{StreamExt as _, stream};
 
-use crate::bundles::Bundles;
+use crate::bundles::{Bundles, Carrier};
 use crate::destination::Destination;
 use crate::{Error, push::Blobs};
 
@@ -83,8 +82,12 @@ impl Relied {
     pub(crate) fn write_want(&self, bundles: &Bundles, path: Option<&Path>, problems: &mut Problems) {
         let Some(path) = path else { return };
         let relies =
-            |bundle: &&Arc<Bundle>| bundle.head().relies.iter().any(|relied| self.missing.contains_key(&relied.digest));
-        let Some(bundle) = bundles.all().iter().find(relies) else { return };
+            |carrier: &&Carrier| carrier.head().relies.iter().any(|relied| self.missing.contains_key(&relied.digest));
+        let bundle = match bundles.all().iter().find(relies) {
+            Some(Carrier::File(bundle)) => bundle,
+            Some(Carrier::Passing(_)) => return problems.add("--want", Error::Piped),
+            None => return,
+        };
         let missing: Vec<Digest> = self.missing.keys().cloned().collect();
         let want = Want::of(bundle, &missing);
         let written = want

@@ -90,7 +90,7 @@ fn destination(args: &args::Install, bundles: &Bundles) -> Result<(Destination, 
     let named = args.registry_name.as_deref().map(parse).transpose()?;
     match (&args.store, named) {
         (Some(folder), named) => {
-            let has_yaml = !args.yaml.is_empty() || bundles.all().iter().any(|bundle| !bundle.head().yaml.is_empty());
+            let has_yaml = !args.yaml.is_empty() || bundles.heads().any(|head| !head.yaml.is_empty());
             if has_yaml && named.is_none() {
                 let hint = "give the name under which nodes will reach the store: `--registry HOST[:PORT]`";
                 return Err(Error::usage("YAML cannot be rewritten to a store without a name", hint).into());
