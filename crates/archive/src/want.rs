@@ -93,13 +93,13 @@ pub struct WantBlob {
 }
 
 impl Want {
-    /// What is to be had again of `bundle`, of which the blobs `damaged` do not hash to their digests. Manifests that are damaged or
-    /// cannot be read count as such: an image whose manifest nobody can read is affected. Blocking.
+    /// What is to be had again of `bundle`, of which the blobs `damaged` do not hash to their digests, or are not where it relies on
+    /// them. Manifests that are damaged or cannot be read count as such: an image whose manifest nobody can read is affected. Blocking.
     #[must_use]
     pub fn of(bundle: &Bundle, damaged: &[Digest]) -> Self {
         let head = bundle.head();
         let mut documents = Documents { bundle, read: BTreeMap::new() };
-        let damaged: BTreeSet<&Digest> = damaged.iter().filter(|digest| bundle.blob(digest).is_some()).collect();
+        let damaged: BTreeSet<&Digest> = damaged.iter().filter(|digest| size(bundle, digest).is_some()).collect();
         let mut images = Vec::new();
         let mut lost = BTreeSet::new();
         for image in &head.images {
@@ -110,7 +110,7 @@ impl Want {
             }
         }
         let all = damaged.into_iter().cloned().chain(lost).collect::<BTreeSet<Digest>>();
-        let sized = |digest: Digest| Some(WantBlob { size: bundle.blob(&digest)?.size, digest });
+        let sized = |digest: Digest| Some(WantBlob { size: size(bundle, &digest)?, digest });
         Self {
             version: VERSION,
             bundle: WantBundle {
@@ -192,6 +192,12 @@ impl Want {
         }
         Ok(())
     }
+}
+
+/// Of a blob that the bundle carries or relies on.
+fn size(bundle: &Bundle, digest: &Digest) -> Option<u64> {
+    let relied = || bundle.head().relies.iter().find(|relied| relied.digest == *digest).map(|relied| relied.size);
+    bundle.blob(digest).map(|blob| blob.size).or_else(relied)
 }
 
 /// What an image needs of its bundle.

@@ -282,8 +282,9 @@ pub(crate) struct Verify {
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("target").required(true).multiple(true).args(["registry_name", "store"]))]
 pub(crate) struct Install {
-    /// The bundle
-    pub(crate) bundle: PathBuf,
+    /// The bundle; several complete one another
+    #[arg(required = true, value_name = "BUNDLE")]
+    pub(crate) bundles: Vec<PathBuf>,
     /// The target
     #[arg(long = "registry", value_name = "HOST[:PORT][/PREFIX]")]
     pub(crate) registry_name: Option<String>,
@@ -320,9 +321,12 @@ pub(crate) struct Install {
     /// Leave signatures, attestations and SBOMs behind
     #[arg(long)]
     pub(crate) no_referrers: bool,
-    /// Refuse any other bundle than NAME, or NAME@VERSION
+    /// Refuse any other bundle than NAME, or NAME@VERSION; repeatable, for several bundles
     #[arg(long, value_name = "NAME[@VERSION]")]
-    pub(crate) expect: Option<String>,
+    pub(crate) expect: Vec<String>,
+    /// Where blobs that the bundle leaves to the target are missing there: list them in FILE, for `ferry bundle --patch`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) want: Option<PathBuf>,
     /// The user at the target
     #[arg(long, requires = "password_stdin", help_heading = "Registries")]
     pub(crate) username: Option<String>,

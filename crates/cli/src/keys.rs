@@ -26,21 +26,23 @@ pub(crate) fn open(path: &Path, args: &args::Trust, expect: Option<&str>) -> Res
     }
     let bundle = Bundle::open(path, &trust)?;
     match expect {
-        Some(expected) => check(&bundle, expected).map(|()| bundle),
+        Some(expected) => self::expect(&bundle, &[expected]).map(|()| bundle),
         None => Ok(bundle),
     }
 }
 
-fn check(bundle: &Bundle, expected: &str) -> Result<(), End> {
+/// Whether a bundle is one of those that are expected: `NAME` or `NAME@VERSION` each.
+pub(crate) fn expect(bundle: &Bundle, expected: &[impl AsRef<str>]) -> Result<(), End> {
     let head = bundle.head();
-    let fits = match expected.split_once('@') {
+    let fits = |expected: &str| match expected.split_once('@') {
         Some((name, version)) => head.name == name && head.version.as_deref() == Some(version),
         None => head.name == expected,
     };
-    if fits {
+    if expected.iter().any(|expected| fits(expected.as_ref())) {
         return Ok(());
     }
-    Err(Error::Unexpected { found: full_name(bundle), expected: expected.to_owned() }.into())
+    let expected: Vec<&str> = expected.iter().map(AsRef::as_ref).collect();
+    Err(Error::Unexpected { found: full_name(bundle), expected: expected.join("` or `") }.into())
 }
 
 /// `name@version`, or the name alone.

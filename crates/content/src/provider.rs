@@ -30,6 +30,12 @@ pub trait Provider: Send + Sync {
         false
     }
 
+    /// Told that what it gave of a blob is wrong or cannot be read: whether it will give that blob from elsewhere from now on.
+    fn turns_elsewhere(&self, blob: &Descriptor) -> bool {
+        let _ = blob;
+        false
+    }
+
     /// The place, for people: `registry.k8s.io/sig-storage/csi-provisioner`, a file name.
     fn place(&self) -> String;
 }

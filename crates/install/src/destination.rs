@@ -1,14 +1,15 @@
 //! Where images are installed: a registry, or the folder of a store.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ferry_content::Ingester;
 use ferry_content::store::{ManifestRef, Store};
-use ferry_image::{Digest, Target};
-use ferry_registry_client::{Client, ListedBy, Ping};
+use ferry_content::{BoxFuture, ByteStream, Ingester, Provider};
+use ferry_image::{Descriptor, Digest, Target};
+use ferry_registry_client::{Client, ListedBy, Ping, Repository};
 
-use crate::{Error, referrers};
+use crate::{Error, referrers, relied};
 
 /// A place to install to.
 #[derive(Clone)]
@@ -77,6 +78,24 @@ impl Destination {
                 Ok(store.manifest(repository, &manifest_ref(reference)?)?.map(|record| record.digest))
             }
         }
+    }
+
+    /// Whether `repository` has a blob; of a store, whether that has it.
+    pub(crate) async fn has_blob(&self, repository: &str, blob: &Descriptor) -> Result<bool, Error> {
+        match self {
+            Self::Registry { client, target } => {
+                Ok(client.repository(target.host(), repository)?.has_blob(&blob.digest).await?)
+            }
+            Self::Store { store, .. } => Ok(store.blob_size(&blob.digest)? == Some(blob.size)),
+        }
+    }
+
+    /// Gives the blobs that `repository` has.
+    pub(crate) fn blobs_of(&self, repository: &str) -> Result<Arc<dyn Provider>, Error> {
+        Ok(match self {
+            Self::Registry { client, target } => Arc::new(There(client.repository(target.host(), repository)?)),
+            Self::Store { store, .. } => Arc::clone(store) as Arc<dyn Provider>,
+        })
     }
 
     /// Takes blobs for `repository`; `mount_from` is a repository that has them.
@@ -164,6 +183,25 @@ impl Destination {
                 }
             }
         }
+    }
+}
+
+/// A repository of the target that has blobs, or had them when it was asked.
+struct There(Repository);
+
+impl Provider for There {
+    fn open<'a>(
+        &'a self,
+        blob: &'a Descriptor,
+        range: Range<u64>,
+    ) -> BoxFuture<'a, Result<ByteStream, ferry_content::Error>> {
+        Box::pin(
+            async move { self.0.open(blob, range).await.map_err(|error| relied::gone(blob, &self.place(), error)) },
+        )
+    }
+
+    fn place(&self) -> String {
+        self.0.place()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use ferry_content::{Failure, Kind};
-use ferry_image::{Digest, ReferrerKind};
+use ferry_image::{Descriptor, Digest, ReferrerKind};
 
 use crate::probe::is_refusal;
 
@@ -97,6 +97,57 @@ pub enum Error {
         name: String,
         /// What is wrong with it.
         source: ferry_image::Error,
+    },
+    /// Blobs of an image that are left to the target, and are not there.
+    #[error("{}", lacking(.blobs, .bases))]
+    Lacking {
+        /// Which.
+        blobs: Vec<Descriptor>,
+        /// The bundles that should have brought them, as `NAME[@VERSION]`.
+        bases: Vec<String>,
+    },
+    /// Blobs of an image that no bundle which is served carries.
+    #[error("{}", unserved(.blobs, .bases))]
+    Unserved {
+        /// Which.
+        blobs: Vec<Descriptor>,
+        /// The bundles that have them, as `NAME[@VERSION]`.
+        bases: Vec<String>,
+    },
+    /// A blob that is left to the target was there when it was asked, and is not there any more.
+    #[error("blob {blob} was at {place} a moment ago, and is gone")]
+    Gone {
+        /// Which.
+        blob: Digest,
+        /// Where it was.
+        place: String,
+    },
+    /// A bundle from a pipe whose manifests come after its layers.
+    #[error("`{}`: blob {digest} comes before the last manifest: it cannot be installed in one pass", .path.display())]
+    Late {
+        /// What the bundle is called.
+        path: PathBuf,
+        /// A blob that would have to be kept.
+        digest: Digest,
+    },
+    /// An upload that broke, of a blob that has passed.
+    #[error("it came through a pipe and cannot be read again{}", because(Some(.why.as_str()).filter(|why| !why.is_empty())))]
+    Passed {
+        /// Why it would be read again.
+        why: String,
+    },
+    /// A want list is made with what has passed already.
+    #[error("what is missing cannot be listed for a bundle that comes through a pipe")]
+    Piped,
+    /// Two bundles that cannot be installed together.
+    #[error("{what} is one thing in `{first}` and another in `{second}`")]
+    Differ {
+        /// An image, a file.
+        what: String,
+        /// A bundle.
+        first: String,
+        /// Another bundle.
+        second: String,
     },
     /// Two images would have one name at the target.
     #[error("{0}")]
@@ -231,8 +282,11 @@ impl Failure for Error {
             Self::Sparse { .. } | Self::Missing { .. } | Self::TooDeep { .. } => Kind::Remote,
             Self::Referrer { error, .. } => error.kind(),
             Self::NoPush { error, .. } => error.kind(),
+            Self::Passed { .. } => Kind::Remote,
+            Self::Late { .. } | Self::Piped => Kind::Invalid,
             Self::Document { .. } => Kind::Untrusted,
             Self::Collision(_)
+            | Self::Differ { .. }
             | Self::Existing { .. }
             | Self::Immutable { .. }
             | Self::List { .. }
@@ -243,7 +297,7 @@ impl Failure for Error {
                 Kind::Invalid
             }
             Self::Inexpressible { .. } | Self::Relocation { .. } | Self::TooMany { .. } => Kind::Invalid,
-            Self::NoRepository { .. } => Kind::Missing,
+            Self::NoRepository { .. } | Self::Lacking { .. } | Self::Unserved { .. } | Self::Gone { .. } => Kind::Missing,
             Self::Uncarried { .. } | Self::NotRewritten { .. } | Self::Unmatched { .. } => Kind::Missing,
         }
     }
@@ -276,6 +330,17 @@ impl Failure for Error {
             Self::Immutable { .. } => {
                 "`--on-existing skip` leaves such tags, and their images, as they are; or let tags move there, or carry the image under \
                  another tag"
+            }
+            Self::Lacking { bases, .. } => return Some(bring(bases)),
+            Self::Unserved { bases, .. } => return Some(serve_with(bases)),
+            Self::Late { .. } | Self::Piped => "let `--spool DIR` write the pipe into a file first",
+            Self::Passed { .. } => {
+                "run the same command again: what is there is not sent again; or let `--spool DIR` write the pipe into a file first, \
+                 which can be read again"
+            }
+            Self::Gone { .. } => "something tidies up there; run the same command again, and it is asked for anew",
+            Self::Differ { .. } => {
+                "install them one after the other; or build the newer one with `--have` of the older, and its content counts"
             }
             Self::Collision(_) => "choose `--layout host`, or build the bundle with `as:` names",
             Self::Name(_) => "choose another prefix in `--registry HOST/PREFIX`",
@@ -318,6 +383,55 @@ fn missing(what: &str, names: &[String]) -> String {
         (all, "repository") => format!("{} repositories are not there: {}", all.len(), all.join(", ")),
         (all, _) => format!("{} {what}s are not there: {}", all.len(), all.join(", ")),
     }
+}
+
+fn lacking(blobs: &[Descriptor], bases: &[String]) -> String {
+    let (are, them) = if blobs.len() == 1 { ("is", "it") } else { ("are", "them") };
+    let who = match quoted(bases) {
+        bases if bases.is_empty() => String::new(),
+        bases => format!(", where {bases} brings {them}"),
+    };
+    format!("{} {are} left to the target and not there{who}:{}", counted(blobs), listed(blobs))
+}
+
+fn unserved(blobs: &[Descriptor], bases: &[String]) -> String {
+    let are = if blobs.len() == 1 { "is" } else { "are" };
+    let who = match quoted(bases) {
+        bases if bases.is_empty() => String::new(),
+        bases => format!(", only {bases} has"),
+    };
+    format!("{} {are} in no bundle that is served{who}:{}", counted(blobs), listed(blobs))
+}
+
+fn counted(blobs: &[Descriptor]) -> String {
+    let bytes: u64 = blobs.iter().map(|blob| blob.size).sum();
+    let plural = if blobs.len() == 1 { "" } else { "s" };
+    format!("{} blob{plural} ({bytes} bytes)", blobs.len())
+}
+
+/// One line for each: there may be many.
+fn listed(blobs: &[Descriptor]) -> String {
+    blobs.iter().map(|blob| format!("\n    {} ({} bytes)", blob.digest, blob.size)).collect()
+}
+
+fn quoted(bases: &[String]) -> String {
+    let bases: Vec<String> = bases.iter().map(|base| format!("`{base}`")).collect();
+    bases.join(" or ")
+}
+
+fn serve_with(bases: &[String]) -> String {
+    let base = bases.first().map_or("the bundle that has them".to_owned(), |base| format!("`{base}`"));
+    format!("serve {base} together with it: `ferry serve BASE.tar THIS.tar`")
+}
+
+/// How to get what is left to the target and is not there.
+fn bring(bases: &[String]) -> String {
+    let base = bases.first().map_or("the bundle that has them".to_owned(), |base| format!("`{base}`"));
+    format!(
+        "install {base} there first, or both with one command (`ferry install BASE.tar THIS.tar`); or let `--want want.json` write \
+         down what is missing, and build that on the connected side with `ferry bundle --patch want.json`; or build this bundle \
+         without `--have`"
+    )
 }
 
 fn too_deep(refused: &[String]) -> String {

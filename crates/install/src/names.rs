@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ferry_archive::{Head, HeadImage};
-use ferry_image::{Layout, TargetName};
+use ferry_image::{Digest, Layout, TargetName};
 
 /// An image with its name at the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,33 +16,41 @@ pub struct Named {
     pub is_pinned: bool,
 }
 
-/// Every image with its name; `layout` is the bundle's own choice where none is given.
+/// Every image with its name, by itself; `layout` is the bundle's own choice where none is given.
+pub(crate) fn place(head: &Head, layout: Option<Layout>) -> Vec<Named> {
+    let layout = layout.unwrap_or(head.layout);
+    let place = |image: &HeadImage| {
+        let name = TargetName::place(&image.reference, image.target.as_ref(), layout);
+        Named { image: image.clone(), name, is_pinned: image.reference.digest().is_some() }
+    };
+    head.images.iter().map(place).collect()
+}
+
+/// Gives all that have one name the platforms of each, and lets them be pinned if one is.
 ///
 /// `nginx:1` and `nginx:1@sha256:…` are one name: whatever stands there must serve both, and be the same on every run.
-#[must_use]
-pub fn named(head: &Head, layout: Option<Layout>) -> Vec<Named> {
-    let layout = layout.unwrap_or(head.layout);
-    let mut named: Vec<Named> = Vec::with_capacity(head.images.len());
+pub(crate) fn share<'a>(named: impl Iterator<Item = &'a mut Named>) {
+    let mut named: Vec<&mut Named> = named.collect();
     let mut shared = BTreeMap::new();
-    for image in &head.images {
-        let name = TargetName::place(&image.reference, image.target.as_ref(), layout);
-        let (platforms, is_pinned) =
-            shared.entry((name.clone(), image.root.digest.clone())).or_insert_with(|| (Vec::new(), false));
-        for platform in &image.platforms {
+    for named in &named {
+        let (platforms, is_pinned) = shared.entry(key(named)).or_insert_with(|| (Vec::new(), false));
+        for platform in &named.image.platforms {
             if !platforms.contains(platform) {
                 platforms.push(platform.clone());
             }
         }
-        *is_pinned |= image.reference.digest().is_some();
-        named.push(Named { image: image.clone(), name, is_pinned: false });
+        *is_pinned |= named.is_pinned;
     }
     for named in &mut named {
-        if let Some((platforms, is_pinned)) = shared.get(&(named.name.clone(), named.image.root.digest.clone())) {
+        if let Some((platforms, is_pinned)) = shared.get(&key(named)) {
             named.image.platforms.clone_from(platforms);
             named.is_pinned = *is_pinned;
         }
     }
-    named
+}
+
+fn key(named: &Named) -> (TargetName, Digest) {
+    (named.name.clone(), named.image.root.digest.clone())
 }
 
 #[cfg(test)]
@@ -95,7 +103,9 @@ mod tests {
             relies: Vec::new(),
             blobs: vec![],
         };
-        let seen: Vec<_> = named(&head, None).into_iter().map(|n| (n.is_pinned, n.image.platforms.len())).collect();
+        let mut named = place(&head, None);
+        share(named.iter_mut());
+        let seen: Vec<_> = named.into_iter().map(|n| (n.is_pinned, n.image.platforms.len())).collect();
         assert_eq!(seen, [(true, 2), (true, 2), (false, 1)]);
     }
 }

@@ -5,20 +5,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ferry_archive::{Bundle, HeadImage};
+use ferry_archive::HeadImage;
 use ferry_content::Problems;
 use ferry_image::manifest::MAX_MANIFEST;
-use ferry_image::{Digest, Layout, Manifest, Relocated, Relocation, relocation};
+use ferry_image::{Digest, Ignore, Layout, Manifest, Relocated, Relocation, SetRule, relocation};
 use ferry_rewrite::emit::{Emitted, Form as Emit, Options as Emitting};
 use serde::{Deserialize, Serialize};
 
+use crate::bundles::Bundles;
 use crate::destination::Destination;
 use crate::form::{self, Form, Forms, IndexMode};
-use crate::names::named;
-use crate::probe::{self, Open, Probe};
+use crate::names::Named;
+use crate::probe::{self, Open, Probe, Stock};
 use crate::referrers::{self, PlannedReferrer};
+use crate::relied::{self, Relied};
 use crate::yaml::{self, Carried, Text};
-use crate::{Error, emit, existing, notes, receipt};
+use crate::{Error, emit, existing, notes, push, receipt};
 
 /// What to do where a tag is there already with another digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -54,6 +56,8 @@ pub struct Options {
     pub emitting: Emitting,
     /// Whether signatures and the like stay behind.
     pub without_referrers: bool,
+    /// Where to write what is missing of what the bundles leave to the target, if anything is.
+    pub want: Option<PathBuf>,
     /// Requests at a time.
     pub jobs: usize,
     /// Whether nothing will be pushed: then the target is also asked what only people want to know.
@@ -110,8 +114,8 @@ impl Planned {
 
 /// An install that can be carried out.
 pub struct Preflight {
-    /// The bundle.
-    pub bundle: Arc<Bundle>,
+    /// The bundles.
+    pub bundles: Arc<Bundles>,
     /// The target.
     pub destination: Destination,
     /// Every image.
@@ -133,6 +137,10 @@ pub struct Preflight {
     /// As asked for.
     pub options: Options,
     pub(crate) open: Open,
+    pub(crate) relied: Relied,
+    /// What the bundles say of YAML, together.
+    pub(crate) rules: Vec<SetRule>,
+    pub(crate) ignore: Vec<Ignore>,
 }
 
 impl Preflight {
@@ -143,7 +151,7 @@ impl Preflight {
 
     /// What rewriting needs, with the images where they went.
     pub(crate) fn carried<'a>(&'a self, relocation: &'a Relocation) -> Carried<'a> {
-        Carried { relocation, rules: &self.bundle.head().set, ignore: &self.bundle.head().ignore }
+        Carried { relocation, rules: &self.rules, ignore: &self.ignore }
     }
 }
 
@@ -152,25 +160,28 @@ impl Preflight {
 /// # Errors
 /// Every problem there is, together.
 pub async fn preflight(
-    bundle: Arc<Bundle>,
+    bundles: Arc<Bundles>,
     destination: Destination,
     mut options: Options,
 ) -> Result<Preflight, Problems> {
-    let documents = documents(&bundle)?;
+    let documents = documents(&bundles)?;
     let mut problems = Problems::default();
-    let mut images = place(&bundle, destination.target(), &documents, &options, &mut problems);
-    let texts = yaml::collect(&bundle, &options.yaml, &options.out, &mut problems);
+    let mut notes = Vec::new();
+    let mut images = place(&bundles, destination.target(), &documents, &options, &mut notes, &mut problems);
+    let texts = yaml::collect(&bundles, &options.yaml, &options.out, &mut notes, &mut problems);
+    let (rules, conflicts) = bundles.together().rules();
+    conflicts.into_iter().for_each(|conflict| problems.add("", conflict));
+    let ignore = bundles.together().ignore();
     // digests at the target are not settled yet, but what is carried under which name is
     let provisional = relocation(destination.target(), images.iter().map(|i| (i, &i.forms.first.root.digest)));
     let (mut warnings, mut emitted) = (Vec::new(), Vec::new());
     match provisional {
         Ok(relocation) => {
-            let head = bundle.head();
-            let carried = Carried { relocation: &relocation, rules: &head.set, ignore: &head.ignore };
+            let carried = Carried { relocation: &relocation, rules: &rules, ignore: &ignore };
             let rewritten: Vec<_> = texts.iter().map(|text| carried.apply(text)).collect();
             let all = || texts.iter().zip(&rewritten);
             warnings = carried.gate(all(), options.strict).map_err(|p| problems.append(p)).unwrap_or_default();
-            for rule in head.set.iter().filter(|rule| rule.fits_none(texts.iter().map(|text| text.name.as_str()))) {
+            for rule in rules.iter().filter(|rule| rule.fits_none(texts.iter().map(|text| text.name.as_str()))) {
                 let path = rule.paths.join(", ");
                 let why = format!("no file is called `{}`", rule.file.as_deref().unwrap_or_default());
                 warnings.push(Error::Rule { path, why }.to_string());
@@ -181,6 +192,7 @@ pub async fn preflight(
         Err(error) => problems.add("", error),
     }
     receipt::check(&options.out, &texts, &emitted, &mut problems);
+    warnings.extend(receipt::older(&options.out, &bundles));
     let host = destination.target().host().to_owned();
     let ping = match destination.ping().await {
         Ok(ping) => ping,
@@ -195,14 +207,21 @@ pub async fn preflight(
     }
     let unanswered = existing::look(&destination, &mut images, options.jobs).await;
     existing::settle(&mut images, options.on_existing, &host, &mut problems);
+    let mut relied = Relied::default();
+    // of a target that did not answer nothing more is to be learnt
+    if unanswered.is_empty() {
+        look(&mut relied, &destination, &bundles, &images, &documents, options.jobs, &mut problems).await;
+    }
+    let stock = Stock { documents: &documents, homes: &relied.homes };
     let (probe, open) =
-        probe::ask(&destination, ping.as_ref(), &mut images, unanswered, &documents, &options, &mut problems).await;
+        probe::ask(&destination, ping.as_ref(), &mut images, unanswered, stock, &options, &mut problems).await;
     if !problems.is_empty() {
         open.end().await;
+        relied.write_want(&bundles, options.want.as_deref(), &mut problems);
         problems.warn(warnings);
         return Err(problems);
     }
-    let mut notes = notes::of(&images, probe.sparse_index.answer, ping.and_then(|ping| ping.product));
+    notes.extend(notes::of(&images, probe.sparse_index.answer, ping.and_then(|ping| ping.product)));
     let settled = images.iter().map(|planned| (planned, &planned.settled().root.digest));
     let following = match referrers::plan(settled, &documents) {
         Ok(following) => following,
@@ -213,8 +232,9 @@ pub async fn preflight(
     };
     notes.extend(following.notes);
     let referrers = following.referrers;
+    notes.extend(bundles.take_notes());
     let mut preflight = Preflight {
-        bundle,
+        bundles,
         destination,
         images,
         referrers,
@@ -226,24 +246,74 @@ pub async fn preflight(
         notes,
         options,
         open,
+        relied,
+        rules,
+        ignore,
     };
     preflight.look_at_referrers(&mut problems).await;
+    preflight.look_for_their_blobs(&mut problems).await;
     if !problems.is_empty() {
         preflight.close().await;
+        preflight.relied.write_want(&preflight.bundles, preflight.options.want.as_deref(), &mut problems);
         return Err(problems);
     }
     Ok(preflight)
 }
 
+/// Looks for the blobs of images that no bundle carries; each image that lacks some is a problem.
+async fn look(
+    relied: &mut Relied,
+    destination: &Destination,
+    bundles: &Bundles,
+    images: &[Planned],
+    documents: &BTreeMap<Digest, Bytes>,
+    jobs: usize,
+    problems: &mut Problems,
+) {
+    let (there, pushed) = match push::blobs_of_images(images, documents) {
+        Ok(blobs) => blobs,
+        Err(error) => return problems.add("", error),
+    };
+    let is_known = |planned: &&Planned| !matches!(planned.state, State::Absent);
+    let known = images.iter().filter(is_known).map(|planned| planned.repository.clone()).collect();
+    if let Err(error) = relied.look(destination, bundles, (&there, &pushed), &known, jobs).await {
+        return problems.add("target", error);
+    }
+    if relied.missing.is_empty() {
+        return;
+    }
+    // all that is missing is told at once, so that it can be brought at once
+    let mut whole = Vec::with_capacity(pushed.len());
+    let pushed_images = || images.iter().filter(|planned| planned.state.is_pushed());
+    for (planned, (repository, mut blobs)) in pushed_images().zip(pushed) {
+        for referrer in &planned.image.referrers {
+            match referrers::blobs_of(referrer, documents) {
+                Ok(more) => blobs.extend(more),
+                Err(error) => return problems.add(format!("image `{}`", planned.image.reference), error),
+            }
+        }
+        whole.push((repository, blobs));
+    }
+    if let Err(error) = relied.look(destination, bundles, (&there, &whole), &known, jobs).await {
+        return problems.add("target", error);
+    }
+    for (planned, (_, blobs)) in pushed_images().zip(whole) {
+        if let Some(error) = relied.lacking(bundles, &blobs) {
+            problems.add(format!("image `{}`", planned.image.reference), error);
+        }
+    }
+}
+
 /// Every image with its place and its forms; two on one name are problems.
 fn place(
-    bundle: &Bundle,
+    bundles: &Bundles,
     target: &ferry_image::Target,
     documents: &BTreeMap<Digest, Bytes>,
     options: &Options,
+    notes: &mut Vec<String>,
     problems: &mut Problems,
 ) -> Vec<Planned> {
-    let mut named = named(bundle.head(), options.layout);
+    let mut named = named(bundles, options.layout, notes, problems);
     if options.without_referrers {
         named.iter_mut().for_each(|named| named.image.referrers.clear());
     }
@@ -266,25 +336,67 @@ fn place(
     images
 }
 
-/// Every manifest and index of the bundle: roots, platforms, the indexes between them, referrers.
+/// The images of all bundles with their names.
+pub(crate) fn named(
+    bundles: &Bundles,
+    layout: Option<Layout>,
+    notes: &mut Vec<String>,
+    problems: &mut Problems,
+) -> Vec<Named> {
+    let carries = bundles.images(layout);
+    notes.extend(carries.notes);
+    carries.conflicts.into_iter().for_each(|conflict| problems.add("", conflict));
+    carries.images.into_iter().map(|(named, _)| named).collect()
+}
+
+/// The images of bundles that are served by themselves; each that lacks something is a problem. One that several of them have, pinned in
+/// one, other platforms in another, is served as its original index.
+pub fn served(
+    bundles: &Bundles,
+    documents: &BTreeMap<Digest, Bytes>,
+    layout: Option<Layout>,
+    notes: &mut Vec<String>,
+    problems: &mut Problems,
+) -> Vec<Named> {
+    let carries = bundles.images(layout);
+    notes.extend(carries.notes);
+    carries.conflicts.into_iter().for_each(|conflict| problems.add("", conflict));
+    let mut served = Vec::with_capacity(carries.images.len());
+    for (mut named, of) in carries.images {
+        named.is_pinned |= of.len() > 1;
+        let lacking = push::blobs_of(&named.image, documents).and_then(|mut blobs| {
+            for referrer in &named.image.referrers {
+                blobs.extend(referrers::blobs_of(referrer, documents)?);
+            }
+            Ok(relied::unserved(bundles, &blobs))
+        });
+        if let Some(error) = lacking.unwrap_or_else(Some) {
+            problems.add(format!("image `{}`", named.image.reference), error);
+        }
+        served.push(named);
+    }
+    served
+}
+
+/// Every manifest and index of the bundles: roots, platforms, the indexes between them, referrers.
 ///
 /// # Errors
 /// When one is damaged, or is not what it should be.
-pub fn documents(bundle: &Bundle) -> Result<BTreeMap<Digest, Bytes>, Error> {
+pub fn documents(bundles: &Bundles) -> Result<BTreeMap<Digest, Bytes>, Error> {
     let mut documents = BTreeMap::new();
     let mut wanted = Vec::new();
-    for image in &bundle.head().images {
+    for image in bundles.heads().flat_map(|head| &head.images) {
         wanted.push(image.root.clone());
         wanted.extend(image.platforms.iter().map(|p| p.manifest.clone()).chain(image.referrers.iter().cloned()));
     }
     while let Some(descriptor) = wanted.pop() {
-        if documents.contains_key(&descriptor.digest) || bundle.blob(&descriptor.digest).is_none() {
+        if documents.contains_key(&descriptor.digest) || bundles.blob(&descriptor.digest).is_none() {
             continue;
         }
-        let bytes = bundle.read_small(&descriptor.digest, MAX_MANIFEST)?;
+        let bytes = bundles.read_small(&descriptor.digest, MAX_MANIFEST)?;
         documents.insert(descriptor.digest.clone(), bytes);
         if let Manifest::Index(index) = form::parse(&descriptor, &documents)? {
-            wanted.extend(index.manifests.into_iter().filter(|d| bundle.blob(&d.digest).is_some()));
+            wanted.extend(index.manifests.into_iter().filter(|d| bundles.blob(&d.digest).is_some()));
         }
     }
     Ok(documents)

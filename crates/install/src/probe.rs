@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::preflight::{Planned, State};
 
-pub(crate) use asking::ask;
+pub(crate) use asking::{Stock, ask};
 pub(crate) use opened::Open;
 pub(crate) use refusal::is_immutable;
 pub(crate) use sparse::is_refusal;

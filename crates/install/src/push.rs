@@ -1,17 +1,19 @@
 //! From the bundle to the target: blobs, then manifests from the leaves up, tags last, then what refers to them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ferry_archive::HeadImage;
 use ferry_content::copy::{Job, Outcome, Progress, copy_all};
-use ferry_content::{Problems, Provider, copy};
+use ferry_content::{Failure as _, Kind, Problems, Provider, copy};
 use ferry_image::receipt::Repositories;
 use ferry_image::{Descriptor, Digest, Manifest, Relocation, media_type};
 use futures_util::{StreamExt as _, stream};
 
 use crate::Error;
 use crate::form::{self, Form};
+use crate::pipe::Pipe;
 use crate::preflight::{self, Planned, Preflight, State};
 use crate::probe::{is_immutable, is_refusal};
 use crate::referrers::{self, ReferrerState};
@@ -38,12 +40,15 @@ pub struct Pushed {
 }
 
 /// A blob for a repository.
+#[derive(Debug, Clone)]
 pub(crate) struct Need {
     pub(crate) blob: Descriptor,
     pub(crate) repository: String,
     pub(crate) mount_from: Option<String>,
     /// The need that brings the blob to where it is mounted from.
     after: Option<usize>,
+    /// No bundle carries it; the target has it in this repository.
+    pub(crate) home: Option<String>,
 }
 
 impl Preflight {
@@ -53,7 +58,7 @@ impl Preflight {
     /// When the bundle's documents contradict its head.
     pub fn blobs(&self) -> Result<(usize, u64), Error> {
         let needs = self.needs()?;
-        let first = needs.iter().filter(|need| need.after.is_none());
+        let first = needs.iter().filter(|need| need.after.is_none() && need.home.is_none());
         Ok(first.fold((0, 0), |(count, bytes), need| (count + 1, bytes + need.blob.size)))
     }
 
@@ -62,16 +67,40 @@ impl Preflight {
     /// # Errors
     /// Every blob and manifest that could not be pushed. No tag is set then for an image that lacks something.
     pub async fn push(&self, options: &copy::Options, progress: Arc<dyn Progress>) -> Result<Pushed, Problems> {
+        self.push_through(None, options, progress).await
+    }
+
+    /// The same, with the rest of the bundle that comes through a pipe.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push); and what is wrong with the pipe, up to its end.
+    pub async fn push_through(
+        &self,
+        pipe: Option<Pipe>,
+        options: &copy::Options,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Pushed, Problems> {
         self.open.hand_over();
-        let pushed = self.push_all(options, progress).await;
+        let pushed = self.push_all(pipe, options, progress).await;
         self.close().await;
         pushed
     }
 
-    async fn push_all(&self, options: &copy::Options, progress: Arc<dyn Progress>) -> Result<Pushed, Problems> {
+    async fn push_all(
+        &self,
+        pipe: Option<Pipe>,
+        options: &copy::Options,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Pushed, Problems> {
         let mut sent = (0, 0);
         let mut spared = 0;
-        for (need, outcome) in self.copy(self.needs()?, options, progress).await? {
+        let needs = self.needs()?;
+        let copied = match pipe {
+            None => self.copy(needs, options, progress).await,
+            Some(pipe) => self.copy_passing(pipe, needs, options, progress).await,
+        };
+        let (done, problems) = copied;
+        for (need, outcome) in problems.or(done)? {
             match outcome {
                 Outcome::Copied => sent = (sent.0 + 1, sent.1 + need.blob.size),
                 Outcome::Present => spared += 1,
@@ -83,6 +112,7 @@ impl Preflight {
         notes.extend(done.notes.into_iter().filter(|note| !self.notes.contains(note)));
         let images = self.images.iter().filter(|i| i.state.is_pushed()).count();
         let skipped = self.images.iter().filter(|i| matches!(i.state, State::Skipped(_))).count();
+        notes.extend(self.bundles.take_notes());
         let relocation = preflight::relocation(self.destination.target(), self.images.iter().zip(&digests))?;
         let (referrers, referrers_present) = (done.pushed, done.present);
         Ok(Pushed { relocation, sent, spared, images, skipped, referrers, referrers_present, notes })
@@ -93,15 +123,14 @@ impl Preflight {
         for referrer in self.referrers.iter().filter(|referrer| referrer.is_pushed()) {
             pushed.push((&referrer.repository, referrers::blobs_of(&referrer.descriptor, &self.documents)?));
         }
-        Ok(needs(&there, pushed, self.destination.has_repository_blobs()))
+        Ok(needs(&there, pushed, &self.relied.homes, self.destination.has_repository_blobs()))
     }
 
     /// What of the bundle is where at the target after a push: nothing of an image whose tag stayed at something else.
     pub(crate) fn held(&self, relocation: &Relocation) -> Result<Repositories, Error> {
         let host = self.destination.target().host();
         // not what was made for the target
-        let relied: BTreeSet<&Digest> = self.bundle.head().relies.iter().map(|relied| &relied.digest).collect();
-        let is_ours = |digest: &Digest| self.bundle.blob(digest).is_some() || relied.contains(digest);
+        let is_ours = |digest: &Digest| self.bundles.blob(digest).is_some() || self.relied.homes.contains_key(digest);
         let mut held = Repositories::new();
         let mut hold = |repository: &str, blobs: Vec<Descriptor>| {
             let ours = blobs.into_iter().filter(|blob| is_ours(&blob.digest));
@@ -109,7 +138,7 @@ impl Preflight {
             there.extend(ours.map(|blob| (blob.digest, blob.size)));
         };
         for planned in self.images.iter().filter(|i| !matches!(i.state, State::Skipped(_))) {
-            hold(&planned.repository, blobs_of(planned, &self.documents)?);
+            hold(&planned.repository, blobs_of(&planned.image, &self.documents)?);
             hold(&planned.repository, planned.image.platforms.iter().map(|p| p.manifest.clone()).collect());
             let there = relocation.lookup(&planned.image.reference).map(|image| &image.digest);
             let forms = [&planned.forms.first].into_iter().chain(&planned.forms.second);
@@ -132,15 +161,14 @@ impl Preflight {
         needs: Vec<Need>,
         options: &copy::Options,
         progress: Arc<dyn Progress>,
-    ) -> Result<Vec<(Need, Outcome)>, Problems> {
-        let mut jobs = Vec::with_capacity(needs.len());
-        for need in &needs {
-            let provider = Arc::clone(&self.bundle) as Arc<dyn Provider>;
-            let ingester = self.destination.uploads(&need.repository, need.mount_from.as_deref())?;
-            jobs.push(Job { after: need.after, ..Job::new(need.blob.clone(), provider, ingester) });
-        }
+    ) -> (Vec<(Need, Outcome)>, Problems) {
         let mut problems = Problems::default();
         let mut done = Vec::new();
+        let jobs: Result<Vec<Job>, Error> = needs.iter().map(|need| self.job(need)).collect();
+        let jobs = match jobs {
+            Ok(jobs) => jobs,
+            Err(error) => return (done, error.into()),
+        };
         for (need, result) in needs.into_iter().zip(copy_all(jobs, options, progress).await) {
             match result {
                 Some(Ok(outcome)) => done.push((need, outcome)),
@@ -149,14 +177,76 @@ impl Preflight {
                 None => {}
             }
         }
-        problems.or(done)
+        (done, problems)
+    }
+
+    fn job(&self, need: &Need) -> Result<Job, Error> {
+        let provider = match (&need.home, &need.mount_from) {
+            (Some(home), _) => self.destination.blobs_of(home)?,
+            // what has passed is at the target by now, or nowhere
+            (None, Some(from)) if self.bundles.passes(&need.blob.digest) => self.destination.blobs_of(from)?,
+            (None, _) => Arc::clone(&self.bundles) as Arc<dyn Provider>,
+        };
+        let ingester = self.destination.uploads(&need.repository, need.mount_from.as_deref())?;
+        Ok(Job { after: need.after, ..Job::new(need.blob.clone(), provider, ingester) })
+    }
+
+    /// What can be had at any time; then what comes through the pipe; then what waited for that, and what did not come whole and another
+    /// bundle has.
+    async fn copy_passing(
+        &self,
+        pipe: Pipe,
+        needs: Vec<Need>,
+        options: &copy::Options,
+        progress: Arc<dyn Progress>,
+    ) -> (Vec<(Need, Outcome)>, Problems) {
+        let passes =
+            |need: &Need| need.home.is_none() && need.mount_from.is_none() && self.bundles.passes(&need.blob.digest);
+        let waits = |need: &Need| need.after.is_some_and(|after| passes(&needs[after]));
+        let ready = subset(&needs, |need| !passes(need) && !waits(need));
+        let (mut done, mut problems) = self.copy(ready, options, Arc::clone(&progress)).await;
+        let mut wanted = HashMap::new();
+        for (i, need) in needs.iter().enumerate().filter(|(_, need)| passes(need)) {
+            match self.destination.uploads(&need.repository, None) {
+                Ok(ingester) => drop(wanted.insert(need.blob.digest.clone(), (i, ingester))),
+                Err(error) => problems.add(self.subject(need), error),
+            }
+        }
+        let (results, read) = pipe.pass(wanted, options, &progress).await;
+        let is_whole = read.is_ok();
+        if let Err(error) = read {
+            problems.add("", error);
+        }
+        let (mut arrived, mut again) = (BTreeSet::new(), BTreeSet::new());
+        for (i, result) in results {
+            match result {
+                Ok(outcome) => {
+                    arrived.insert(needs[i].blob.digest.clone());
+                    done.push((needs[i].clone(), outcome));
+                }
+                Err(_) if self.bundles.turns_elsewhere(&needs[i].blob) => {
+                    drop(again.insert(needs[i].blob.digest.clone()))
+                }
+                // of a pipe that broke, the blob that came then is no news
+                Err(error) if is_whole || error.kind() == Kind::Remote => problems.add(self.subject(&needs[i]), error),
+                Err(_) => {}
+            }
+        }
+        let rest = subset(&needs, |need| {
+            let digest = &need.blob.digest;
+            again.contains(digest) || (need.after.is_some() && arrived.contains(digest))
+        });
+        let (more, others) = self.copy(rest, options, progress).await;
+        done.extend(more);
+        problems.append(others);
+        (done, problems)
     }
 
     /// How the image that needs a blob is named in messages.
     fn subject(&self, need: &Need) -> String {
         let needs = |planned: &&Planned| {
             planned.repository == need.repository
-                && blobs_of(planned, &self.documents)
+                && blobs_of(&planned.image, &self.documents)
                     .is_ok_and(|blobs| blobs.iter().any(|blob| blob.digest == need.blob.digest))
         };
         match self.images.iter().filter(|planned| planned.state.is_pushed()).find(needs) {
@@ -281,8 +371,15 @@ impl Preflight {
     }
 }
 
+/// Those of `needs` that are `wanted`. What is waited for and not among them is not waited for.
+fn subset(needs: &[Need], wanted: impl Fn(&Need) -> bool) -> Vec<Need> {
+    let chosen: Vec<usize> = needs.iter().enumerate().filter(|(_, need)| wanted(need)).map(|(i, _)| i).collect();
+    let renumber = |after: usize| chosen.binary_search(&after).ok();
+    chosen.iter().map(|i| Need { after: needs[*i].after.and_then(renumber), ..needs[*i].clone() }).collect()
+}
+
 /// A repository, and the blobs of an image in it.
-type Blobs<'a> = Vec<(&'a str, Vec<Descriptor>)>;
+pub(crate) type Blobs<'a> = Vec<(&'a str, Vec<Descriptor>)>;
 
 /// The blobs of images that are there, and of images that are pushed.
 pub(crate) fn blobs_of_images<'a>(
@@ -291,15 +388,15 @@ pub(crate) fn blobs_of_images<'a>(
 ) -> Result<(Blobs<'a>, Blobs<'a>), Error> {
     let of = |wanted: fn(&State) -> bool| -> Result<Blobs<'a>, Error> {
         let images = images.iter().filter(|planned| wanted(&planned.state));
-        images.map(|planned| Ok((planned.repository.as_str(), blobs_of(planned, documents)?))).collect()
+        images.map(|planned| Ok((planned.repository.as_str(), blobs_of(&planned.image, documents)?))).collect()
     };
     Ok((of(|state| matches!(state, State::Present(_)))?, of(State::is_pushed)?))
 }
 
 /// Configs and layers of an image's carried manifests. Layers that are only named are not carried.
-fn blobs_of(planned: &Planned, documents: &BTreeMap<Digest, Bytes>) -> Result<Vec<Descriptor>, Error> {
+pub(crate) fn blobs_of(image: &HeadImage, documents: &BTreeMap<Digest, Bytes>) -> Result<Vec<Descriptor>, Error> {
     let mut blobs: Vec<Descriptor> = Vec::new();
-    for platform in &planned.image.platforms {
+    for platform in &image.platforms {
         if let Manifest::Image(image) = form::parse(&platform.manifest, documents)? {
             for blob in image.blobs().filter(|b| !media_type::is_foreign_layer(&b.media_type)) {
                 if !blobs.iter().any(|b| b.digest == blob.digest) {
@@ -311,9 +408,16 @@ fn blobs_of(planned: &Planned, documents: &BTreeMap<Digest, Bytes>) -> Result<Ve
     Ok(blobs)
 }
 
-/// Which blobs go where: each once from the bundle, then mounted into the other repositories.
-pub(crate) fn needs(there: &Blobs<'_>, pushed: Blobs<'_>, per_repository: bool) -> Vec<Need> {
-    let mut homes: BTreeMap<Digest, &str> = BTreeMap::new();
+/// Which blobs go where: each once from the bundles, then mounted into the other repositories. `relied` are blobs that no bundle carries,
+/// and where the target has them.
+pub(crate) fn needs(
+    there: &Blobs<'_>,
+    pushed: Blobs<'_>,
+    relied: &BTreeMap<Digest, String>,
+    per_repository: bool,
+) -> Vec<Need> {
+    let mut homes: BTreeMap<Digest, &str> =
+        relied.iter().map(|(digest, home)| (digest.clone(), home.as_str())).collect();
     for (repository, blobs) in there {
         for blob in blobs {
             homes.entry(blob.digest.clone()).or_insert(repository);
@@ -329,11 +433,12 @@ pub(crate) fn needs(there: &Blobs<'_>, pushed: Blobs<'_>, per_repository: bool) 
             }
             let home = homes.get(&blob.digest).filter(|home| **home != repository).map(|home| (*home).to_owned());
             let after = begun.get(&blob.digest).copied();
-            if home.is_none() {
+            let there = relied.get(&blob.digest).cloned();
+            if home.is_none() && there.is_none() {
                 homes.insert(blob.digest.clone(), repository);
                 begun.insert(blob.digest.clone(), needs.len());
             }
-            needs.push(Need { blob, repository: repository.to_owned(), mount_from: home, after });
+            needs.push(Need { blob, repository: repository.to_owned(), mount_from: home, after, home: there });
         }
     }
     needs
@@ -347,23 +452,35 @@ mod tests {
         names.iter().map(|name| Descriptor::of("layer", name.as_bytes())).collect()
     }
 
-    /// `blob>repository`, `<from` where it is mounted, and `+N` where it waits.
+    /// `blob>repository`, `<from` where it is mounted, `+N` where it waits, `=home` where no bundle has it.
     fn shown(needs: &[Need]) -> Vec<String> {
         let name = |need: &Need| ["a", "b", "c"].into_iter().find(|n| Digest::of(n.as_bytes()) == need.blob.digest);
         let from = |need: &Need| need.mount_from.as_ref().map(|from| format!("<{from}")).unwrap_or_default();
         let after = |need: &Need| need.after.map(|after| format!("+{after}")).unwrap_or_default();
-        let show = |need| format!("{}>{}{}{}", name(need).unwrap_or("?"), need.repository, from(need), after(need));
+        let home = |need: &Need| need.home.as_ref().map(|home| format!("={home}")).unwrap_or_default();
+        let show = |need: &Need| {
+            let name = name(need).unwrap_or("?");
+            format!("{name}>{}{}{}{}", need.repository, from(need), after(need), home(need))
+        };
         needs.iter().map(show).collect()
     }
 
     #[test]
     fn each_blob_is_sent_once_and_mounted_from_there() {
         let pushed = || vec![("x", blobs(&["a", "b"])), ("x", blobs(&["a"])), ("y", blobs(&["a", "c"]))];
-        assert_eq!(shown(&needs(&vec![], pushed(), true)), ["a>x", "b>x", "a>y<x+0", "c>y"]);
+        let shown = |there: &[&str], relied: &[(&str, &str)], per_repository| {
+            let there = if there.is_empty() { vec![] } else { vec![("z", blobs(there))] };
+            let relied = relied.iter().map(|(blob, home)| (Digest::of(blob.as_bytes()), (*home).to_owned())).collect();
+            shown(&needs(&there, pushed(), &relied, per_repository))
+        };
+        assert_eq!(shown(&[], &[], true), ["a>x", "b>x", "a>y<x+0", "c>y"]);
         // an image that is there has them already: nothing to wait for
-        let there = vec![("z", blobs(&["a"]))];
-        assert_eq!(shown(&needs(&there, pushed(), true)), ["a>x<z", "b>x", "a>y<z", "c>y"]);
+        assert_eq!(shown(&["a"], &[], true), ["a>x<z", "b>x", "a>y<z", "c>y"]);
         // one place for all
-        assert_eq!(shown(&needs(&vec![], pushed(), false)), ["a>x", "b>x", "c>y"]);
+        assert_eq!(shown(&[], &[], false), ["a>x", "b>x", "c>y"]);
+        // what no bundle carries is where it was found, and goes from there
+        assert_eq!(shown(&[], &[("a", "x"), ("b", "w")], true), ["a>x=x", "b>x<w=w", "a>y<x=x", "c>y"]);
+        assert_eq!(shown(&["a"], &[("a", "y")], true), ["a>x<y=y", "b>x", "a>y=y", "c>y"]);
+        assert_eq!(shown(&[], &[("a", "x")], false), ["a>x=x", "b>x", "c>y"]);
     }
 }

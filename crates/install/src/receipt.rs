@@ -1,14 +1,19 @@
 //! What an install leaves behind: the receipt, `relocation.json`, and the rewritten YAML.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use ferry_content::{Problems, texts};
+use ferry_image::receipt::MAX_BYTES;
 use ferry_image::{Receipt, ReceiptBundle};
 use ferry_rewrite::emit::Emitted;
 use serde::Serialize;
 
 use crate::Error;
+use crate::bundles::{Bundles, Carrier};
 use crate::emit;
 use crate::preflight::Preflight;
 use crate::push::Pushed;
@@ -38,15 +43,16 @@ impl Preflight {
     /// Whatever the disk reports, for each file.
     pub fn write(&self, pushed: &Pushed, time: jiff::Timestamp) -> Result<Written, Problems> {
         let out = &self.options.out;
-        let head = self.bundle.head();
-        let bundle = ReceiptBundle {
-            name: head.name.clone(),
-            version: head.version.clone(),
-            sums: self.bundle.sums_digest().clone(),
+        let said = |bundle: &Carrier| ReceiptBundle {
+            name: bundle.head().name.clone(),
+            version: bundle.head().version.clone(),
+            sums: bundle.sums().clone(),
         };
+        // what builds on another was installed after that
+        let bundles = self.bundles.all().iter().rev().map(said).collect();
         let images = pushed.relocation.images.clone();
         let held = self.held(&pushed.relocation)?;
-        let receipt = Receipt::new(self.destination.target(), vec![bundle], time.to_string(), images, held);
+        let receipt = Receipt::new(self.destination.target(), bundles, time.to_string(), images, held);
         let written = Written {
             receipt: out.join(RECEIPT),
             relocation: out.join(RELOCATION),
@@ -73,6 +79,49 @@ impl Preflight {
         let emitted = emit::all(&options.emit, &pushed.relocation, &options.emitting, all);
         emit::write(&emitted, out, &mut problems);
         problems.or(Written { yaml, emitted, ..written })
+    }
+}
+
+/// A warning for each bundle of which the receipt in `out` names a newer version than is being installed.
+pub(crate) fn older(out: &Path, bundles: &Bundles) -> Vec<String> {
+    let path = out.join(RECEIPT);
+    // what is none, or cannot be read, tells nothing; whether it can be replaced is another question
+    let Ok(file) = File::open(&path) else { return Vec::new() };
+    let mut bytes = Vec::new();
+    if file.take(MAX_BYTES + 1).read_to_end(&mut bytes).is_err() {
+        return Vec::new();
+    }
+    let Ok(receipt) = Receipt::from_json(&bytes) else { return Vec::new() };
+    let mut warnings = Vec::new();
+    for before in &receipt.bundles {
+        let Some(was) = &before.version else { continue };
+        let same = bundles.heads().filter(|head| head.name == before.name);
+        let now = same.filter_map(|head| head.version.as_deref()).max_by(|a, b| compare(a, b));
+        if let Some(now) = now.filter(|now| compare(was, now) == Ordering::Greater) {
+            warnings.push(format!(
+                "this is version {now} of `{}`, and version {was} was installed at {}, as `{}` says: tags that both have go back",
+                before.name,
+                receipt.time,
+                path.display()
+            ));
+        }
+    }
+    warnings
+}
+
+/// Versions as numbers between dots, where they are such; else as text.
+fn compare(a: &str, b: &str) -> Ordering {
+    let numbers = |version: &str| -> Option<Vec<u64>> {
+        version.strip_prefix('v').unwrap_or(version).split('.').map(|part| part.parse().ok()).collect()
+    };
+    match (numbers(a), numbers(b)) {
+        (Some(mut a), Some(mut b)) => {
+            let length = a.len().max(b.len());
+            a.resize(length, 0);
+            b.resize(length, 0);
+            a.cmp(&b)
+        }
+        _ => a.cmp(b),
     }
 }
 
@@ -107,4 +156,23 @@ fn json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
     let mut bytes = serde_json::to_vec_pretty(value).map_err(fail)?;
     bytes.push(b'\n');
     Ok(texts::write(path, &bytes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_numbers_where_they_can_be() {
+        for (a, b, expected) in [
+            ("1.10", "1.9", Ordering::Greater),
+            ("2", "2.0.0", Ordering::Equal),
+            ("v3.1", "3.0.7", Ordering::Greater),
+            ("1.0.1", "1.0", Ordering::Greater),
+            ("2024-05", "2024-11", Ordering::Less),
+            ("1.2", "1.2-rc1", Ordering::Less),
+        ] {
+            assert_eq!((compare(a, b), compare(b, a)), (expected, expected.reverse()), "{a} {b}");
+        }
+    }
 }

@@ -10,15 +10,15 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use ferry_archive::Bundle;
 use ferry_content::{Problems, texts};
 use ferry_image::{Digest, Ignore, Layout, Relocated, Relocation, SetRule, Target, relocation};
 use ferry_rewrite::Rewritten;
 use ferry_rewrite::emit::{Emitted, Form, Options};
 
+use crate::bundles::Bundles;
 use crate::form::{self, FormKind, IndexMode};
-use crate::names::{Named, named};
-use crate::preflight::documents;
+use crate::names::Named;
+use crate::preflight::{self, documents};
 use crate::yaml::{Carried, Text};
 use crate::{Error, emit, receipt};
 
@@ -75,20 +75,20 @@ pub fn read_relocation(path: &Path) -> Result<Relocation, Error> {
 /// A million images would do with that.
 const MAX_RELOCATION: u64 = 512 << 20;
 
-/// Where a bundle's images are at `target`, if it was installed there with this `layout` and, where it is known, this `index`. Digests that may
+/// Where the images of bundles are at `target`, if they were installed there with this `layout` and, where it is known, this `index`. Digests that may
 /// be other ones are [unknown](Relocation::unknown).
 ///
 /// # Errors
 /// Two images on one name, a name that cannot be, a damaged bundle.
 pub fn foresee(
-    bundle: &Bundle,
+    bundles: &Bundles,
     target: &Target,
     layout: Option<Layout>,
     index: Option<IndexMode>,
 ) -> Result<Relocation, Problems> {
-    let documents = documents(bundle)?;
-    let named = named(bundle.head(), layout);
+    let documents = documents(bundles)?;
     let mut problems = Problems::default();
+    let named = preflight::named(bundles, layout, &mut Vec::new(), &mut problems);
     for clash in relocation::collisions(named.iter().map(|n| (&n.image.reference, &n.image.root.digest, &n.name))) {
         problems.add("", Error::Collision(clash));
     }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use ferry_archive::Bundle;
 use ferry_content::{Problems, charts, texts};
 use ferry_image::{Ignore, Relocation, SetRule};
 use ferry_rewrite::emit::Member;
@@ -12,6 +11,7 @@ use ferry_rewrite::kustomization::{Kustomization, is_kustomization, is_matched, 
 use ferry_rewrite::{Around, Charts, Confidence, Finding, Rewritten, Shape, Why, rewrite_around};
 
 use crate::Error;
+use crate::bundles::Bundles;
 use crate::receipt::{RECEIPT, RELOCATION};
 
 /// A text to rewrite.
@@ -44,12 +44,18 @@ pub struct Carried<'a> {
     pub ignore: &'a [Ignore],
 }
 
-/// Collects the texts: what the bundle carries, and the user's files, which replace carried ones of the same name. What is in the
+/// Collects the texts: what the bundles carry, and the user's files, which replace carried ones of the same name. What is in the
 /// output folder is not read again where that lies in a folder of the user's.
 ///
 /// Every file that cannot be read, and every name that cannot be written, is a problem; the others are collected.
-pub fn collect(bundle: &Bundle, entries: &[PathBuf], out: &Path, problems: &mut Problems) -> Vec<Text> {
-    let all = carried(bundle, problems).into_iter().chain(users("--yaml", entries, Some(out), problems));
+pub fn collect(
+    bundles: &Bundles,
+    entries: &[PathBuf],
+    out: &Path,
+    notes: &mut Vec<String>,
+    problems: &mut Problems,
+) -> Vec<Text> {
+    let all = carried(bundles, notes, problems).into_iter().chain(users("--yaml", entries, Some(out), problems));
     let collected: BTreeMap<String, Text> = all.map(|text| (text.name.clone(), text)).collect();
     for name in [RELOCATION, RECEIPT].into_iter().filter(|name| collected.contains_key(*name)) {
         problems.add("", Error::SameName { name: name.to_owned(), out: out.to_owned() });
@@ -57,13 +63,16 @@ pub fn collect(bundle: &Bundle, entries: &[PathBuf], out: &Path, problems: &mut 
     collected.into_values().collect()
 }
 
-/// The texts that the bundle carries.
-pub fn carried(bundle: &Bundle, problems: &mut Problems) -> Vec<Text> {
+/// The texts that the bundles carry. What is in a newer one instead of an older is noted.
+pub fn carried(bundles: &Bundles, notes: &mut Vec<String>, problems: &mut Problems) -> Vec<Text> {
     let mut carried = Vec::new();
-    for file in &bundle.head().yaml {
-        let name = file.path.strip_prefix("yaml/").unwrap_or(&file.path).to_owned();
-        let origin = format!("carried {}", file.path);
-        match bundle.file(&file.path).map(|bytes| String::from_utf8(bytes.to_vec())) {
+    let (members, newer, conflicts) = bundles.together().yaml();
+    notes.extend(newer);
+    conflicts.into_iter().for_each(|conflict| problems.add("", conflict));
+    for member in &members {
+        let name = member.path.strip_prefix("yaml/").unwrap_or(&member.path).to_owned();
+        let origin = format!("carried {}", member.path);
+        match bundles.file(member).map(|bytes| String::from_utf8(bytes.to_vec())) {
             Ok(Ok(text)) => carried.push(Text {
                 name,
                 origin,

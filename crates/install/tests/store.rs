@@ -135,7 +135,7 @@ impl Site {
     async fn look(&self, bundle: &Arc<Bundle>, options: Options) -> Result<Preflight, Problems> {
         let target = "reg.local:5000/team".parse().expect("target");
         let destination = Destination::Store { store: Arc::clone(&self.store), target };
-        preflight(Arc::clone(bundle), destination, options).await
+        preflight(Arc::new(Arc::clone(bundle).into()), destination, options).await
     }
 
     async fn push(&self, bundle: &Arc<Bundle>, options: Options) -> (Preflight, Pushed) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ferry_content::{BoxFuture, ByteStream, Provider};
-use ferry_image::Descriptor;
+use ferry_image::{Descriptor, Digest};
 use futures_util::stream;
 use http::Method;
 use http::header::{CONTENT_RANGE, RANGE};
@@ -86,6 +86,16 @@ struct Body {
 }
 
 impl Repository {
+    /// Whether a blob is there, by HEAD.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked, or does not say.
+    pub async fn has_blob(&self, digest: &Digest) -> Result<bool, Error> {
+        let call = self.call(Method::HEAD, &format!("blobs/{digest}"), What::Blob(digest.clone())).await?;
+        let reply = self.registry.expect(&call, &[200, 404]).await?;
+        Ok(reply.status() == 200)
+    }
+
     async fn open_range(&self, blob: &Descriptor, range: Range<u64>) -> Result<ByteStream, Failed> {
         let whole = range == (0..blob.size);
         if range.is_empty() && !whole {

@@ -3,12 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ferry_archive::Bundle;
 use ferry_content::copy;
 use ferry_content::store::Store;
 use ferry_image::{Target, referrer};
 use ferry_install::{
-    Destination, Options, PlannedReferrer, Preflight, Probe, Pushed, ReferrerState, State, Written, preflight,
+    Bundles, Destination, Options, PlannedReferrer, Preflight, Probe, Pushed, ReferrerState, State, Written, preflight,
 };
 use ferry_registry_client::Login;
 use tempfile::TempDir;
@@ -25,8 +24,8 @@ const FIRST: usize = 4;
 pub(crate) const STORE_NAME: &str = "localhost:5000";
 
 pub(crate) async fn run(args: args::Install) -> Result<(), End> {
-    let bundle = Arc::new(keys::open(&args.bundle, &args.trust, args.expect.as_deref())?);
-    let (destination, _empty) = destination(&args, &bundle)?;
+    let bundles = open(&args)?;
+    let (destination, _empty) = destination(&args, &bundles)?;
     let options = Options {
         layout: args.layout.map(Into::into),
         index: args.index.into(),
@@ -37,10 +36,11 @@ pub(crate) async fn run(args: args::Install) -> Result<(), End> {
         emit: args.emit.iter().copied().map(Into::into).collect(),
         emitting: emitted::options(&args.emit, &args.registry.ca_file, is_plain(&args))?,
         without_referrers: args.no_referrers,
+        want: args.want.clone(),
         jobs: usize::from(args.registry.jobs),
         is_look: args.dry_run,
     };
-    let preflight = preflight(bundle, destination, options).await?;
+    let preflight = preflight(Arc::new(bundles), destination, options).await?;
     print::warnings(&preflight.warnings);
     if args.dry_run {
         let mut probe = preflight.probe.clone();
@@ -64,6 +64,20 @@ pub(crate) async fn run(args: args::Install) -> Result<(), End> {
     report(&preflight, &pushed, &written, args.json)
 }
 
+/// All of them, each with its signature, before anything is made of any.
+fn open(args: &args::Install) -> Result<Bundles, End> {
+    let mut opened = Vec::with_capacity(args.bundles.len());
+    for path in &args.bundles {
+        opened.push(Arc::new(keys::open(path, &args.trust, None)?));
+    }
+    for bundle in opened.iter().filter(|_| !args.expect.is_empty()) {
+        keys::expect(bundle, &args.expect)?;
+    }
+    let mut opened = opened.into_iter();
+    let first = opened.next().ok_or_else(|| Error::usage("no bundle is named", "name the bundle to install"))?;
+    Ok(Bundles::new(first, opened))
+}
+
 /// Whether nodes will reach a store's registry without TLS, as far as anybody says so.
 fn is_plain(args: &args::Install) -> bool {
     let named = args.registry_name.as_deref().unwrap_or(STORE_NAME).split('/').next().unwrap_or_default();
@@ -72,11 +86,11 @@ fn is_plain(args: &args::Install) -> bool {
 }
 
 /// The target, and the folder to keep while it is looked at, if it is one for the look only.
-fn destination(args: &args::Install, bundle: &Bundle) -> Result<(Destination, Option<TempDir>), End> {
+fn destination(args: &args::Install, bundles: &Bundles) -> Result<(Destination, Option<TempDir>), End> {
     let named = args.registry_name.as_deref().map(parse).transpose()?;
     match (&args.store, named) {
         (Some(folder), named) => {
-            let has_yaml = !args.yaml.is_empty() || !bundle.head().yaml.is_empty();
+            let has_yaml = !args.yaml.is_empty() || bundles.heads().any(|head| !head.yaml.is_empty());
             if has_yaml && named.is_none() {
                 let hint = "give the name under which nodes will reach the store: `--registry HOST[:PORT]`";
                 return Err(Error::usage("YAML cannot be rewritten to a store without a name", hint).into());

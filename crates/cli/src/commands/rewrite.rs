@@ -2,12 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use ferry_archive::Bundle;
 use ferry_content::{Problems, texts};
 use ferry_image::{Relocation, Target};
 use ferry_install::redirect::{foresee, read_relocation};
-use ferry_install::{Place, Redirect, Redirected, Text, redirect, yaml};
+use ferry_install::{Bundles, Place, Redirect, Redirected, Text, redirect, yaml};
 use ferry_rewrite::Rewritten;
 use ferry_rewrite::emit::print0;
 use similar::TextDiff;
@@ -36,10 +36,11 @@ enum Way {
 pub(crate) fn run(args: args::Rewrite) -> Result<(), End> {
     let way = way(&args)?;
     let bundle = match &args.bundle {
-        Some(path) => Some(keys::open(path, &args.trust, args.expect.as_deref())?),
+        Some(path) => Some(Arc::new(keys::open(path, &args.trust, args.expect.as_deref())?)),
         None => None,
     };
-    let relocation = relocation(&args, bundle.as_ref())?;
+    let bundles = bundle.as_ref().map(|bundle| Bundles::from(Arc::clone(bundle)));
+    let relocation = relocation(&args, bundles.as_ref())?;
     if args.print0 {
         return list(&relocation);
     }
@@ -47,7 +48,7 @@ pub(crate) fn run(args: args::Rewrite) -> Result<(), End> {
         Way::Files(Place::Out(out)) => Some(out.as_path()),
         _ => None,
     };
-    let texts = texts(&args, bundle.as_ref(), out)?;
+    let texts = texts(&args, bundles.as_ref(), out)?;
     let host = relocation.target.split('/').next().unwrap_or_default();
     let is_plain = args.plain_http || (args.ca_file.is_empty() && emitted::is_loopback(host));
     let (rules, ignore) = bundle.as_ref().map(|b| (b.head().set.clone(), b.head().ignore.clone())).unwrap_or_default();
@@ -98,7 +99,7 @@ fn way(args: &args::Rewrite) -> Result<Way, End> {
     })
 }
 
-fn relocation(args: &args::Rewrite, bundle: Option<&Bundle>) -> Result<Relocation, End> {
+fn relocation(args: &args::Rewrite, bundle: Option<&Bundles>) -> Result<Relocation, End> {
     if let Some(path) = &args.relocation {
         return Ok(read_relocation(path)?);
     }
@@ -113,10 +114,10 @@ fn relocation(args: &args::Rewrite, bundle: Option<&Bundle>) -> Result<Relocatio
 }
 
 /// The files that were named; without any, what the bundle carries.
-fn texts(args: &args::Rewrite, bundle: Option<&Bundle>, out: Option<&Path>) -> Result<Vec<Text>, End> {
+fn texts(args: &args::Rewrite, bundle: Option<&Bundles>, out: Option<&Path>) -> Result<Vec<Text>, End> {
     let mut problems = Problems::default();
     let texts = match (args.what.as_slice(), bundle) {
-        ([], Some(bundle)) => yaml::carried(bundle, &mut problems),
+        ([], Some(bundle)) => yaml::carried(bundle, &mut Vec::new(), &mut problems),
         ([only], _) if only.as_os_str() == STDIN => vec![stdin()?],
         (entries, _) => yaml::users("rewrite", entries, out, &mut problems),
     };

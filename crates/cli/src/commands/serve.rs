@@ -1,13 +1,14 @@
 //! `ferry serve`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ferry_archive::{Bundle, HeadImage, oci};
+use ferry_archive::{HeadImage, oci};
 use ferry_content::store::Store;
+use ferry_content::{Problems, Provider as _};
 use ferry_image::{Digest, Reference};
-use ferry_install::{IndexMode, Named, form, named, preflight, referrers};
+use ferry_install::{Bundles, IndexMode, Named, form, preflight, referrers};
 use ferry_registry_server::catalog::{Catalog, Entry, SourceId};
 use ferry_registry_server::{Backend, Limits, Registry, Server, Settings, Tls};
 
@@ -41,35 +42,25 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
 
 /// All images of all bundles, under their names at a target without a prefix, and under their original names for mirrors.
 fn catalog(args: &args::Serve) -> Result<(Catalog, usize), End> {
-    let mut bundles = Vec::with_capacity(args.bundles.len());
+    let mut opened = Vec::with_capacity(args.bundles.len());
     for path in &args.bundles {
-        let bundle = Arc::new(keys::open(path, &args.trust, None)?);
-        let named = named(bundle.head(), args.layout.map(Into::into));
-        bundles.push((path, bundle, named));
+        opened.push(Arc::new(keys::open(path, &args.trust, None)?));
     }
-    share(bundles.iter_mut().map(|(_, _, named)| named.as_mut_slice()));
+    let mut opened = opened.into_iter();
+    let first = opened.next().ok_or_else(|| crate::failure::Error::usage("no bundle is named", "name one to serve"))?;
+    let bundles = Arc::new(Bundles::new(first, opened));
+    let mut problems = Problems::default();
+    let mut notes = Vec::new();
+    let documents = preflight::documents(&bundles)?;
+    let named = preflight::served(&bundles, &documents, args.layout.map(Into::into), &mut notes, &mut problems);
+    for note in notes.into_iter().chain(bundles.take_notes()) {
+        print::talk(&format!("note: {note}"));
+    }
+    let named = problems.or(named)?;
+    let images = named.len();
     let mut catalog = Catalog::new();
-    let mut images = 0;
-    for (path, bundle, named) in bundles {
-        images += named.len();
-        add(&mut catalog, &bundle, named).map_err(|p| ferry_content::Problems::one(path.display().to_string(), p))?;
-    }
+    add(&mut catalog, &bundles, &documents, named).map_err(|p| Problems::one(bundles.place(), p))?;
     Ok((catalog, images))
-}
-
-/// One name is one image: what several bundles have of it, pinned in one, other platforms in another, is served as its original index.
-fn share<'a>(bundles: impl Iterator<Item = &'a mut [Named]>) {
-    let mut bundles: Vec<_> = bundles.collect();
-    let key = |named: &Named| (named.name.clone(), named.image.root.digest.clone());
-    let mut seen: BTreeMap<_, BTreeSet<usize>> = BTreeMap::new();
-    for (i, bundle) in bundles.iter().enumerate() {
-        for named in bundle.iter() {
-            seen.entry(key(named)).or_default().insert(i);
-        }
-    }
-    for named in bundles.iter_mut().flat_map(|bundle| bundle.iter_mut()) {
-        named.is_pinned |= seen.get(&key(named)).is_some_and(|bundles| bundles.len() > 1);
-    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -96,18 +87,22 @@ impl ferry_content::Failure for Error {
     }
 }
 
-fn add(catalog: &mut Catalog, bundle: &Arc<Bundle>, all: Vec<Named>) -> Result<(), Error> {
-    let documents = preflight::documents(bundle).map_err(Error::Install)?;
-    let source = catalog.add_source(Arc::clone(bundle) as _);
+fn add(
+    catalog: &mut Catalog,
+    bundles: &Arc<Bundles>,
+    documents: &BTreeMap<Digest, Bytes>,
+    all: Vec<Named>,
+) -> Result<(), Error> {
+    let source = catalog.add_source(Arc::clone(bundles) as _);
     for named in all {
         let forms = form::choose(&named, &documents, IndexMode::Auto).map_err(Error::Install)?;
         let Named { image, name, .. } = named;
-        let original = form::original(&image, &documents).map_err(Error::Install)?;
+        let original = form::original(&image, documents).map_err(Error::Install)?;
         let mut entries: BTreeMap<_, _> = BTreeMap::new();
         // the original index and everything below it can be had by digest, whatever the tag stands for
         for descriptor in image.platforms.iter().map(|p| &p.manifest).chain([&original.root]).chain(&original.children)
         {
-            let bytes = form::bytes(descriptor, &documents).map_err(Error::Install)?;
+            let bytes = form::bytes(descriptor, documents).map_err(Error::Install)?;
             entries.insert(descriptor.digest.clone(), (descriptor.media_type.clone(), bytes, None));
         }
         let root = &forms.first.root;
@@ -117,7 +112,7 @@ fn add(catalog: &mut Catalog, bundle: &Arc<Bundle>, all: Vec<Named>) -> Result<(
             let origin = Some(image.reference.clone());
             catalog.add(source, Entry { repository, tag, origin, media_type, bytes }).map_err(Error::Server)?;
         }
-        follow(catalog, source, &image, &name.repository, &documents)?;
+        follow(catalog, source, &image, &name.repository, documents)?;
     }
     Ok(())
 }

@@ -71,6 +71,11 @@ pub(super) async fn copy(
                     next = Some(ingest).filter(|ingest| ingest.is_random_access());
                     continue;
                 }
+                if job.provider.turns_elsewhere(&job.blob) {
+                    progress.retrying(&job.blob.digest, &error);
+                    next = Some(ingest).filter(|ingest| ingest.is_random_access());
+                    continue;
+                }
                 Err(error)
             }
             Err(error) => Err(error),
@@ -157,6 +162,10 @@ impl<'a> Transfer<'a> {
                     if !self.reading.again().await {
                         return Err(error.at(Side::Source));
                     }
+                    source.stream = None;
+                }
+                Err(error) if self.job.provider.turns_elsewhere(&self.job.blob) => {
+                    self.progress.retrying(&self.job.blob.digest, &error);
                     source.stream = None;
                 }
                 Err(error) => return Err(error.at(Side::Source)),

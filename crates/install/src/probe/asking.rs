@@ -25,7 +25,7 @@ pub(crate) async fn ask(
     ping: Option<&Ping>,
     images: &mut [Planned],
     unanswered: Vec<(usize, Error)>,
-    documents: &BTreeMap<Digest, Bytes>,
+    stock: Stock<'_>,
     options: &Options,
     problems: &mut Problems,
 ) -> (Probe, Open) {
@@ -42,7 +42,7 @@ pub(crate) async fn ask(
     repositories.retain(|repository| !closed.contains(repository));
 
     let absent = if options.is_look { absent(registry, images, &repositories).await } else { None };
-    let (mut trials, refused) = open(registry, images, &repositories, documents, options).await;
+    let (mut trials, refused) = open(registry, images, &repositories, stock, options).await;
     let told: BTreeSet<&String> = refused.iter().map(|one| &one.repository).collect();
     let path_depth = path_depth(&trials);
     let push = push(&trials);
@@ -78,6 +78,15 @@ pub(crate) async fn ask(
     (probe, Open::new(trials))
 }
 
+/// What there is to push, and what the target has of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Stock<'a> {
+    /// The bytes of manifests and indexes.
+    pub(crate) documents: &'a BTreeMap<Digest, Bytes>,
+    /// Blobs that no bundle carries, and the repositories that have them.
+    pub(crate) homes: &'a BTreeMap<Digest, String>,
+}
+
 type Trials = Vec<Opened>;
 
 /// The registry that is asked.
@@ -106,14 +115,14 @@ async fn open(
     registry: Registry<'_>,
     images: &[Planned],
     repositories: &BTreeSet<String>,
-    documents: &BTreeMap<Digest, Bytes>,
+    stock: Stock<'_>,
     options: &Options,
 ) -> (Trials, Vec<Refused>) {
-    let mut largest = if options.is_look { BTreeMap::new() } else { largest(images, documents) };
+    let mut largest = if options.is_look { BTreeMap::new() } else { largest(images, stock) };
     let task = |repository: &String| {
         let repository = repository.clone();
         let blob =
-            if options.is_look { some_blob(images, &repository, documents) } else { largest.remove(&repository) };
+            if options.is_look { some_blob(images, &repository, stock.documents) } else { largest.remove(&repository) };
         async move {
             let result = registry.try_upload(&repository, blob.as_ref()).await;
             let is_unknown = match &result {
@@ -141,11 +150,12 @@ async fn open(
 }
 
 /// The largest of the blobs that are sent to each repository: the one that is begun first.
-fn largest(images: &[Planned], documents: &BTreeMap<Digest, Bytes>) -> BTreeMap<String, Digest> {
+fn largest(images: &[Planned], stock: Stock<'_>) -> BTreeMap<String, Digest> {
     // what is damaged in the bundle is told where it is pushed
-    let Ok((there, pushed)) = push::blobs_of_images(images, documents) else { return BTreeMap::new() };
+    let Ok((there, pushed)) = push::blobs_of_images(images, stock.documents) else { return BTreeMap::new() };
     let mut largest: BTreeMap<String, Descriptor> = BTreeMap::new();
-    for need in push::needs(&there, pushed, true).into_iter().filter(|need| need.mount_from.is_none()) {
+    let is_sent = |need: &push::Need| need.mount_from.is_none() && need.home.is_none();
+    for need in push::needs(&there, pushed, stock.homes, true).into_iter().filter(is_sent) {
         let is_larger = largest.get(&need.repository).is_none_or(|blob| blob.size < need.blob.size);
         if is_larger {
             largest.insert(need.repository, need.blob);

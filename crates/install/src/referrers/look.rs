@@ -41,6 +41,31 @@ impl Preflight {
         }
     }
 
+    /// Looks for the blobs of referrers that no bundle carries.
+    pub(crate) async fn look_for_their_blobs(&mut self, problems: &mut Problems) {
+        let mut pushed = Vec::new();
+        for referrer in self.referrers.iter().filter(|referrer| referrer.is_pushed()) {
+            match super::blobs_of(&referrer.descriptor, &self.documents) {
+                Ok(blobs) => pushed.push((referrer.repository.as_str(), blobs)),
+                Err(error) => return problems.add(format!("image `{}`", referrer.reference), error),
+            }
+        }
+        let mut relied = std::mem::take(&mut self.relied);
+        let known = self.images.iter().map(|planned| planned.repository.clone()).collect();
+        let looked =
+            relied.look(&self.destination, &self.bundles, (&Vec::new(), &pushed), &known, self.options.jobs).await;
+        if let Err(error) = looked {
+            problems.add("target", error);
+        }
+        let referrers = self.referrers.iter().filter(|referrer| referrer.is_pushed());
+        for (referrer, (_, blobs)) in referrers.zip(&pushed) {
+            if let Some(error) = relied.lacking(&self.bundles, blobs) {
+                problems.add(format!("{} of image `{}`", referrer.kind, referrer.reference), error);
+            }
+        }
+        self.relied = relied;
+    }
+
     /// What has to happen to a referrer; or the digest that stands in its place and is no list that could be merged.
     async fn state_of(&self, referrer: &PlannedReferrer) -> Result<Result<ReferrerState, ferry_image::Digest>, Error> {
         let PlannedReferrer { repository, descriptor, .. } = referrer;

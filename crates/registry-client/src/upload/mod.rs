@@ -106,7 +106,7 @@ impl Uploads {
             }
             tracing::debug!(repository = %repository, status = reply.status(), "mount refused, trying without");
         }
-        if self.exists(blob).await? {
+        if repository.has_blob(&blob.digest).await? {
             return Ok(None);
         }
         let (call, reply) = self.post("blobs/uploads/", blob).await?;
@@ -139,13 +139,6 @@ impl Uploads {
             Some(from) => scopes.and_pull(from),
             None => scopes,
         }
-    }
-
-    async fn exists(&self, blob: &Descriptor) -> Result<bool, Error> {
-        let what = What::Blob(blob.digest.clone());
-        let call = self.repository.call(Method::HEAD, &format!("blobs/{}", blob.digest), what).await?;
-        let reply = self.repository.registry.expect(&call, &[200, 404]).await?;
-        Ok(reply.status() == 200)
     }
 
     fn leave(&self, blob: &Descriptor, session: &Session) {

@@ -1,0 +1,227 @@
+//! Blobs that the bundles leave to the target: found there before anything is pushed, and where.
+//!
+//! What an image needs and no bundle carries must be in some repository of the target. That which needs it is asked first, then those
+//! that the bundle names, then others of this install that are there; the first that has it is where it is mounted from. What is nowhere
+//! is told before the first byte is sent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ferry_archive::Want;
+use ferry_content::{Failure as _, Problems, texts};
+use ferry_image::{Descriptor, Digest, Target, TargetName};
+use futures_util::{StreamExt as _, stream};
+
+use crate::bundles::{Bundles, Carrier};
+use crate::destination::Destination;
+use crate::{Error, push::Blobs};
+
+/// What is known of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Relied {
+    /// A repository that has each.
+    pub(crate) homes: BTreeMap<Digest, String>,
+    /// What is nowhere.
+    pub(crate) missing: BTreeMap<Digest, Descriptor>,
+}
+
+/// Where one blob is looked for, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Search {
+    blob: Descriptor,
+    places: Vec<String>,
+}
+
+impl Relied {
+    /// Looks for what `pushed` needs and nobody carries. `there` are images that are at the target, `known` other repositories that it has.
+    ///
+    /// # Errors
+    /// When the target does not answer.
+    pub(crate) async fn look(
+        &mut self,
+        destination: &Destination,
+        bundles: &Bundles,
+        (there, pushed): (&Blobs<'_>, &Blobs<'_>),
+        known: &BTreeSet<String>,
+        jobs: usize,
+    ) -> Result<(), Error> {
+        for (repository, blobs) in there {
+            // the target vouches for an image that it has
+            for blob in blobs.iter().filter(|blob| bundles.blob(&blob.digest).is_none()) {
+                self.homes.entry(blob.digest.clone()).or_insert_with(|| (*repository).to_owned());
+            }
+        }
+        let target = destination.target();
+        let is_wanted = |digest: &Digest| bundles.blob(digest).is_none() && !self.knows(digest);
+        let named = |digest: &Digest| named(target, bundles, digest);
+        let searches = searches(pushed, is_wanted, named, known);
+        let stop = AtomicBool::new(false);
+        let found: Vec<_> = stream::iter(searches.iter().map(|search| find(destination, search, &stop)))
+            .buffered(jobs.max(1))
+            .collect()
+            .await;
+        for (search, found) in searches.into_iter().zip(found) {
+            match found? {
+                Some(home) => drop(self.homes.insert(search.blob.digest, home)),
+                None => drop(self.missing.insert(search.blob.digest.clone(), search.blob)),
+            }
+        }
+        Ok(())
+    }
+
+    /// What of `blobs` is nowhere, if anything.
+    pub(crate) fn lacking(&self, bundles: &Bundles, blobs: &[Descriptor]) -> Option<Error> {
+        let blobs: Vec<Descriptor> =
+            blobs.iter().filter(|blob| self.missing.contains_key(&blob.digest)).cloned().collect();
+        let bases = bases(bundles, &blobs);
+        (!blobs.is_empty()).then_some(Error::Lacking { blobs, bases })
+    }
+
+    /// Writes down what is missing, for a patch: that of the first bundle that relies on any of it.
+    pub(crate) fn write_want(&self, bundles: &Bundles, path: Option<&Path>, problems: &mut Problems) {
+        let Some(path) = path else { return };
+        let relies =
+            |carrier: &&Carrier| carrier.head().relies.iter().any(|relied| self.missing.contains_key(&relied.digest));
+        let bundle = match bundles.all().iter().find(relies) {
+            Some(Carrier::File(bundle)) => bundle,
+            Some(Carrier::Passing(_)) => return problems.add("--want", Error::Piped),
+            None => return,
+        };
+        let missing: Vec<Digest> = self.missing.keys().cloned().collect();
+        let want = Want::of(bundle, &missing);
+        let written = want
+            .to_json()
+            .map_err(|e| ferry_content::Error::io("write", path, e.into()))
+            .and_then(|json| texts::write(path, &json));
+        match written {
+            Ok(()) => problems.warn([format!(
+                "`{}` lists {} missing blobs ({} bytes): carry it to the connected side, and build them there with `ferry bundle --patch`",
+                path.display(),
+                want.blobs.len(),
+                want.bytes()
+            )]),
+            Err(error) => problems.add("--want", error),
+        }
+    }
+
+    fn knows(&self, digest: &Digest) -> bool {
+        self.homes.contains_key(digest) || self.missing.contains_key(digest)
+    }
+}
+
+/// What of `blobs` no bundle carries, where nobody else can be asked.
+pub(crate) fn unserved(bundles: &Bundles, blobs: &[Descriptor]) -> Option<Error> {
+    let mut lacking: Vec<Descriptor> = Vec::new();
+    for blob in blobs.iter().filter(|blob| bundles.blob(&blob.digest).is_none()) {
+        if !lacking.iter().any(|other| other.digest == blob.digest) {
+            lacking.push(blob.clone());
+        }
+    }
+    let bases = bases(bundles, &lacking);
+    (!lacking.is_empty()).then_some(Error::Unserved { blobs: lacking, bases })
+}
+
+/// The bundles that should have brought `blobs`, as `NAME[@VERSION]`.
+fn bases(bundles: &Bundles, blobs: &[Descriptor]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for base in blobs.iter().flat_map(|blob| bundles.relied(&blob.digest)).flat_map(|(_, bases)| bases) {
+        let name = match &base.version {
+            Some(version) => format!("{}@{version}", base.name),
+            None => base.name.clone(),
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// The repositories that a blob is said to be in, on the target's host.
+fn named(target: &Target, bundles: &Bundles, digest: &Digest) -> Vec<String> {
+    let below = |repository: &String| target.path_of(&TargetName { repository: repository.clone(), tag: None });
+    bundles.relied(digest).flat_map(|(relied, _)| relied.repositories.iter().map(below)).collect()
+}
+
+/// Each blob that is wanted, once, and where to look for it. Pure.
+///
+/// One that many need is asked for in the first of their repositories: whatever is found is mounted into all, and no request more is spent
+/// on those that are new. Repositories that the target does not know have nothing.
+fn searches(
+    pushed: &Blobs<'_>,
+    is_wanted: impl Fn(&Digest) -> bool,
+    named: impl Fn(&Digest) -> Vec<String>,
+    known: &BTreeSet<String>,
+) -> Vec<Search> {
+    let mut order: Vec<Search> = Vec::new();
+    let mut at: BTreeMap<&Digest, usize> = BTreeMap::new();
+    for (repository, blobs) in pushed {
+        for blob in blobs.iter().filter(|blob| is_wanted(&blob.digest)) {
+            at.entry(&blob.digest).or_insert_with(|| {
+                order.push(Search { blob: blob.clone(), places: vec![(*repository).to_owned()] });
+                order.len() - 1
+            });
+        }
+    }
+    for search in &mut order {
+        for place in named(&search.blob.digest).into_iter().chain(known.iter().cloned()) {
+            if !search.places.contains(&place) {
+                search.places.push(place);
+            }
+        }
+    }
+    order
+}
+
+/// The first place that has it. After a failure nothing more is asked.
+async fn find(destination: &Destination, search: &Search, stop: &AtomicBool) -> Result<Option<String>, Error> {
+    for place in &search.places {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        match destination.has_blob(place, &search.blob).await {
+            Ok(true) => return Ok(Some(place.clone())),
+            Ok(false) => {}
+            // who may not look there has nothing to mount from there
+            Err(Error::Client(error)) if matches!(error.status(), Some(401 | 403)) => {
+                tracing::debug!(%error, place, "not looked into");
+            }
+            Err(error) => {
+                stop.store(true, Ordering::Relaxed);
+                return Err(error);
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// A blob was there when the target was asked, and is not there now.
+pub(crate) fn gone(blob: &Descriptor, place: &str, error: ferry_content::Error) -> ferry_content::Error {
+    if error.kind() != ferry_content::Kind::Missing {
+        return error;
+    }
+    ferry_content::Error::other(Error::Gone { blob: blob.digest.clone(), place: place.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blobs(names: &[&str]) -> Vec<Descriptor> {
+        names.iter().map(|name| Descriptor::of("layer", name.as_bytes())).collect()
+    }
+
+    #[test]
+    fn each_blob_is_looked_for_once_and_first_where_it_is_needed() {
+        let known = BTreeSet::from(["p/old".to_owned(), "p/x".to_owned()]);
+        let carried = Digest::of(b"carried");
+        let named = |digest: &Digest| {
+            if *digest == Digest::of(b"a") { vec!["p/old".to_owned(), "p/base".to_owned()] } else { vec![] }
+        };
+        let pushed = vec![("p/x", blobs(&["a", "carried"])), ("p/y", blobs(&["a", "b"]))];
+        let found = searches(&pushed, |digest| *digest != carried, named, &known);
+        let shown: Vec<_> = found.iter().map(|search| (&search.blob, search.places.join(" "))).collect();
+        let [a, b] = [&blobs(&["a"])[0], &blobs(&["b"])[0]];
+        assert_eq!(shown, [(a, "p/x p/old p/base".to_owned()), (b, "p/y p/old p/x".to_owned())]);
+    }
+}
