@@ -18,14 +18,19 @@ pub struct Trust {
 }
 
 impl Trust {
+    /// Whether a bundle that no trusted key signed is taken. Who asks for two signatures does not mean none.
+    #[must_use]
+    pub fn is_lenient(&self) -> bool {
+        self.allow_unsigned && self.require < 2
+    }
+
     /// Checks the signature file of a bundle over its sums; the trusted key that made it, if one did. `None` is returned only under
     /// `allow_unsigned`.
     ///
     /// # Errors
     /// [`Error::Unsigned`], [`Error::UnknownKey`], [`Error::Signature`], [`Error::TooFewSignatures`].
     pub fn check(&self, path: &Path, sums: &[u8], signature: Option<&str>) -> Result<Option<KeyId>, Error> {
-        // Who asks for two signatures does not mean none.
-        let lenient = self.allow_unsigned && self.require < 2;
+        let lenient = self.is_lenient();
         let Some(text) = signature else {
             let unsigned = Error::Unsigned { path: path.to_owned() };
             return if lenient { Ok(None) } else { Err(unsigned) };

@@ -192,9 +192,6 @@ pub(crate) struct Verify {
     /// Read past the page cache, from the medium itself: the step after copying to a disk
     #[arg(long)]
     pub(crate) cold: bool,
-    /// Refuse any other bundle than NAME, or NAME@VERSION
-    #[arg(long, value_name = "NAME[@VERSION]")]
-    pub(crate) expect: Option<String>,
     /// Threads to hash with [default: all cores]
     #[arg(long, value_name = "N")]
     pub(crate) jobs: Option<usize>,
@@ -252,9 +249,6 @@ pub(crate) struct Install {
     /// Leave signatures, attestations and SBOMs behind
     #[arg(long)]
     pub(crate) no_referrers: bool,
-    /// Refuse any other bundle than NAME, or NAME@VERSION
-    #[arg(long, value_name = "NAME[@VERSION]")]
-    pub(crate) expect: Option<String>,
     /// The user at the target
     #[arg(long, requires = "password_stdin", help_heading = "Registries")]
     pub(crate) username: Option<String>,
@@ -334,9 +328,6 @@ pub(crate) struct Rewrite {
     /// References in YAML that are not carried are warnings, not errors
     #[arg(long)]
     pub(crate) no_strict: bool,
-    /// Refuse any other bundle than NAME, or NAME@VERSION
-    #[arg(long, value_name = "NAME[@VERSION]", requires = "bundle")]
-    pub(crate) expect: Option<String>,
     #[command(flatten)]
     pub(crate) trust: Trust,
     #[command(flatten)]
@@ -372,22 +363,28 @@ pub(crate) struct Serve {
 /// Keys that are trusted.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Keys {
-    /// A public key to trust; repeatable
+    /// A public key to trust, minisign's or cosign's; repeatable
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Vec<PathBuf>,
-    /// A folder of public keys (*.pub) to trust
+    /// A folder of public keys (*.pub, *.pem) to trust; a file's name without its end is the key's name
     #[arg(long = "keys", value_name = "DIR", env = "FERRY_KEYS")]
     pub(crate) folder: Option<PathBuf>,
 }
 
-/// Whose bundles are believed.
+/// Whose bundles are believed, and which.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Trust {
     #[command(flatten)]
     pub(crate) keys: Keys,
-    /// Take bundles that are not signed, or signed by an unknown key
+    /// How many of the trusted keys must have signed, inside the bundle or beside it [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) require: Option<u16>,
+    /// Take bundles that are not signed, or signed by an unknown key; has no effect with --require 2 and more
     #[arg(long)]
     pub(crate) allow_unsigned: bool,
+    /// Refuse any other bundle than NAME, or NAME@VERSION; repeatable, for several bundles
+    #[arg(long, value_name = "NAME[@VERSION]")]
+    pub(crate) expect: Vec<String>,
 }
 
 /// How registries are reached.

@@ -12,35 +12,36 @@ use crate::failure::{End, Error};
 /// The largest key file.
 const MAX_KEY: u64 = 4 << 10;
 
-/// The keys that are trusted.
+/// What the arguments trust.
 pub(crate) fn trust(args: &args::Trust) -> Result<Trust, End> {
-    Ok(Trust { keys: public(&args.keys)?, allow_unsigned: args.allow_unsigned, require: 1 })
+    let require = args.require.map_or(1, usize::from);
+    Ok(Trust { keys: public(&args.keys)?, allow_unsigned: args.allow_unsigned, require })
 }
 
 /// Opens a bundle; without a key there is nothing that could be trusted, and that is said before anything is read.
-pub(crate) fn open(path: &Path, args: &args::Trust, expect: Option<&str>) -> Result<Bundle, End> {
+pub(crate) fn open(path: &Path, args: &args::Trust) -> Result<Bundle, End> {
     let trust = trust(args)?;
-    if trust.keys.is_empty() && !trust.allow_unsigned {
+    if trust.keys.is_empty() && !trust.is_lenient() {
         let hint = "give the signer's public key with `--key ferry.pub`, or a folder of keys in `FERRY_KEYS`";
         return Err(Error::usage("no public key is given, so no bundle can be trusted", hint).into());
     }
     let bundle = Bundle::open(path, &trust)?;
-    match expect {
-        Some(expected) => check(&bundle, expected).map(|()| bundle),
-        None => Ok(bundle),
-    }
+    expect(&bundle, args)?;
+    Ok(bundle)
 }
 
-fn check(bundle: &Bundle, expected: &str) -> Result<(), End> {
+/// Refuses a bundle that is none of those of `--expect`.
+pub(crate) fn expect(bundle: &Bundle, args: &args::Trust) -> Result<(), End> {
     let head = bundle.head();
-    let fits = match expected.split_once('@') {
+    let fits = |expected: &String| match expected.split_once('@') {
         Some((name, version)) => head.name == name && head.version.as_deref() == Some(version),
-        None => head.name == expected,
+        None => head.name == *expected,
     };
-    if fits {
+    if args.expect.is_empty() || args.expect.iter().any(fits) {
         return Ok(());
     }
-    Err(Error::Unexpected { found: full_name(bundle), expected: expected.to_owned() }.into())
+    let expected = args.expect.join("` or `");
+    Err(Error::Unexpected { found: full_name(bundle), expected }.into())
 }
 
 /// `name@version`, or the name alone.

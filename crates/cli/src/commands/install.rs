@@ -25,7 +25,7 @@ const FIRST: usize = 4;
 const STORE_NAME: &str = "localhost:5000";
 
 pub(crate) async fn run(args: args::Install) -> Result<(), End> {
-    let bundle = Arc::new(keys::open(&args.bundle, &args.trust, args.expect.as_deref())?);
+    let bundle = Arc::new(keys::open(&args.bundle, &args.trust)?);
     let (destination, _empty) = destination(&args, &bundle)?;
     let options = Options {
         layout: args.layout.map(Into::into),

@@ -43,7 +43,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
 fn catalog(args: &args::Serve) -> Result<(Catalog, usize), End> {
     let mut bundles = Vec::with_capacity(args.bundles.len());
     for path in &args.bundles {
-        let bundle = Arc::new(keys::open(path, &args.trust, None)?);
+        let bundle = Arc::new(keys::open(path, &args.trust)?);
         let named = named(bundle.head(), args.layout.map(Into::into));
         bundles.push((path, bundle, named));
     }

@@ -7,7 +7,7 @@ use crate::progress::Meter;
 use crate::{args, keys, print};
 
 pub(crate) async fn run(args: args::Verify) -> Result<(), End> {
-    let bundle = Arc::new(keys::open(&args.bundle, &args.trust, args.expect.as_deref())?);
+    let bundle = Arc::new(keys::open(&args.bundle, &args.trust)?);
     let threads = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let meter = Meter::new("verifying", bundle.size(), args.talk.quiet);
     let (reader, counter, cold) = (Arc::clone(&bundle), Arc::clone(&meter), args.cold);
