@@ -6,8 +6,9 @@
 //!
 //! Not here: where blobs come from, what to put in, what to do with a bundle (`ferry-bundle`, `ferry-install`).
 //!
-//! Reading order: [`head`], [`member`], [`sums`], [`oci`], [`layout`], [`keys`], [`trust`], [`slices`], [`volumes`]; writing: `disk`,
-//! [`ranges`], `journal`, `durable`, [`partial`]; reading: `source`, `front`, `frame`, [`bundle`], [`verify`], [`incoming`], [`want`].
+//! Reading order: [`head`], [`member`], [`sums`], [`oci`], [`layout`], [`keys`], [`spki`], [`public_key`], [`signers`], [`trust`], [`want`],
+//! [`slices`], [`volumes`]; writing: `disk`, [`ranges`], `journal`, `durable`, [`partial`]; reading: `source`, `front`, `frame`,
+//! [`bundle`], [`verify`], [`incoming`].
 
 pub mod bundle;
 mod disk;
@@ -28,6 +29,7 @@ pub mod partial;
 pub mod ranges;
 pub mod slices;
 mod source;
+pub mod spki;
 pub mod sums;
 pub mod trust;
 pub mod verify;
@@ -42,6 +44,7 @@ pub use keys::{KeyId, PublicKey, SecretKey};
 pub use layout::{Contents, File, FileContent, Layout};
 pub use partial::{Earlier, Partial, Sealed};
 pub use slices::{Slice, Slices};
+pub use spki::SpkiKey;
 pub use trust::Trust;
 pub use verify::Verified;
 pub use volumes::Location;
