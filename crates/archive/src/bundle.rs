@@ -16,7 +16,7 @@ use ferry_image::{Descriptor, Digest, Hasher, Reference, manifest::MAX_MANIFEST}
 
 use crate::front::{self, Front};
 use crate::source::Positioned;
-use crate::{Damage, Error, Head, KeyId, Location, Slices, Trust, frame, oci, volumes};
+use crate::{Damage, Error, Head, Location, Slices, Trust, frame, oci, signers, volumes};
 
 /// The largest carried file that [`Bundle::file`] reads into memory, in bytes.
 pub const MAX_FILE: u64 = 64 << 20;
@@ -76,7 +76,9 @@ impl Bundle {
             let fault = volumes::VolumeFault { path: first.path.clone(), what: volumes::VolumeState::Absent };
             return Err(Error::Volumes { path: path.clone(), count: slices.parts().len(), faults: vec![fault] });
         }
-        let front = front::read(&mut Positioned { slices: &slices, path, length: slices.length() }, path, trust)?;
+        let beside = signers::beside(path, &slices)?;
+        let front =
+            front::read(&mut Positioned { slices: &slices, path, length: slices.length() }, path, trust, &beside)?;
         if let Some(room) = slices.room().and_then(|_| volumes::room(&slices, front.size)) {
             slices = slices.with_room(room);
         }
@@ -104,18 +106,6 @@ impl Bundle {
     #[must_use]
     pub fn head(&self) -> &Head {
         &self.front.head
-    }
-
-    /// The key that the signature names, whether it is trusted or not; `None` when there is no signature.
-    #[must_use]
-    pub fn claimed_signer(&self) -> Option<KeyId> {
-        self.front.claimed
-    }
-
-    /// The trusted key that signed it; `None` only under [`Trust::allow_unsigned`].
-    #[must_use]
-    pub fn signer(&self) -> Option<KeyId> {
-        self.front.signer
     }
 
     /// The size of the file in bytes.

@@ -3,11 +3,12 @@
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 
-use ferry_archive::{Bundle, PublicKey, SecretKey, Trust};
+use ferry_archive::{Bundle, KeyRef, PublicKey, SecretKey, Signed, Signer, Trust, TrustedKey, Uncounted};
 
 use crate::args;
 use crate::environment;
 use crate::failure::{End, Error};
+use crate::print;
 
 /// The largest key file.
 const MAX_KEY: u64 = 4 << 10;
@@ -26,6 +27,7 @@ pub(crate) fn open(path: &Path, args: &args::Trust) -> Result<Bundle, End> {
         return Err(Error::usage("no public key is given, so no bundle can be trusted", hint).into());
     }
     let bundle = Bundle::open(path, &trust)?;
+    tell(bundle.signed());
     expect(&bundle, args)?;
     Ok(bundle)
 }
@@ -53,18 +55,58 @@ pub(crate) fn full_name(bundle: &Bundle) -> String {
     }
 }
 
-/// The public keys of the arguments.
-pub(crate) fn public(args: &args::Keys) -> Result<Vec<PublicKey>, End> {
+/// What is worth telling of signatures: those that do not count.
+pub(crate) fn tell(signed: &Signed) {
+    for Uncounted { path, why, is_signature } in &signed.uncounted {
+        let kind = if *is_signature { "note" } else { "warning" };
+        print::talk(&format!("{kind}: `{}` does not count as a signature: {why}", path.display()));
+    }
+}
+
+/// `signed by release-2026 (38291067FB5BFB9F) and alice (…)`.
+pub(crate) fn signed_by(signed: &Signed) -> String {
+    let names: Vec<String> = signed.signers.iter().map(|signer| signer.key.to_string()).collect();
+    match names.split_last() {
+        None => "not signed by a trusted key".to_owned(),
+        Some((last, [])) => format!("signed by {last}"),
+        Some((last, others)) => format!("signed by {} and {last}", others.join(", ")),
+    }
+}
+
+/// Who signed, for programs.
+pub(crate) fn signers_json(signed: &Signed) -> serde_json::Value {
+    let signer = |signer: &Signer| {
+        let files: Vec<String> = signer.files.iter().map(|file| file.display().to_string()).collect();
+        serde_json::json!({
+            "name": signer.key.name, "key": full_id(&signer.key.key), "inside": signer.inside, "files": files,
+        })
+    };
+    signed.signers.iter().map(signer).collect()
+}
+
+/// The whole of what a key is known by.
+pub(crate) fn full_id(key: &PublicKey) -> String {
+    match key.id() {
+        KeyRef::Minisign(id) => id.to_string(),
+        KeyRef::Spki(digest) => digest.to_string(),
+    }
+}
+
+/// The public keys of the arguments; one that several files hold has the name of the first.
+pub(crate) fn public(args: &args::Keys) -> Result<Vec<TrustedKey>, End> {
     let mut files = args.key.clone();
     if let Some(folder) = &args.folder {
         files.extend(in_folder(folder)?);
     }
-    let mut keys = Vec::new();
+    let mut keys: Vec<TrustedKey> = Vec::new();
     for file in files {
         let text = read(&file)?;
         let key = PublicKey::from_text(&text)
             .map_err(|e| ferry_content::Problems::one(format!("`{}`", file.display()), e))?;
-        keys.push(key);
+        if keys.iter().all(|known| !known.key.is_same(&key)) {
+            let name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+            keys.push(TrustedKey { name, key });
+        }
     }
     Ok(keys)
 }
@@ -74,7 +116,7 @@ fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(io)? {
         let path = entry.map_err(io)?.path();
-        if path.extension().is_some_and(|e| e == "pub") {
+        if path.extension().is_some_and(|e| e == "pub" || e == "pem") {
             files.push(path);
         }
     }

@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use ferry_archive::fuzz as archive;
-use ferry_archive::{Bundle, Error, Head, PublicKey, SecretKey, Trust, member};
+use ferry_archive::{Bundle, Error, Head, MinisignKey, PublicKey, SecretKey, Trust, member};
 use ferry_content::{Failure as _, Kind};
 use ferry_image::{Descriptor, Digest, Manifest};
 use ferry_install::{FormKind, IndexMode, form, preflight};
@@ -21,7 +21,7 @@ const PUBLIC: &str = "RWSZugUyUd4HGOYIfhuKfowFkFlfay4ZzF1C1HcVwqJZrdfyCjPyVTKr";
 thread_local! {
     static FOLDER: RefCell<Folder> = RefCell::new(Folder::new());
     static KEY: SecretKey = SecretKey::from_text(SECRET, None).expect("key");
-    static TRUST: Trust = Trust { keys: vec![PublicKey::from_text(PUBLIC).expect("key")], ..Trust::default() };
+    static TRUST: Trust = Trust { keys: vec![PublicKey::from_text(PUBLIC).expect("key").into()], ..Trust::default() };
 }
 
 /// A bundle as it comes, believed without a signature.
@@ -105,7 +105,7 @@ fn open(bytes: &[u8]) -> Option<Bundle> {
             return None;
         }
     };
-    assert_eq!(strict.is_ok(), bundle.claimed_signer() == Some(KEY.with(SecretKey::key_id)) && strict.is_ok());
+    assert_eq!(strict.is_ok(), bundle.signed().claimed == Some(KEY.with(SecretKey::key_id)) && strict.is_ok());
     let verified = match bundle.verify(1, false, &|_| {}) {
         Ok(verified) => verified,
         Err(error) => {
@@ -157,23 +157,24 @@ fn audit(bytes: &[u8]) {
 pub fn signature(data: &[u8]) {
     const SUMS: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855  ferry.json\n";
     let Ok(text) = std::str::from_utf8(data) else { return };
-    if let Ok(key) = PublicKey::from_text(text) {
-        assert_eq!(PublicKey::from_text(&key.to_base64()).as_ref().ok(), Some(&key));
+    if let Ok(PublicKey::Minisign(key)) = PublicKey::from_text(text) {
+        assert_eq!(MinisignKey::from_text(&key.to_base64()).as_ref().ok(), Some(&key));
     }
     // never one with a password: unlocking takes a gibibyte
     match SecretKey::from_text(text, None) {
         Ok(key) => {
-            let trust = Trust { keys: vec![key.public_key()], ..Trust::default() };
+            let trust = Trust { keys: vec![key.public_key().into()], ..Trust::default() };
             let signed = key.sign(SUMS, "demo", None);
-            assert_eq!(trust.check(Path::new("b"), SUMS.as_bytes(), Some(&signed)).ok(), Some(Some(key.key_id())));
+            let found = trust.check(Path::new("b"), SUMS.as_bytes(), Some(&signed), &[]).expect("it is its own");
+            assert_eq!((found.claimed, found.signers.len()), (Some(key.key_id()), 1));
         }
         Err(error) => assert!(matches!(error, Error::Key { .. } | Error::PasswordNeeded), "{error}"),
     }
-    let checked = TRUST.with(|trust| trust.check(Path::new("b"), SUMS.as_bytes(), Some(text)));
+    let checked = TRUST.with(|trust| trust.check(Path::new("b"), SUMS.as_bytes(), Some(text), &[]));
     match checked {
         Ok(signer) => {
             let own = KEY.with(|key| (Some(key.key_id()), key.sign(SUMS, "demo", Some("1.2"))));
-            assert_eq!((signer, text), (own.0, own.1.as_str()));
+            assert_eq!((signer.claimed, text), (own.0, own.1.as_str()));
         }
         Err(error) => is_not_believed(&error),
     }
