@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Check signature, structure and every byte of a bundle, without unpacking it
     Verify(Verify),
+    /// Sign a bundle once more, with a file beside it
+    Sign(Sign),
     /// Push a bundle into a registry (or a store) and rewrite YAML to point there (air-gapped side)
     Install(Box<Install>),
     /// Be a registry: straight from bundles, or over a writable store
@@ -200,6 +202,35 @@ pub(crate) struct Verify {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) trust: Trust,
+    #[command(flatten)]
+    pub(crate) talk: Talk,
+}
+
+/// Sign a bundle once more, with a file beside it
+///
+/// The bundle itself does not change: the signature, of the same SHA256SUMS as the one inside, goes to NAME.tar.KEYID.minisig. Before, the
+/// structure and every byte are checked. A bundle that nobody signed yet is signed, too, unless --require is given.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Sign {
+    /// The bundle, or its volumes
+    #[arg(required = true)]
+    pub(crate) bundle: Vec<PathBuf>,
+    /// The secret key to sign with
+    #[arg(long, value_name = "FILE", env = "FERRY_SIGN_KEY")]
+    pub(crate) sign_key: PathBuf,
+    /// The file to write [default: beside the bundle, NAME.tar.KEYID.minisig]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Threads to hash with [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<usize>,
+    /// The result as JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) keys: Keys,
+    #[command(flatten)]
+    pub(crate) demand: Demand,
     #[command(flatten)]
     pub(crate) talk: Talk,
 }
@@ -376,12 +407,19 @@ pub(crate) struct Keys {
 pub(crate) struct Trust {
     #[command(flatten)]
     pub(crate) keys: Keys,
-    /// How many of the trusted keys must have signed, inside the bundle or beside it [default: 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) require: Option<u16>,
+    #[command(flatten)]
+    pub(crate) demand: Demand,
     /// Take bundles that are not signed, or signed by an unknown key; has no effect with --require 2 and more
     #[arg(long)]
     pub(crate) allow_unsigned: bool,
+}
+
+/// What is asked of a bundle beside a signature that holds.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Demand {
+    /// How many of the trusted keys must have signed, inside the bundle or beside it [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) require: Option<u16>,
     /// Refuse any other bundle than NAME, or NAME@VERSION; repeatable, for several bundles
     #[arg(long, value_name = "NAME[@VERSION]")]
     pub(crate) expect: Vec<String>,

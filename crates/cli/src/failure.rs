@@ -24,6 +24,8 @@ pub(crate) enum Error {
     Config { path: PathBuf, line: usize, why: String },
     #[error("this is bundle `{found}`, not `{expected}`")]
     Unexpected { found: String, expected: String },
+    #[error("`{}` is there, and is another file", .path.display())]
+    OtherFile { path: PathBuf },
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
 }
@@ -46,6 +48,7 @@ impl Failure for Error {
             Self::Config { .. } => Kind::Invalid,
             Self::Io { .. } | Self::Runtime(_) => Kind::Local,
             Self::Unexpected { .. } => Kind::Untrusted,
+            Self::OtherFile { .. } => Kind::Conflict,
         }
     }
 
@@ -56,6 +59,9 @@ impl Failure for Error {
             Self::Config { .. } => Some("docs/config.md has all keys of ferry's config file".to_owned()),
             Self::Unexpected { .. } => {
                 Some("an older or another bundle was carried over: look for the right one".to_owned())
+            }
+            Self::OtherFile { .. } => {
+                Some("look at what it is, and move it away; or name another file with `--out`".to_owned())
             }
             Self::Runtime(_) => None,
         }

@@ -15,7 +15,7 @@ const MAX_KEY: u64 = 4 << 10;
 
 /// What the arguments trust.
 pub(crate) fn trust(args: &args::Trust) -> Result<Trust, End> {
-    let require = args.require.map_or(1, usize::from);
+    let require = args.demand.require.map_or(1, usize::from);
     Ok(Trust { keys: public(&args.keys)?, allow_unsigned: args.allow_unsigned, require })
 }
 
@@ -28,12 +28,12 @@ pub(crate) fn open(path: &Path, args: &args::Trust) -> Result<Bundle, End> {
     }
     let bundle = Bundle::open(path, &trust)?;
     tell(bundle.signed());
-    expect(&bundle, args)?;
+    expect(&bundle, &args.demand)?;
     Ok(bundle)
 }
 
 /// Refuses a bundle that is none of those of `--expect`.
-pub(crate) fn expect(bundle: &Bundle, args: &args::Trust) -> Result<(), End> {
+pub(crate) fn expect(bundle: &Bundle, args: &args::Demand) -> Result<(), End> {
     let head = bundle.head();
     let fits = |expected: &String| match expected.split_once('@') {
         Some((name, version)) => head.name == name && head.version.as_deref() == Some(version),

@@ -45,6 +45,11 @@ fn run(command: Command) -> Result<(), End> {
         Command::Keygen(args) => commands::keygen::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Verify(args) => interruptible(commands::verify::run(args)),
+        Command::Sign(args) => {
+            // may ask for a password, as above
+            let sign = commands::sign::prepare(args)?;
+            interruptible(commands::sign::run(sign))
+        }
         Command::Install(args) => interruptible(commands::install::run(*args)),
         Command::Rewrite(args) => commands::rewrite::run(*args),
         // a server is ended by a signal, and that is a good end

@@ -37,7 +37,7 @@ pub(crate) fn run(args: args::Rewrite) -> Result<(), End> {
     let way = way(&args)?;
     let bundle = match &args.bundle {
         Some(path) => Some(keys::open(path, &args.trust)?),
-        None if !args.trust.expect.is_empty() => {
+        None if !args.trust.demand.expect.is_empty() => {
             return Err(
                 Error::usage("`--expect` is about a bundle, and none is given", "name it with `--bundle`").into()
             );
