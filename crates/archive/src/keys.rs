@@ -116,10 +116,18 @@ impl MinisignKey {
         &self.key
     }
 
-    /// How the base64 of anything that names this key begins; one for each kind of signature.
-    pub(crate) fn beginnings(&self) -> [String; 2] {
-        // Ten bytes are thirteen characters and two bits.
-        [PREHASHED, ED25519].map(|kind| BASE64.encode([kind.as_slice(), &self.id.0].concat())[..13].to_owned())
+    /// Whether a signature file, sound or damaged, names it: in ferry's comment, or at the beginning of its base64, where one character may
+    /// be another one.
+    pub(crate) fn is_named_in(&self, content: &[u8]) -> bool {
+        // Kind and id are ten bytes: thirteen characters and two bits.
+        let beginning = |kind: &[u8; 2]| BASE64.encode([kind.as_slice(), &self.id.0].concat())[..13].to_owned();
+        let similar = |a: &[u8], b: &[u8]| a.iter().zip(b).filter(|(a, b)| a != b).count() < 2;
+        let is_begun = |kind| {
+            let beginning = beginning(kind);
+            content.windows(beginning.len()).any(|window| similar(window, beginning.as_bytes()))
+        };
+        content.starts_with(format!("{UNTRUSTED}{}", untrusted(self.id)).as_bytes())
+            || [PREHASHED, ED25519].into_iter().any(is_begun)
     }
 }
 
@@ -223,11 +231,6 @@ impl Signature {
         const MINISIGN: &str = "signature from minisign secret key";
         !self.comment.starts_with("bundle ") || self.untrusted == MINISIGN || self.untrusted == untrusted(self.key)
     }
-}
-
-/// The key that ferry's untrusted comment in the first line of `text` names.
-pub(crate) fn names_key(text: &str, key: KeyId) -> bool {
-    text.strip_prefix(UNTRUSTED).is_some_and(|rest| rest.starts_with(&untrusted(key)))
 }
 
 fn untrusted(key: KeyId) -> String {

@@ -5,7 +5,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use crate::keys::{self, KeyId, Signature, parse_signature};
+use crate::keys::{KeyId, Signature, parse_signature};
 use crate::signers::{Beside, Form, Signed};
 use crate::{Error, KeyRef, PublicKey, TrustedKey};
 
@@ -99,14 +99,8 @@ impl Trust {
     }
 
     fn minisign(&self, sums: &[u8], label: &str, content: &[u8]) -> Verdict<'_> {
-        let text = String::from_utf8_lossy(content);
-        let keys = || self.keys.iter().filter_map(|k| matches!(&k.key, PublicKey::Minisign(_)).then_some(k));
-        let is_claimed = |k: &&TrustedKey| {
-            matches!(&k.key, PublicKey::Minisign(key) if {
-                let id = key.key_id();
-                names(label, id) || keys::names_key(&text, id) || key.beginnings().iter().any(|b| text.contains(b))
-            })
-        };
+        let keys = || self.keys.iter().filter(|k| matches!(k.key, PublicKey::Minisign(_)));
+        let is_claimed = |k: &&TrustedKey| matches!(&k.key, PublicKey::Minisign(key) if names(label, key.key_id()) || key.is_named_in(content));
         let claimed = keys().find(is_claimed);
         let broken = |claimed: &TrustedKey, why: &str| Verdict::Broken(format!("it names key {claimed}, and {why}"));
         let parsed = std::str::from_utf8(content).ok().and_then(Signature::parse);

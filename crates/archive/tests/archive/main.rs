@@ -8,4 +8,5 @@ mod fixture;
 mod golden;
 mod resume;
 mod round_trip;
+mod trust;
 mod want;
