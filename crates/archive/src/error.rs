@@ -295,7 +295,9 @@ impl Failure for Error {
                 "set `FERRY_KEY_PASSWORD`, or make a key for machines with `ferry keygen --no-password`"
             }
             Self::NotABundle { .. } => "check the path; `ferry bundle` makes bundles",
-            Self::Unsigned { .. } => "ask for a signed bundle, or take this one with `--allow-unsigned`",
+            Self::Unsigned { .. } => {
+                "have it signed (`ferry sign` makes a file for beside it), or take it as it is with `--allow-unsigned`"
+            }
             Self::UnknownKey { .. } => {
                 "give the signer's public key with `--key`, or put it into the folder of keys, after checking it with the signer by \
                  another way; where that key was given up, have the bundle signed by the new one: `ferry sign` makes a file for beside it"

@@ -116,14 +116,13 @@ pub fn beside(path: &Path, slices: &Slices) -> Result<Vec<Beside>, Error> {
     Ok(found)
 }
 
+/// The folder of a path as it was written; empty for the current one.
 fn folder_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder.to_owned(),
-        _ => PathBuf::from("."),
-    }
+    path.parent().unwrap_or(Path::new("")).to_owned()
 }
 
 fn names_in(folder: &Path) -> std::io::Result<BTreeSet<OsString>> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect()
 }
 

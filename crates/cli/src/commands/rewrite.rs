@@ -34,14 +34,12 @@ enum Way {
 }
 
 pub(crate) fn run(args: args::Rewrite) -> Result<(), End> {
+    if args.bundle.is_none() && !args.trust.demand.expect.is_empty() {
+        return Err(Error::usage("`--expect` is about a bundle, and none is given", "name it with `--bundle`").into());
+    }
     let way = way(&args)?;
     let bundle = match &args.bundle {
         Some(path) => Some(keys::open(path, &args.trust)?),
-        None if !args.trust.demand.expect.is_empty() => {
-            return Err(
-                Error::usage("`--expect` is about a bundle, and none is given", "name it with `--bundle`").into()
-            );
-        }
         None => None,
     };
     let relocation = relocation(&args, bundle.as_ref())?;
