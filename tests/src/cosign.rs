@@ -65,7 +65,9 @@ impl Signer {
         digest(&fs::read(der).unwrap())
     }
 
-    fn sign(&self, message: &[u8]) -> String {
+    /// A signature of `message` in base64, as `cosign sign-blob` writes it.
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> String {
         let (input, output, key) = (self.at("message"), self.at("signature"), self.at("key.pem"));
         fs::write(&input, message).unwrap();
         let arguments = match self.is_ed25519 {

@@ -16,7 +16,7 @@ use ferry_image::{Descriptor, Digest, Hasher, Reference, manifest::MAX_MANIFEST}
 
 use crate::front::{self, Front};
 use crate::source::Positioned;
-use crate::{Damage, Error, Head, KeyId, Location, Slices, Trust, frame, oci, volumes};
+use crate::{Damage, Error, Head, Location, Slices, Trust, frame, oci, signers, volumes};
 
 /// The largest carried file that [`Bundle::file`] reads into memory, in bytes.
 pub const MAX_FILE: u64 = 64 << 20;
@@ -72,7 +72,9 @@ impl Bundle {
     pub fn open_damaged(location: &Location, trust: &Trust) -> Result<(Self, Vec<Error>), Error> {
         let path = &location.base;
         let mut slices = location.open()?;
-        let front = front::read(&mut Positioned { slices: &slices, path, length: slices.length() }, path, trust)?;
+        let beside = signers::beside(path, &slices)?;
+        let front =
+            front::read(&mut Positioned { slices: &slices, path, length: slices.length() }, path, trust, &beside)?;
         if let Some(room) = slices.room().and_then(|_| volumes::room(&slices, front.size)) {
             slices = slices.with_room(room);
         }
@@ -100,18 +102,6 @@ impl Bundle {
     #[must_use]
     pub fn head(&self) -> &Head {
         &self.front.head
-    }
-
-    /// The key that the signature names, whether it is trusted or not; `None` when there is no signature.
-    #[must_use]
-    pub fn claimed_signer(&self) -> Option<KeyId> {
-        self.front.claimed
-    }
-
-    /// The trusted key that signed it; `None` only under [`Trust::allow_unsigned`].
-    #[must_use]
-    pub fn signer(&self) -> Option<KeyId> {
-        self.front.signer
     }
 
     /// The size of the file in bytes.

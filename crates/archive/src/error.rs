@@ -7,6 +7,7 @@ use ferry_content::{Failure, Kind, error::io_hint};
 use ferry_image::Digest;
 
 use crate::keys::KeyId;
+use crate::signers::Uncounted;
 use crate::volumes::{VolumeFault, VolumeState};
 
 /// A member whose bytes are not those that were signed.
@@ -119,32 +120,37 @@ pub enum Error {
         path: PathBuf,
     },
     /// Somebody else signed it.
-    #[error("`{}` is signed by key {key}, which is not trusted here ({})", .path.display(), list(.trusted))]
+    #[error("`{}` is signed by {}{}", .path.display(), untrusted(.key.as_ref(), .trusted), rest(.uncounted))]
     UnknownKey {
         /// The bundle.
         path: PathBuf,
-        /// The key that its signature names.
-        key: KeyId,
+        /// The key that the signature inside names, if there is one.
+        key: Option<KeyId>,
         /// The keys that are trusted.
-        trusted: Vec<KeyId>,
+        trusted: Vec<String>,
+        /// The signatures beside it.
+        uncounted: Vec<Uncounted>,
     },
-    /// The signature does not hold.
+    /// A signature does not hold.
     #[error("`{}`: bad signature: {why}", .path.display())]
     Signature {
-        /// The bundle.
+        /// The bundle, or the file beside it that has the signature.
         path: PathBuf,
         /// What is wrong with it.
         why: String,
     },
     /// Too few of the trusted keys signed it.
-    #[error("`{}` is signed by {found} of the trusted keys, and {required} are required", .path.display())]
+    #[error("`{}` is signed by {} of the trusted keys ({}), and {required} are required{}",
+        .path.display(), .found.len(), .found.join(", "), rest(.uncounted))]
     TooFewSignatures {
         /// The bundle.
         path: PathBuf,
         /// How many are asked for.
         required: usize,
-        /// How many there are.
-        found: usize,
+        /// Those that signed.
+        found: Vec<String>,
+        /// The signatures beside it that do not count.
+        uncounted: Vec<Uncounted>,
     },
     /// The file ends early.
     #[error("`{}` is truncated: it has {found} bytes of at least {expected}", .path.display())]
@@ -312,14 +318,19 @@ impl Failure for Error {
                 "set `FERRY_KEY_PASSWORD`, or make a key for machines with `ferry keygen --no-password`"
             }
             Self::NotABundle { .. } => "check the path; `ferry bundle` makes bundles",
-            Self::Unsigned { .. } => "ask for a signed bundle, or take this one with `--allow-unsigned`",
+            Self::Unsigned { .. } => {
+                "have it signed (`ferry sign` makes a file for beside it), or take it as it is with `--allow-unsigned`"
+            }
             Self::UnknownKey { .. } => {
-                "give the signer's public key with `--key`, after checking it with the signer by another way"
+                "give the signer's public key with `--key`, or put it into the folder of keys, after checking it with the signer by \
+                 another way; where that key was given up, have the bundle signed by the new one: `ferry sign` makes a file for beside it"
             }
             Self::Signature { .. } | Self::Structure { .. } | Self::Damaged { .. } => {
                 "the copy is damaged or was tampered with: copy it again, and compare it with the original"
             }
-            Self::TooFewSignatures { .. } => "have it signed by further trusted keys",
+            Self::TooFewSignatures { .. } => {
+                "have it signed by further trusted keys: `ferry sign` makes a file for beside it; or give the public keys of those who did"
+            }
             Self::Truncated { .. } => "the copy did not finish: copy it again, then run `ferry verify --cold`",
             Self::Volumes { .. } => {
                 "copy these volumes again; when some are elsewhere, name them too, or use `--wait-for-volume`"
@@ -376,10 +387,16 @@ fn each(faults: &[VolumeFault]) -> String {
     faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-fn list(keys: &[KeyId]) -> String {
-    if keys.is_empty() {
-        return "no key is".to_owned();
+fn untrusted(key: Option<&KeyId>, trusted: &[String]) -> String {
+    let trusted = if trusted.is_empty() { "no key is".to_owned() } else { format!("trusted: {}", trusted.join(", ")) };
+    match key {
+        Some(key) => format!("key {key}, which is not trusted here ({trusted})"),
+        None => format!("no key that is trusted here ({trusted})"),
     }
-    let names: Vec<String> = keys.iter().map(ToString::to_string).collect();
-    format!("trusted: {}", names.join(", "))
+}
+
+/// What else was found, after a message.
+fn rest(uncounted: &[Uncounted]) -> String {
+    let name = |path: &Path| path.file_name().map_or_else(String::new, |name| name.display().to_string());
+    uncounted.iter().map(|u| format!("; `{}` does not count: {}", name(&u.path), u.why)).collect()
 }

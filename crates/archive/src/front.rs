@@ -12,9 +12,10 @@ use crate::frame::{self, as_header};
 use crate::head::{FORMAT, MAX_HEAD};
 use crate::keys::{self, MAX_SIGNATURE};
 use crate::member::{BLOCK, END, Found};
+use crate::signers::{Beside, Signed};
 use crate::source::Source;
 use crate::sums::MAX_SUMS;
-use crate::{Error, Head, KeyId, Trust, layout, member, oci, sums};
+use crate::{Error, Head, Trust, layout, member, oci, sums};
 
 /// The largest `index.json` and `manifest.json` that are read, in bytes.
 const MAX_INDEX: u64 = 64 << 20;
@@ -23,9 +24,7 @@ const MAX_INDEX: u64 = 64 << 20;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Front {
     pub(crate) head: Head,
-    /// The key that the signature names, trusted or not.
-    pub(crate) claimed: Option<KeyId>,
-    pub(crate) signer: Option<KeyId>,
+    pub(crate) signed: Signed,
     pub(crate) sums_digest: Digest,
     /// The size that the whole must have.
     pub(crate) size: u64,
@@ -42,8 +41,8 @@ struct Reader<'a> {
     at: u64,
 }
 
-/// Reads and checks the front.
-pub(crate) fn read(source: &mut dyn Source, path: &Path, trust: &Trust) -> Result<Front, Error> {
+/// Reads and checks the front. `beside` are the signatures that stand beside the bundle.
+pub(crate) fn read(source: &mut dyn Source, path: &Path, trust: &Trust, beside: &[Beside]) -> Result<Front, Error> {
     let mut reader = Reader { source, path, at: 0 };
     reader.refuse_other_files()?;
     let sums_bytes = reader.small(member::SUMS, MAX_SUMS)?;
@@ -54,7 +53,7 @@ pub(crate) fn read(source: &mut dyn Source, path: &Path, trust: &Trust) -> Resul
     let bad_signature = |why: &str| Error::Signature { path: path.to_owned(), why: why.to_owned() };
     let signature = signature.as_deref().map(std::str::from_utf8).transpose();
     let signature = signature.map_err(|_| bad_signature("its text is not in the form that ferry writes"))?;
-    let signer = trust.check(path, &sums_bytes, signature)?;
+    let signed = trust.check(path, &sums_bytes, signature, beside)?;
 
     // From here on the sums are believed as far as the signer is.
     let bad_sums = |why: String| Error::Sums { path: path.to_owned(), why };
@@ -77,15 +76,7 @@ pub(crate) fn read(source: &mut dyn Source, path: &Path, trust: &Trust) -> Resul
     let sums_digest = Digest::of(&sums_bytes);
     let read = members.len();
     let size = place(&head, reader.at, &mut members);
-    Ok(Front {
-        claimed: signature.and_then(keys::parse_signature).map(|parsed| parsed.key),
-        head,
-        signer,
-        sums_digest,
-        size,
-        members,
-        read,
-    })
+    Ok(Front { head, signed, sums_digest, size, members, read })
 }
 
 /// Where everything that the head lists stands, from `start` on. Gives the size of the whole.

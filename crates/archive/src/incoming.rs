@@ -13,8 +13,9 @@ use ferry_image::{Digest, Hasher};
 use crate::bundle::Member;
 use crate::front::{self, Front};
 use crate::member::{self, BLOCK, END};
+use crate::signers::{Beside, Signed};
 use crate::source::{Sequential, Source as _};
-use crate::{Damage, Error, Head, KeyId, Trust, frame};
+use crate::{Damage, Error, Head, Trust, frame};
 
 /// A bundle on its way in.
 pub struct Incoming {
@@ -47,8 +48,21 @@ impl Incoming {
     /// # Errors
     /// As [`Bundle::open`](crate::Bundle::open).
     pub fn open(reader: Box<dyn Read + Send>, path: &Path, trust: &Trust) -> Result<Self, Error> {
+        Self::open_signed(reader, path, trust, &[])
+    }
+
+    /// [`open`](Self::open), where further signatures stand beside it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_signed(
+        reader: Box<dyn Read + Send>,
+        path: &Path,
+        trust: &Trust,
+        beside: &[Beside],
+    ) -> Result<Self, Error> {
         let mut source = Sequential::new(reader, path);
-        let front = front::read(&mut source, path, trust)?;
+        let front = front::read(&mut source, path, trust, beside)?;
         let next = front.read;
         Ok(Self { source, front, path: path.to_owned(), next, left: 0 })
     }
@@ -59,16 +73,10 @@ impl Incoming {
         &self.front.head
     }
 
-    /// The key that the signature names, whether it is trusted or not; `None` when there is no signature.
+    /// What its signatures say.
     #[must_use]
-    pub fn claimed_signer(&self) -> Option<KeyId> {
-        self.front.claimed
-    }
-
-    /// The trusted key that signed it; `None` only under [`Trust::allow_unsigned`].
-    #[must_use]
-    pub fn signer(&self) -> Option<KeyId> {
-        self.front.signer
+    pub fn signed(&self) -> &Signed {
+        &self.front.signed
     }
 
     /// The digest of its `SHA256SUMS`.

@@ -8,9 +8,9 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use blake2::Digest as _;
-use ring::signature::Ed25519KeyPair;
+use ring::signature::{ED25519 as ED25519_KEY, Ed25519KeyPair, UnparsedPublicKey};
 
-use crate::Error;
+use crate::{Error, PublicKey};
 
 /// The largest key or signature file that is read, in bytes.
 pub const MAX_SIGNATURE: u64 = 4 << 10;
@@ -24,9 +24,9 @@ const TRUSTED: &str = "trusted comment: ";
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId([u8; 8]);
 
-/// A public key.
+/// A public key of minisign.
 #[derive(Clone, PartialEq, Eq)]
-pub struct PublicKey {
+pub struct MinisignKey {
     id: KeyId,
     key: [u8; 32],
 }
@@ -61,7 +61,7 @@ impl KeyId {
     }
 }
 
-impl PublicKey {
+impl MinisignKey {
     /// Reads the text of a public key file, or the bare key: the base64 line of such a file.
     ///
     /// # Errors
@@ -98,6 +98,36 @@ impl PublicKey {
         let key = minisign_verify::PublicKey::from_base64(&self.to_base64());
         let signature = minisign_verify::Signature::decode(text);
         matches!((key, signature), (Ok(key), Ok(signature)) if key.verify(data, &signature, false).is_ok())
+    }
+
+    /// Whether it made this signature of `data`, whatever key the signature names.
+    pub(crate) fn made(&self, data: &[u8], signature: &Signature) -> bool {
+        let key = UnparsedPublicKey::new(&ED25519_KEY, &self.key);
+        let first = match signature.prehashed {
+            true => key.verify(&blake2::Blake2b512::digest(data), &signature.first),
+            false => key.verify(data, &signature.first),
+        };
+        let global = [signature.first.as_slice(), signature.comment.as_bytes()].concat();
+        first.is_ok() && key.verify(&global, &signature.global).is_ok()
+    }
+
+    /// The key itself.
+    pub(crate) fn material(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// Whether a signature file, sound or damaged, names it: in ferry's comment, or at the beginning of its base64, where one character may
+    /// be another one.
+    pub(crate) fn is_named_in(&self, content: &[u8]) -> bool {
+        // Kind and id are ten bytes: thirteen characters and two bits.
+        let beginning = |kind: &[u8; 2]| BASE64.encode([kind.as_slice(), &self.id.0].concat())[..13].to_owned();
+        let similar = |a: &[u8], b: &[u8]| a.iter().zip(b).filter(|(a, b)| a != b).count() < 2;
+        let is_begun = |kind| {
+            let beginning = beginning(kind);
+            content.windows(beginning.len()).any(|window| similar(window, beginning.as_bytes()))
+        };
+        content.starts_with(format!("{UNTRUSTED}{}", untrusted(self.id)).as_bytes())
+            || [PREHASHED, ED25519].into_iter().any(is_begun)
     }
 }
 
@@ -141,7 +171,7 @@ impl SecretKey {
         use ring::signature::KeyPair as _;
         let mut key = [0; 32];
         key.copy_from_slice(self.pair.public_key().as_ref());
-        PublicKey { id: self.id, key }
+        PublicKey::Minisign(MinisignKey { id: self.id, key })
     }
 
     /// The signature file over `sums`, in its canonical form. The same input gives the same text.
@@ -172,6 +202,46 @@ pub(crate) struct Parsed {
     pub(crate) comment: String,
 }
 
+/// A signature file as minisign itself may have written it, with comments of its signer's choice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Signature {
+    pub(crate) key: KeyId,
+    /// Free text: nothing signs it.
+    pub(crate) untrusted: String,
+    pub(crate) comment: String,
+    prehashed: bool,
+    first: Vec<u8>,
+    global: Vec<u8>,
+}
+
+impl Signature {
+    /// Takes a signature file apart; line ends may be those of Windows.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.strip_suffix('\n').unwrap_or(text).split('\n').map(|l| l.strip_suffix('\r').unwrap_or(l));
+        let (untrusted, first, comment, global) = (lines.next()?, lines.next()?, lines.next()?, lines.next()?);
+        let (untrusted, comment) = (untrusted.strip_prefix(UNTRUSTED)?, comment.strip_prefix(TRUSTED)?);
+        let (first, global) = (BASE64.decode(first).ok()?, BASE64.decode(global).ok()?);
+        let prehashed = first.starts_with(PREHASHED);
+        let is_known = first.len() == 74 && global.len() == 64 && (prehashed || first.starts_with(ED25519));
+        if !is_known || lines.next().is_some() || untrusted.contains(char::is_control) {
+            return None;
+        }
+        let (key, first) = (KeyId::read(&first)?, first[10..].to_vec());
+        Some(Self { key, untrusted: untrusted.to_owned(), comment: comment.to_owned(), prehashed, first, global })
+    }
+
+    /// Whether its untrusted comment is one that may stand there. With a trusted comment such as ferry writes it is ferry's, or the one that
+    /// minisign writes by itself: so every flipped bit of a signature that ferry made is found.
+    pub(crate) fn is_as_made(&self) -> bool {
+        const MINISIGN: &str = "signature from minisign secret key";
+        !self.comment.starts_with("bundle ") || self.untrusted == MINISIGN || self.untrusted == untrusted(self.key)
+    }
+}
+
+fn untrusted(key: KeyId) -> String {
+    format!("signature of a ferry bundle by key {key}")
+}
+
 /// Takes a signature file apart, and refuses any that [`SecretKey::sign`] would not write.
 pub(crate) fn parse_signature(text: &str) -> Option<Parsed> {
     let mut lines = text.split('\n');
@@ -198,7 +268,7 @@ pub(crate) fn signature_size(name: &str, version: Option<&str>) -> u64 {
 fn signature_text(key: KeyId, signature: &[u8], comment: &str, global: &[u8]) -> String {
     let first = BASE64.encode([PREHASHED.as_slice(), &key.0, signature].concat());
     let global = BASE64.encode(global);
-    format!("{UNTRUSTED}signature of a ferry bundle by key {key}\n{first}\n{TRUSTED}{comment}\n{global}\n")
+    format!("{UNTRUSTED}{}\n{first}\n{TRUSTED}{comment}\n{global}\n", untrusted(key))
 }
 
 /// As minisign prints it: sixteen upper-case hex digits.
@@ -214,9 +284,9 @@ impl fmt::Debug for KeyId {
     }
 }
 
-impl fmt::Debug for PublicKey {
+impl fmt::Debug for MinisignKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PublicKey({})", self.id)
+        write!(f, "MinisignKey({})", self.id)
     }
 }
 

@@ -6,8 +6,9 @@
 //!
 //! Not here: where blobs come from, what to put in, what to do with a bundle (`ferry-bundle`, `ferry-install`).
 //!
-//! Reading order: [`head`], [`member`], [`sums`], [`oci`], [`layout`], [`keys`], [`trust`], [`slices`], [`volumes`]; writing: `disk`,
-//! [`ranges`], `journal`, `durable`, [`partial`]; reading: `source`, `front`, `frame`, [`bundle`], [`verify`], [`incoming`], [`want`].
+//! Reading order: [`head`], [`member`], [`sums`], [`oci`], [`layout`], [`keys`], [`spki`], [`public_key`], [`signers`], [`trust`], [`want`],
+//! [`slices`], [`volumes`]; writing: `disk`, [`ranges`], `journal`, `durable`, [`partial`]; reading: `source`, `front`, `frame`,
+//! [`bundle`], [`verify`], [`incoming`].
 
 pub mod bundle;
 mod disk;
@@ -27,9 +28,12 @@ pub mod member;
 pub mod oci;
 pub mod outgoing;
 pub mod partial;
+pub mod public_key;
 pub mod ranges;
+pub mod signers;
 pub mod slices;
 mod source;
+pub mod spki;
 pub mod sums;
 pub mod trust;
 mod unfinished;
@@ -41,11 +45,14 @@ pub use bundle::Bundle;
 pub use error::{Damage, Error};
 pub use head::{Absent, Head, HeadBase, HeadBlob, HeadFile, HeadImage, HeadPlatform, HeadRelied, HeadVerified};
 pub use incoming::{Arriving, Incoming};
-pub use keys::{KeyId, PublicKey, SecretKey};
+pub use keys::{KeyId, MinisignKey, SecretKey};
 pub use layout::{Contents, File, FileContent, Layout};
 pub use outgoing::Outgoing;
 pub use partial::{Build, Earlier, Partial, Sealed};
+pub use public_key::{KeyRef, PublicKey, TrustedKey};
+pub use signers::{Signed, Signer, Uncounted};
 pub use slices::{Slice, Slices};
+pub use spki::SpkiKey;
 pub use trust::Trust;
 pub use verify::Verified;
 pub use volumes::Location;

@@ -9,7 +9,7 @@ use ferry_image::{Algorithm, Digest, Hasher};
 
 use crate::bundle::Member;
 use crate::source::Positioned;
-use crate::{Bundle, Error, Slices, frame, front, list};
+use crate::{Bundle, Error, Slices, frame, front, list, signers};
 
 /// Bytes read at a time.
 const CHUNK: usize = 1 << 20;
@@ -108,7 +108,8 @@ impl Bundle {
         self.slices.drop_cache().map_err(|(path, e)| Error::io("read", path, e))?;
         let (slices, path) = (&*self.slices, self.path.as_path());
         let mut source = Positioned { slices, path, length: slices.length() };
-        if front::read(&mut source, path, &self.trust)? != self.front {
+        let beside = signers::beside(path, slices)?;
+        if front::read(&mut source, path, &self.trust, &beside)? != self.front {
             let why = "the medium holds other bytes than were read before".to_owned();
             return Err(Error::Structure { path: self.path.clone(), offset: 0, why });
         }

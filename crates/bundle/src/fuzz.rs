@@ -3,23 +3,10 @@
 
 use std::collections::BTreeMap;
 
+pub use ferry_archive::SpkiKey as Key;
 use ferry_image::Digest;
 
 use crate::signature;
-
-/// A public key.
-#[derive(Debug)]
-pub struct Key(signature::Key);
-
-impl Key {
-    pub fn from_pem(pem: &[u8]) -> Result<Self, String> {
-        signature::Key::from_pem(pem).map(Self)
-    }
-
-    pub fn fingerprint(&self) -> &Digest {
-        &self.0.fingerprint
-    }
-}
 
 pub fn simple_signing(
     payload: &[u8],
@@ -27,9 +14,9 @@ pub fn simple_signing(
     subject: &Digest,
     key: &Key,
 ) -> Result<(), String> {
-    signature::simple_signing(payload, annotations, subject, &[&key.0]).map(drop).map_err(|e| e.to_string())
+    signature::simple_signing(payload, annotations, subject, &[key]).map(drop).map_err(|e| e.to_string())
 }
 
 pub fn sigstore_bundle(json: &[u8], subject: &Digest, key: &Key) -> Result<(), String> {
-    signature::sigstore_bundle(json, subject, &[&key.0]).map(drop).map_err(|e| e.to_string())
+    signature::sigstore_bundle(json, subject, &[key]).map(drop).map_err(|e| e.to_string())
 }

@@ -9,10 +9,8 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use ferry_archive::SpkiKey as Key;
 use ferry_image::{Digest, referrer};
-use ring::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey, VerificationAlgorithm};
-use rustls_pki_types::SubjectPublicKeyInfoDer;
-use rustls_pki_types::pem::PemObject as _;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -29,29 +27,6 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// What stands before the point of an uncompressed P-256 key (RFC 5480).
-const P256_PREFIX: &[u8] = &[
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
-    0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
-];
-/// What stands before an Ed25519 key (RFC 8410).
-const ED25519_PREFIX: &[u8] = &[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
-
-/// A public key that images are signed with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Key {
-    algorithm: Algorithm,
-    bytes: Vec<u8>,
-    /// The digest of its DER form (`SubjectPublicKeyInfo`), by which people know it.
-    pub(crate) fingerprint: Digest,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Algorithm {
-    P256,
-    Ed25519,
-}
-
 /// Why something does not prove what is asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
@@ -67,35 +42,6 @@ pub(crate) enum Refusal {
     UnknownForm,
     #[error("cannot be read: {0}")]
     Unreadable(String),
-}
-
-impl Key {
-    /// Reads a PEM file, as cosign and openssl write it.
-    ///
-    /// # Errors
-    /// What it is instead, in words that follow its name.
-    pub(crate) fn from_pem(pem: &[u8]) -> Result<Self, String> {
-        let text = String::from_utf8_lossy(pem);
-        if text.contains("PRIVATE KEY-----") {
-            return Err("it is a private key; name the public one".to_owned());
-        }
-        let der = SubjectPublicKeyInfoDer::from_pem_slice(pem)
-            .map_err(|_| "it is no public key in PEM (`-----BEGIN PUBLIC KEY-----`)".to_owned())?;
-        let (algorithm, bytes) = match (der.strip_prefix(P256_PREFIX), der.strip_prefix(ED25519_PREFIX)) {
-            (Some(point), _) if point.len() == 65 && point[0] == 4 => (Algorithm::P256, point),
-            (_, Some(key)) if key.len() == 32 => (Algorithm::Ed25519, key),
-            _ => return Err("it is neither an ECDSA key of the curve P-256 nor an Ed25519 key".to_owned()),
-        };
-        Ok(Self { algorithm, bytes: bytes.to_vec(), fingerprint: Digest::of(&der) })
-    }
-
-    fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        let algorithm: &dyn VerificationAlgorithm = match self.algorithm {
-            Algorithm::P256 => &ECDSA_P256_SHA256_ASN1,
-            Algorithm::Ed25519 => &ED25519,
-        };
-        UnparsedPublicKey::new(algorithm, &self.bytes).verify(message, signature).is_ok()
-    }
 }
 
 #[derive(Deserialize)]
@@ -267,6 +213,9 @@ MCowBQYDK2VwAyEARIGHn0OlGVZ2DhXHWmcIyNiWZcRq5fcb0E1OCpv8Kfo=
         BTreeMap::from([(SIGNATURE.to_owned(), signature.to_owned())])
     }
 
+    /// What stands before an Ed25519 key (RFC 8410).
+    const ED25519_PREFIX: &[u8] = &[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
     /// A pair of ours, for what openssl was not asked to sign.
     struct Pair(ring::signature::Ed25519KeyPair, Key);
 
@@ -310,18 +259,19 @@ MCowBQYDK2VwAyEARIGHn0OlGVZ2DhXHWmcIyNiWZcRq5fcb0E1OCpv8Kfo=
     fn what_openssl_signed_verifies_and_nothing_else_does() {
         let (ec, other, ed) = (key(EC), key(OTHER_EC), key(ED));
         let simple = |payload: &str, signature: &str, keys: &[&Key]| {
-            simple_signing(payload.as_bytes(), &signed(signature), &subject(), keys).map(|key| key.fingerprint.clone())
+            simple_signing(payload.as_bytes(), &signed(signature), &subject(), keys)
+                .map(|key| key.fingerprint().clone())
         };
         let dsse = |payload: &str, signature: &str, keys: &[&Key]| {
-            sigstore_bundle(&bundle(IN_TOTO, payload, signature), &subject(), keys).map(|key| key.fingerprint.clone())
+            sigstore_bundle(&bundle(IN_TOTO, payload, signature), &subject(), keys).map(|key| key.fingerprint().clone())
         };
         for (check, payload, by_ec, by_ed) in [
             (&simple as &dyn Fn(&str, &str, &[&Key]) -> _, PAYLOAD, PAYLOAD_EC, PAYLOAD_ED),
             (&dsse, STATEMENT, STATEMENT_EC, STATEMENT_ED),
         ] {
-            assert_eq!(check(payload, by_ec, &[&ec]), Ok(ec.fingerprint.clone()));
-            assert_eq!(check(payload, by_ed, &[&ed]), Ok(ed.fingerprint.clone()));
-            assert_eq!(check(payload, by_ec, &[&other, &ed, &ec]), Ok(ec.fingerprint.clone()), "any of the keys");
+            assert_eq!(check(payload, by_ec, &[&ec]), Ok(ec.fingerprint().clone()));
+            assert_eq!(check(payload, by_ed, &[&ed]), Ok(ed.fingerprint().clone()));
+            assert_eq!(check(payload, by_ec, &[&other, &ed, &ec]), Ok(ec.fingerprint().clone()), "any of the keys");
             for (signature, keys) in
                 [(by_ec, &[&other][..]), (by_ec, &[&ed]), (by_ed, &[&ec]), ("", &[&ec]), (by_ec, &[])]
             {
@@ -408,29 +358,6 @@ MCowBQYDK2VwAyEARIGHn0OlGVZ2DhXHWmcIyNiWZcRq5fcb0E1OCpv8Kfo=
             assert_eq!(refused, Err(refusal));
         }
         assert!(matches!(sigstore_bundle(b"", &subject(), &[&pair.1]), Err(Refusal::Unreadable(_))));
-    }
-
-    #[test]
-    fn keys_are_named_by_what_they_are() {
-        // openssl pkey -pubin -in ec.pub -outform DER | sha256sum
-        let fingerprint = "28d869871325d3fb23776149cb42d9b35916885d6523e865fd7b290da02233f5";
-        assert_eq!(key(EC).fingerprint.hex(), fingerprint);
-        assert_eq!(key(&format!("a line before\r\n{}", EC.replace('\n', "\r\n"))), key(EC));
-        let compressed = "-----BEGIN PUBLIC KEY-----\nMDkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDIgACLv/y+2IJNY8qh7N54PC9m1NZcqOr\nbn7FKPjTfF0zqzY=\n-----END PUBLIC KEY-----\n";
-        for (pem, says) in [
-            ("", "no public key in PEM"),
-            ("untrusted comment: minisign public key 1\nRWQ=\n", "no public key in PEM"),
-            (
-                "-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\nAA==\n-----END ENCRYPTED SIGSTORE PRIVATE KEY-----\n",
-                "private key",
-            ),
-            ("-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n", "no public key in PEM"),
-            ("-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----\n", "neither an ECDSA key"),
-            (compressed, "neither an ECDSA key"),
-        ] {
-            let why = Key::from_pem(pem.as_bytes()).map(|_| ()).expect_err(pem);
-            assert!(why.contains(says), "{pem}: {why}");
-        }
     }
 
     proptest::proptest! {

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use ferry_archive::SpkiKey as Key;
 use ferry_content::Problems;
 use ferry_image::referrer::{SIGSTORE_BUNDLE, SIMPLE_SIGNING};
 use ferry_image::{CosignTag, Descriptor, Digest, Manifest};
@@ -13,7 +14,7 @@ use crate::Error;
 use crate::manifest::{BundleManifest, KeyFile};
 use crate::place::Place;
 use crate::referrers::Referrer;
-use crate::signature::{self, Key, Refusal};
+use crate::signature::{self, Refusal};
 
 /// The largest public key file, in bytes.
 const MAX_KEY: u64 = 64 << 10;
@@ -125,7 +126,7 @@ async fn signed(
                     let key_file = keys.iter().find(|(_, k)| std::ptr::eq(*k, key)).map_or("", |(name, _)| name);
                     return Ok(Ok(Verified {
                         key_file: key_file.to_owned(),
-                        key: key.fingerprint.clone(),
+                        key: key.fingerprint().clone(),
                         subject: subject.clone(),
                         signature: referrer.descriptor.digest.clone(),
                     }));

@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Diff(Diff),
     /// Check signature, structure and every byte of a bundle, without unpacking it
     Verify(Verify),
+    /// Sign a bundle once more, with a file beside it
+    Sign(Sign),
     /// Push a bundle into a registry (or a store) and rewrite YAML to point there (air-gapped side)
     Install(Box<Install>),
     /// Write down what a registry (or a store) has, as the base of the next bundle (air-gapped side)
@@ -260,9 +262,6 @@ pub(crate) struct Verify {
     /// Read past the page cache, from the medium itself: the step after copying to a disk
     #[arg(long)]
     pub(crate) cold: bool,
-    /// Refuse any other bundle than NAME, or NAME@VERSION
-    #[arg(long, value_name = "NAME[@VERSION]")]
-    pub(crate) expect: Option<String>,
     /// Threads to hash with [default: all cores]
     #[arg(long, value_name = "N")]
     pub(crate) jobs: Option<usize>,
@@ -271,6 +270,35 @@ pub(crate) struct Verify {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) trust: Trust,
+    #[command(flatten)]
+    pub(crate) talk: Talk,
+}
+
+/// Sign a bundle once more, with a file beside it
+///
+/// The bundle itself does not change: the signature, of the same SHA256SUMS as the one inside, goes to NAME.tar.KEYID.minisig. Before, the
+/// structure and every byte are checked. A bundle that nobody signed yet is signed, too, unless --require is given.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Sign {
+    /// The bundle, or its volumes
+    #[arg(required = true)]
+    pub(crate) bundle: Vec<PathBuf>,
+    /// The secret key to sign with
+    #[arg(long, value_name = "FILE", env = "FERRY_SIGN_KEY")]
+    pub(crate) sign_key: PathBuf,
+    /// The file to write [default: beside the bundle, NAME.tar.KEYID.minisig]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Threads to hash with [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<usize>,
+    /// The result as JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) keys: Keys,
+    #[command(flatten)]
+    pub(crate) demand: Demand,
     #[command(flatten)]
     pub(crate) talk: Talk,
 }
@@ -321,9 +349,6 @@ pub(crate) struct Install {
     /// Leave signatures, attestations and SBOMs behind
     #[arg(long)]
     pub(crate) no_referrers: bool,
-    /// Refuse any other bundle than NAME, or NAME@VERSION; repeatable, for several bundles
-    #[arg(long, value_name = "NAME[@VERSION]")]
-    pub(crate) expect: Vec<String>,
     /// Where blobs that the bundle leaves to the target are missing there: list them in FILE, for `ferry bundle --patch`
     #[arg(long, value_name = "FILE")]
     pub(crate) want: Option<PathBuf>,
@@ -406,9 +431,6 @@ pub(crate) struct Rewrite {
     /// References in YAML that are not carried are warnings, not errors
     #[arg(long)]
     pub(crate) no_strict: bool,
-    /// Refuse any other bundle than NAME, or NAME@VERSION
-    #[arg(long, value_name = "NAME[@VERSION]", requires = "bundle")]
-    pub(crate) expect: Option<String>,
     #[command(flatten)]
     pub(crate) trust: Trust,
     #[command(flatten)]
@@ -444,22 +466,35 @@ pub(crate) struct Serve {
 /// Keys that are trusted.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Keys {
-    /// A public key to trust; repeatable
+    /// A public key to trust, minisign's or cosign's; repeatable
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Vec<PathBuf>,
-    /// A folder of public keys (*.pub) to trust
+    /// A folder of public keys (*.pub, *.pem) to trust; a file's name without its end is the key's name
     #[arg(long = "keys", value_name = "DIR", env = "FERRY_KEYS")]
     pub(crate) folder: Option<PathBuf>,
 }
 
-/// Whose bundles are believed.
+/// Whose bundles are believed, and which.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Trust {
     #[command(flatten)]
     pub(crate) keys: Keys,
-    /// Take bundles that are not signed, or signed by an unknown key
+    #[command(flatten)]
+    pub(crate) demand: Demand,
+    /// Take bundles that are not signed, or signed by an unknown key; has no effect with --require 2 and more
     #[arg(long)]
     pub(crate) allow_unsigned: bool,
+}
+
+/// What is asked of a bundle beside a signature that holds.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Demand {
+    /// How many of the trusted keys must have signed, inside the bundle or beside it [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) require: Option<u16>,
+    /// Refuse any other bundle than NAME, or NAME@VERSION; repeatable, for several bundles
+    #[arg(long, value_name = "NAME[@VERSION]")]
+    pub(crate) expect: Vec<String>,
 }
 
 /// How registries are reached.

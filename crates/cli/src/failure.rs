@@ -28,6 +28,8 @@ pub(crate) enum Error {
     Document { path: PathBuf, source: ferry_image::Error },
     #[error("this is bundle `{found}`, not `{expected}`")]
     Unexpected { found: String, expected: String },
+    #[error("`{}` is there, and is another file", .path.display())]
+    OtherFile { path: PathBuf },
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
 }
@@ -50,6 +52,7 @@ impl Failure for Error {
             Self::Config { .. } | Self::Document { .. } => Kind::Invalid,
             Self::Io { .. } | Self::Runtime(_) => Kind::Local,
             Self::Unexpected { .. } => Kind::Untrusted,
+            Self::OtherFile { .. } => Kind::Conflict,
         }
     }
 
@@ -61,6 +64,9 @@ impl Failure for Error {
             Self::Document { .. } => Some("give the file as ferry wrote it, or make it anew".to_owned()),
             Self::Unexpected { .. } => {
                 Some("an older or another bundle was carried over: look for the right one".to_owned())
+            }
+            Self::OtherFile { .. } => {
+                Some("look at what it is, and move it away; or name another file with `--out`".to_owned())
             }
             Self::Runtime(_) => None,
         }

@@ -3,46 +3,47 @@
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 
-use ferry_archive::{Bundle, HeadBase, PublicKey, SecretKey, Trust};
+use ferry_archive::{Bundle, HeadBase, KeyRef, PublicKey, SecretKey, Signed, Signer, Trust, TrustedKey, Uncounted};
 
 use crate::args;
 use crate::environment;
 use crate::failure::{End, Error};
+use crate::print;
 
 /// The largest key file.
 const MAX_KEY: u64 = 4 << 10;
 
-/// The keys that are trusted.
+/// What the arguments trust.
 pub(crate) fn trust(args: &args::Trust) -> Result<Trust, End> {
-    Ok(Trust { keys: public(&args.keys)?, allow_unsigned: args.allow_unsigned, require: 1 })
+    let require = args.demand.require.map_or(1, usize::from);
+    Ok(Trust { keys: public(&args.keys)?, allow_unsigned: args.allow_unsigned, require })
 }
 
 /// Opens a bundle; without a key there is nothing that could be trusted, and that is said before anything is read.
-pub(crate) fn open(path: &Path, args: &args::Trust, expect: Option<&str>) -> Result<Bundle, End> {
+pub(crate) fn open(path: &Path, args: &args::Trust) -> Result<Bundle, End> {
     let trust = trust(args)?;
-    if trust.keys.is_empty() && !trust.allow_unsigned {
+    if trust.keys.is_empty() && !trust.is_lenient() {
         let hint = "give the signer's public key with `--key ferry.pub`, or a folder of keys in `FERRY_KEYS`";
         return Err(Error::usage("no public key is given, so no bundle can be trusted", hint).into());
     }
     let bundle = Bundle::open(path, &trust)?;
-    match expect {
-        Some(expected) => self::expect(&bundle, &[expected]).map(|()| bundle),
-        None => Ok(bundle),
-    }
+    tell(bundle.signed());
+    expect(&bundle, &args.demand)?;
+    Ok(bundle)
 }
 
-/// Whether a bundle is one of those that are expected: `NAME` or `NAME@VERSION` each.
-pub(crate) fn expect(bundle: &Bundle, expected: &[impl AsRef<str>]) -> Result<(), End> {
+/// Refuses a bundle that is none of those of `--expect`.
+pub(crate) fn expect(bundle: &Bundle, args: &args::Demand) -> Result<(), End> {
     let head = bundle.head();
-    let fits = |expected: &str| match expected.split_once('@') {
+    let fits = |expected: &String| match expected.split_once('@') {
         Some((name, version)) => head.name == name && head.version.as_deref() == Some(version),
-        None => head.name == expected,
+        None => head.name == *expected,
     };
-    if expected.iter().any(|expected| fits(expected.as_ref())) {
+    if args.expect.is_empty() || args.expect.iter().any(fits) {
         return Ok(());
     }
-    let expected: Vec<&str> = expected.iter().map(AsRef::as_ref).collect();
-    Err(Error::Unexpected { found: full_name(bundle), expected: expected.join("` or `") }.into())
+    let expected = args.expect.join("` or `");
+    Err(Error::Unexpected { found: full_name(bundle), expected }.into())
 }
 
 /// `name@version`, or the name alone.
@@ -62,18 +63,58 @@ pub(crate) fn base_name(base: &HeadBase) -> String {
     }
 }
 
-/// The public keys of the arguments.
-pub(crate) fn public(args: &args::Keys) -> Result<Vec<PublicKey>, End> {
+/// What is worth telling of signatures: those that do not count.
+pub(crate) fn tell(signed: &Signed) {
+    for Uncounted { path, why, is_signature } in &signed.uncounted {
+        let kind = if *is_signature { "note" } else { "warning" };
+        print::talk(&format!("{kind}: `{}` does not count as a signature: {why}", path.display()));
+    }
+}
+
+/// `signed by release-2026 (38291067FB5BFB9F) and alice (…)`.
+pub(crate) fn signed_by(signed: &Signed) -> String {
+    let names: Vec<String> = signed.signers.iter().map(|signer| signer.key.to_string()).collect();
+    match names.split_last() {
+        None => "not signed by a trusted key".to_owned(),
+        Some((last, [])) => format!("signed by {last}"),
+        Some((last, others)) => format!("signed by {} and {last}", others.join(", ")),
+    }
+}
+
+/// Who signed, for programs.
+pub(crate) fn signers_json(signed: &Signed) -> serde_json::Value {
+    let signer = |signer: &Signer| {
+        let files: Vec<String> = signer.files.iter().map(|file| file.display().to_string()).collect();
+        serde_json::json!({
+            "name": signer.key.name, "key": full_id(&signer.key.key), "inside": signer.inside, "files": files,
+        })
+    };
+    signed.signers.iter().map(signer).collect()
+}
+
+/// The whole of what a key is known by.
+pub(crate) fn full_id(key: &PublicKey) -> String {
+    match key.id() {
+        KeyRef::Minisign(id) => id.to_string(),
+        KeyRef::Spki(digest) => digest.to_string(),
+    }
+}
+
+/// The public keys of the arguments; one that several files hold has the name of the first.
+pub(crate) fn public(args: &args::Keys) -> Result<Vec<TrustedKey>, End> {
     let mut files = args.key.clone();
     if let Some(folder) = &args.folder {
         files.extend(in_folder(folder)?);
     }
-    let mut keys = Vec::new();
+    let mut keys: Vec<TrustedKey> = Vec::new();
     for file in files {
         let text = read(&file)?;
         let key = PublicKey::from_text(&text)
             .map_err(|e| ferry_content::Problems::one(format!("`{}`", file.display()), e))?;
-        keys.push(key);
+        if keys.iter().all(|known| !known.key.is_same(&key)) {
+            let name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+            keys.push(TrustedKey { name, key });
+        }
     }
     Ok(keys)
 }
@@ -83,7 +124,7 @@ fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(io)? {
         let path = entry.map_err(io)?.path();
-        if path.extension().is_some_and(|e| e == "pub") {
+        if path.extension().is_some_and(|e| e == "pub" || e == "pem") {
             files.push(path);
         }
     }

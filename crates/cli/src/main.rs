@@ -47,6 +47,11 @@ fn run(command: Command) -> Result<(), End> {
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Diff(args) => commands::diff::run(&args),
         Command::Verify(args) => interruptible(commands::verify::run(args)),
+        Command::Sign(args) => {
+            // may ask for a password, as above
+            let sign = commands::sign::prepare(args)?;
+            interruptible(commands::sign::run(sign))
+        }
         Command::Install(args) => interruptible(commands::install::run(*args)),
         Command::Rewrite(args) => commands::rewrite::run(*args),
         Command::Inventory(args) => interruptible(commands::inventory::run(*args)),

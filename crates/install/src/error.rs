@@ -297,7 +297,9 @@ impl Failure for Error {
                 Kind::Invalid
             }
             Self::Inexpressible { .. } | Self::Relocation { .. } | Self::TooMany { .. } => Kind::Invalid,
-            Self::NoRepository { .. } | Self::Lacking { .. } | Self::Unserved { .. } | Self::Gone { .. } => Kind::Missing,
+            Self::NoRepository { .. } | Self::Lacking { .. } | Self::Unserved { .. } | Self::Gone { .. } => {
+                Kind::Missing
+            }
             Self::Uncarried { .. } | Self::NotRewritten { .. } | Self::Unmatched { .. } => Kind::Missing,
         }
     }

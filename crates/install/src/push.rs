@@ -225,7 +225,7 @@ impl Preflight {
                     done.push((needs[i].clone(), outcome));
                 }
                 Err(_) if self.bundles.turns_elsewhere(&needs[i].blob) => {
-                    drop(again.insert(needs[i].blob.digest.clone()))
+                    again.insert(needs[i].blob.digest.clone());
                 }
                 // of a pipe that broke, the blob that came then is no news
                 Err(error) if is_whole || error.kind() == Kind::Remote => problems.add(self.subject(&needs[i]), error),

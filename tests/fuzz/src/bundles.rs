@@ -4,12 +4,13 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use ferry_archive::fuzz as archive;
-use ferry_archive::{Bundle, Error, Head, PublicKey, SecretKey, Trust, member};
-use ferry_content::{Failure as _, Kind};
+use ferry_archive::{Bundle, Error, Head, MinisignKey, PublicKey, SecretKey, Trust, member};
+use ferry_content::{Failure as _, Kind, Problems};
 use ferry_image::{Descriptor, Digest, Manifest};
-use ferry_install::{FormKind, IndexMode, form, preflight};
+use ferry_install::{Bundles, FormKind, IndexMode, form, preflight};
 
 use crate::pieces::{Piece, pieces};
 use crate::sources::Folder;
@@ -21,7 +22,7 @@ const PUBLIC: &str = "RWSZugUyUd4HGOYIfhuKfowFkFlfay4ZzF1C1HcVwqJZrdfyCjPyVTKr";
 thread_local! {
     static FOLDER: RefCell<Folder> = RefCell::new(Folder::new());
     static KEY: SecretKey = SecretKey::from_text(SECRET, None).expect("key");
-    static TRUST: Trust = Trust { keys: vec![PublicKey::from_text(PUBLIC).expect("key")], ..Trust::default() };
+    static TRUST: Trust = Trust { keys: vec![PublicKey::from_text(PUBLIC).expect("key").into()], ..Trust::default() };
 }
 
 /// A bundle as it comes, believed without a signature.
@@ -61,14 +62,16 @@ pub fn documents(data: &[u8]) {
             };
             assert_eq!(found.expect("what is listed can be read"), bytes);
         }
-        forms(&bundle);
+        forms(bundle);
     }
 }
 
 /// Whatever is pushed is a document that the target can check, and so is all that it names.
-fn forms(bundle: &Bundle) {
-    let Ok(documents) = preflight::documents(bundle) else { return };
-    for named in ferry_install::named(bundle.head(), None) {
+fn forms(bundle: Bundle) {
+    let bundles = Bundles::from(Arc::new(bundle));
+    let Ok(documents) = preflight::documents(&bundles) else { return };
+    let (mut notes, mut problems) = (Vec::new(), Problems::default());
+    for named in preflight::served(&bundles, &documents, None, &mut notes, &mut problems) {
         for mode in [IndexMode::Auto, IndexMode::Sparse, IndexMode::Filtered, IndexMode::Platform] {
             let Ok(forms) = form::choose(&named, &documents, mode) else { continue };
             for form in [Some(forms.first), forms.second].into_iter().flatten() {
@@ -105,7 +108,7 @@ fn open(bytes: &[u8]) -> Option<Bundle> {
             return None;
         }
     };
-    assert_eq!(strict.is_ok(), bundle.claimed_signer() == Some(KEY.with(SecretKey::key_id)) && strict.is_ok());
+    assert_eq!(strict.is_ok(), bundle.signed().claimed == Some(KEY.with(SecretKey::key_id)) && strict.is_ok());
     let verified = match bundle.verify(1, false, &|_| {}) {
         Ok(verified) => verified,
         Err(error) => {
@@ -157,23 +160,24 @@ fn audit(bytes: &[u8]) {
 pub fn signature(data: &[u8]) {
     const SUMS: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855  ferry.json\n";
     let Ok(text) = std::str::from_utf8(data) else { return };
-    if let Ok(key) = PublicKey::from_text(text) {
-        assert_eq!(PublicKey::from_text(&key.to_base64()).as_ref().ok(), Some(&key));
+    if let Ok(PublicKey::Minisign(key)) = PublicKey::from_text(text) {
+        assert_eq!(MinisignKey::from_text(&key.to_base64()).as_ref().ok(), Some(&key));
     }
     // never one with a password: unlocking takes a gibibyte
     match SecretKey::from_text(text, None) {
         Ok(key) => {
-            let trust = Trust { keys: vec![key.public_key()], ..Trust::default() };
+            let trust = Trust { keys: vec![key.public_key().into()], ..Trust::default() };
             let signed = key.sign(SUMS, "demo", None);
-            assert_eq!(trust.check(Path::new("b"), SUMS.as_bytes(), Some(&signed)).ok(), Some(Some(key.key_id())));
+            let found = trust.check(Path::new("b"), SUMS.as_bytes(), Some(&signed), &[]).expect("it is its own");
+            assert_eq!((found.claimed, found.signers.len()), (Some(key.key_id()), 1));
         }
         Err(error) => assert!(matches!(error, Error::Key { .. } | Error::PasswordNeeded), "{error}"),
     }
-    let checked = TRUST.with(|trust| trust.check(Path::new("b"), SUMS.as_bytes(), Some(text)));
+    let checked = TRUST.with(|trust| trust.check(Path::new("b"), SUMS.as_bytes(), Some(text), &[]));
     match checked {
         Ok(signer) => {
             let own = KEY.with(|key| (Some(key.key_id()), key.sign(SUMS, "demo", Some("1.2"))));
-            assert_eq!((signer, text), (own.0, own.1.as_str()));
+            assert_eq!((signer.claimed, text), (own.0, own.1.as_str()));
         }
         Err(error) => is_not_believed(&error),
     }

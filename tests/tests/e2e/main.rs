@@ -26,6 +26,7 @@ mod serve;
 mod sources;
 mod targets;
 mod tls;
+mod trust;
 
 use ferry_tests::images::{Format, Image, Layer};
 use ferry_tests::registry::{Access, Registry};

@@ -29,7 +29,7 @@ pub fn secret() -> Arc<SecretKey> {
 }
 
 pub fn trust() -> Trust {
-    Trust { keys: vec![PublicKey::from_text(PUBLIC).expect("key")], ..Trust::default() }
+    Trust { keys: vec![PublicKey::from_text(PUBLIC).expect("key").into()], ..Trust::default() }
 }
 
 /// An empty bundle to add to.

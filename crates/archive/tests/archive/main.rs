@@ -9,4 +9,5 @@ mod golden;
 mod resume;
 mod round_trip;
 mod split;
+mod trust;
 mod want;

@@ -11,6 +11,7 @@ pub(crate) fn run(args: &args::Inspect) -> Result<(), End> {
     // looking needs no trust; what is known of it is said
     let trust = Trust { keys: keys::public(&args.keys)?, allow_unsigned: true, require: 1 };
     let bundle = Bundle::open(&args.bundle, &trust)?;
+    keys::tell(bundle.signed());
     let without_docker = bundle.without_docker()?;
     if args.json {
         print::out(&json(&bundle, &without_docker)?);
@@ -71,9 +72,17 @@ fn json(bundle: &Bundle, without_docker: &[ferry_image::Reference]) -> Result<St
             "referrers": referrers, "verified": image.verified,
         }));
     }
+    let signed = bundle.signed();
+    let uncounted: Vec<_> = signed
+        .uncounted
+        .iter()
+        .map(|u| serde_json::json!({"file": u.path.display().to_string(), "why": u.why}))
+        .collect();
     super::pretty(&serde_json::json!({
         "name": head.name, "version": head.version, "format": head.format, "platforms": head.platforms,
-        "signedBy": bundle.claimed_signer().map(|id| id.to_string()), "signer": bundle.signer().map(|id| id.to_string()),
+        "signedBy": signed.claimed.map(|id| id.to_string()),
+        "signer": signed.signers.first().map(|signer| keys::full_id(&signer.key.key)),
+        "signers": keys::signers_json(signed), "uncounted": uncounted,
         "sums": bundle.sums_digest(), "size": bundle.size(),
         "images": images, "absent": head.absent,
         "blobs": {"count": head.blobs.len(), "bytes": head.blobs.iter().map(|b| b.size).sum::<u64>()},
@@ -84,10 +93,12 @@ fn json(bundle: &Bundle, without_docker: &[ferry_image::Reference]) -> Result<St
 
 fn text(bundle: &Bundle, without_docker: &[ferry_image::Reference]) -> Result<String, End> {
     let head = bundle.head();
-    let signer = match (bundle.signer(), bundle.claimed_signer()) {
-        (Some(id), _) => format!("signed by {id}, which is trusted here"),
-        (None, Some(id)) => format!("says it is signed by {id}, which is not trusted here: nothing below is checked"),
-        (None, None) => "NOT signed: nothing below is checked".to_owned(),
+    let signed = bundle.signed();
+    let signer = match (signed.signers.as_slice(), signed.claimed) {
+        ([_], _) => format!("{}, which is trusted here", keys::signed_by(signed)),
+        ([_, ..], _) => format!("{}, which are trusted here", keys::signed_by(signed)),
+        ([], Some(id)) => format!("says it is signed by {id}, which is not trusted here: nothing below is checked"),
+        ([], None) => "NOT signed by a key that is trusted here: nothing below is checked".to_owned(),
     };
     let mut lines = vec![
         keys::full_name(bundle),

@@ -26,7 +26,7 @@ pub(crate) fn run(args: &args::Keygen) -> Result<(), End> {
     })?;
     write(&secret_path, &secret, 0o600)?;
     write(&public_path, &public, 0o644)?;
-    let id = PublicKey::from_text(&public)?.key_id();
+    let id = PublicKey::from_text(&public)?.id();
     print::talk(&format!("key {id}"));
     print::talk(&format!("  {}  signs bundles; keep it here, and secret", secret_path.display()));
     print::talk(&format!("  {}  goes to the other side, once, and not on the bundle's disk", public_path.display()));

@@ -11,6 +11,7 @@ pub(crate) mod keygen;
 pub(crate) mod rewrite;
 pub(crate) mod serve;
 pub(crate) mod shell;
+pub(crate) mod sign;
 pub(crate) mod verify;
 
 use crate::failure::{End, Error};

@@ -34,9 +34,12 @@ enum Way {
 }
 
 pub(crate) fn run(args: args::Rewrite) -> Result<(), End> {
+    if args.bundle.is_none() && !args.trust.demand.expect.is_empty() {
+        return Err(Error::usage("`--expect` is about a bundle, and none is given", "name it with `--bundle`").into());
+    }
     let way = way(&args)?;
     let bundle = match &args.bundle {
-        Some(path) => Some(Arc::new(keys::open(path, &args.trust, args.expect.as_deref())?)),
+        Some(path) => Some(Arc::new(keys::open(path, &args.trust)?)),
         None => None,
     };
     let bundles = bundle.as_ref().map(|bundle| Bundles::from(Arc::clone(bundle)));

@@ -44,7 +44,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
 fn catalog(args: &args::Serve) -> Result<(Catalog, usize), End> {
     let mut opened = Vec::with_capacity(args.bundles.len());
     for path in &args.bundles {
-        opened.push(Arc::new(keys::open(path, &args.trust, None)?));
+        opened.push(Arc::new(keys::open(path, &args.trust)?));
     }
     let mut opened = opened.into_iter();
     let first = opened.next().ok_or_else(|| crate::failure::Error::usage("no bundle is named", "name one to serve"))?;

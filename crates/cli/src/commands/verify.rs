@@ -7,7 +7,7 @@ use crate::progress::Meter;
 use crate::{args, keys, print};
 
 pub(crate) async fn run(args: args::Verify) -> Result<(), End> {
-    let bundle = Arc::new(keys::open(&args.bundle, &args.trust, args.expect.as_deref())?);
+    let bundle = Arc::new(keys::open(&args.bundle, &args.trust)?);
     let threads = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let meter = Meter::new("verifying", bundle.size(), args.talk.quiet);
     let (reader, counter, cold) = (Arc::clone(&bundle), Arc::clone(&meter), args.cold);
@@ -19,13 +19,13 @@ pub(crate) async fn run(args: args::Verify) -> Result<(), End> {
     if args.json {
         let value = serde_json::json!({
             "name": bundle.head().name, "version": bundle.head().version,
-            "signer": bundle.signer().map(|id| id.to_string()), "sums": bundle.sums_digest(),
+            "signer": bundle.signed().signers.first().map(|signer| keys::full_id(&signer.key.key)),
+            "signers": keys::signers_json(bundle.signed()), "sums": bundle.sums_digest(),
             "bytes": verified.bytes, "blobs": verified.blobs, "cold": args.cold,
         });
         print::out(&super::pretty(&value)?);
     } else {
-        let signer =
-            bundle.signer().map_or_else(|| "not signed by a trusted key".to_owned(), |id| format!("signed by {id}"));
+        let signer = keys::signed_by(bundle.signed());
         let bytes = print::bytes(verified.bytes);
         let how = if args.cold { "read from the medium and checked" } else { "checked" };
         print::talk(&format!("{name} is whole: {signer}, {}, {bytes} {how}", print::count(verified.blobs, "blob")));

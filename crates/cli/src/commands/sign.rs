@@ -1,0 +1,112 @@
+//! `ferry sign`.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ferry_archive::{Bundle, Location, SecretKey, Signed, Trust};
+
+use crate::failure::{End, Error};
+use crate::progress::Meter;
+use crate::{args, keys, print};
+
+/// What is signed, with what.
+pub(crate) struct Sign {
+    args: args::Sign,
+    key: SecretKey,
+}
+
+/// Unlocks the key; may ask for its password.
+pub(crate) fn prepare(args: args::Sign) -> Result<Sign, End> {
+    let key = keys::secret(&args.sign_key)?;
+    Ok(Sign { args, key })
+}
+
+pub(crate) async fn run(Sign { args, key }: Sign) -> Result<(), End> {
+    let bundle = Arc::new(open(&args)?);
+    // what is signed must be whole: a signature is believed without another look
+    let threads = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let meter = Meter::new("verifying", bundle.size(), args.talk.quiet);
+    let (reader, counter) = (Arc::clone(&bundle), Arc::clone(&meter));
+    let work = move || reader.verify(threads, false, &|n| counter.add(n));
+    let verified = tokio::task::spawn_blocking(work).await.map_err(|e| Error::Runtime(std::io::Error::other(e)))?;
+    meter.finish();
+    let verified = verified?;
+    let name = keys::full_name(&bundle);
+    print::talk(&format!("{name} is whole: {}", print::count(verified.blobs, "blob")));
+    print::talk(&format!("until now: {}", before(bundle.signed())));
+    let file = args.out.clone().unwrap_or_else(|| beside(bundle.path(), &key));
+    let is_new = write(&file, &bundle.sign(&key))?;
+    let key = key.key_id().to_string();
+    if args.json {
+        let value = serde_json::json!({
+            "name": bundle.head().name, "version": bundle.head().version, "sums": bundle.sums_digest(),
+            "file": file.display().to_string(), "key": key, "new": is_new, "before": keys::signers_json(bundle.signed()),
+        });
+        print::out(&super::pretty(&value)?);
+    } else if is_new {
+        print::talk(&format!("signed by {key}: {}", file.display()));
+    } else {
+        print::talk(&format!("signed by {key} already: {}", file.display()));
+    }
+    Ok(())
+}
+
+fn open(args: &args::Sign) -> Result<Bundle, End> {
+    let require = args.demand.require.map(usize::from);
+    let keys = keys::public(&args.keys)?;
+    if keys.is_empty() && require.is_some() {
+        let hint = "give the public keys of those who must have signed with `--key`, or leave `--require` away";
+        return Err(Error::usage("no public key is given, so no signature can be counted", hint).into());
+    }
+    let trust = Trust { keys, allow_unsigned: require.is_none(), require: require.unwrap_or(0) };
+    let mut locations = Location::group(&args.bundle)?;
+    let (Some(location), true) = (locations.pop(), locations.is_empty()) else {
+        let hint = "sign one after the other; volumes of one bundle have one name";
+        return Err(Error::usage("these are several bundles", hint).into());
+    };
+    let bundle = Bundle::open_at(&location, &trust)?;
+    keys::tell(bundle.signed());
+    keys::expect(&bundle, &args.demand)?;
+    Ok(bundle)
+}
+
+/// Who signed before, as far as that is known.
+fn before(signed: &Signed) -> String {
+    match (signed.signers.as_slice(), signed.claimed) {
+        ([], Some(key)) => format!("it names key {key}, which is not trusted here, so that was not checked"),
+        _ => keys::signed_by(signed),
+    }
+}
+
+/// `NAME.tar.KEYID.minisig`.
+fn beside(bundle: &Path, key: &SecretKey) -> PathBuf {
+    let mut name = bundle.as_os_str().to_owned();
+    name.push(format!(".{}.minisig", key.key_id()));
+    name.into()
+}
+
+/// Writes the signature, whole or not at all; whether it was not there before. Another file is never replaced.
+fn write(path: &Path, text: &str) -> Result<bool, Error> {
+    let io = |action| move |source| Error::Io { action, path: path.to_owned(), source };
+    match std::fs::read(path) {
+        Ok(found) if found == text.as_bytes() => return Ok(false),
+        Ok(_) => return Err(Error::OtherFile { path: path.to_owned() }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(io("read")(e)),
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .prefix(".ferry-sign-")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(folder)
+        .map_err(io("create"))?;
+    file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(io("write"))?;
+    match file.persist_noclobber(path) {
+        Ok(_) => Ok(true),
+        Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(Error::OtherFile { path: path.to_owned() })
+        }
+        Err(e) => Err(io("create")(e.error)),
+    }
+}
