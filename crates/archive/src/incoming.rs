@@ -3,6 +3,7 @@
 //! The front is believed as that of a file is; everything after it is checked as it passes. What was taken from such a bundle counts
 //! only when [`Incoming::finish`] has seen its end.
 
+use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -13,9 +14,10 @@ use ferry_image::{Digest, Hasher};
 use crate::bundle::Member;
 use crate::front::{self, Front};
 use crate::member::{self, BLOCK, END};
-use crate::signers::{Beside, Signed};
+use crate::signers::{self, Beside, Signed};
 use crate::source::{Sequential, Source as _};
-use crate::{Damage, Error, Head, Trust, frame};
+use crate::volumes::{EndsAt, InOrder};
+use crate::{Damage, Error, Head, Slices, Trust, frame};
 
 /// A bundle on its way in.
 pub struct Incoming {
@@ -26,6 +28,35 @@ pub struct Incoming {
     next: usize,
     /// Bytes of the current member that were not read yet.
     left: u64,
+}
+
+/// What an incoming bundle is read from.
+pub struct Inflow {
+    reader: Box<dyn Read + Send>,
+    ends_at: Option<EndsAt>,
+    beside: Vec<Beside>,
+}
+
+impl From<Box<dyn Read + Send>> for Inflow {
+    fn from(reader: Box<dyn Read + Send>) -> Self {
+        Self { reader, ends_at: None, beside: Vec::new() }
+    }
+}
+
+impl Inflow {
+    /// Volumes one after the other, with the signatures that stand in the folder of `base`. `next` gives each when it is needed, and may
+    /// wait until somebody brings it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when that folder cannot be read.
+    pub fn volumes(
+        base: &Path,
+        next: impl FnMut(u32) -> std::io::Result<File> + Send + 'static,
+    ) -> Result<Self, Error> {
+        let beside = signers::beside(base, &Slices::volumes(Vec::new(), 1))?;
+        let (reader, ends_at) = InOrder::new(next);
+        Ok(Self { reader: Box::new(reader), ends_at: Some(ends_at), beside })
+    }
 }
 
 /// A member whose bytes come next.
@@ -47,22 +78,13 @@ impl Incoming {
     ///
     /// # Errors
     /// As [`Bundle::open`](crate::Bundle::open).
-    pub fn open(reader: Box<dyn Read + Send>, path: &Path, trust: &Trust) -> Result<Self, Error> {
-        Self::open_signed(reader, path, trust, &[])
-    }
-
-    /// [`open`](Self::open), where further signatures stand beside it.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn open_signed(
-        reader: Box<dyn Read + Send>,
-        path: &Path,
-        trust: &Trust,
-        beside: &[Beside],
-    ) -> Result<Self, Error> {
+    pub fn open(inflow: impl Into<Inflow>, path: &Path, trust: &Trust) -> Result<Self, Error> {
+        let Inflow { reader, ends_at, beside } = inflow.into();
         let mut source = Sequential::new(reader, path);
-        let front = front::read(&mut source, path, trust, beside)?;
+        let front = front::read(&mut source, path, trust, &beside)?;
+        if let Some(ends_at) = ends_at {
+            ends_at.set(front.size);
+        }
         let next = front.read;
         Ok(Self { source, front, path: path.to_owned(), next, left: 0 })
     }

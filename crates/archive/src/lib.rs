@@ -44,7 +44,7 @@ pub mod want;
 pub use bundle::Bundle;
 pub use error::{Damage, Error};
 pub use head::{Absent, Head, HeadBase, HeadBlob, HeadFile, HeadImage, HeadPlatform, HeadRelied, HeadVerified};
-pub use incoming::{Arriving, Incoming};
+pub use incoming::{Arriving, Incoming, Inflow};
 pub use keys::{KeyId, MinisignKey, SecretKey};
 pub use layout::{Contents, File, FileContent, Layout};
 pub use outgoing::Outgoing;

@@ -138,7 +138,7 @@ impl Location {
 }
 
 /// Volumes read one after the other as one stream, for a site that can have only some of them at hand at a time.
-pub struct InOrder<N> {
+pub(crate) struct InOrder<N> {
     next: N,
     current: Option<File>,
     number: u32,
@@ -148,18 +148,18 @@ pub struct InOrder<N> {
 
 /// Tells [`InOrder`] where the last volume ends: the front of the bundle says it.
 #[derive(Debug, Clone)]
-pub struct EndsAt(Arc<AtomicU64>);
+pub(crate) struct EndsAt(Arc<AtomicU64>);
 
 impl EndsAt {
     /// The size of all volumes together in bytes.
-    pub fn set(&self, size: u64) {
+    pub(crate) fn set(&self, size: u64) {
         self.0.store(size, Ordering::Relaxed);
     }
 }
 
 impl<N: FnMut(u32) -> io::Result<File>> InOrder<N> {
     /// Asks `next` for each volume when it is needed; it may wait until somebody brings it.
-    pub fn new(next: N) -> (Self, EndsAt) {
+    pub(crate) fn new(next: N) -> (Self, EndsAt) {
         let size = Arc::new(AtomicU64::new(u64::MAX));
         (Self { next, current: None, number: 0, at: 0, size: Arc::clone(&size) }, EndsAt(size))
     }

@@ -47,7 +47,6 @@ impl Plan {
         build: Build,
         options: &Options,
         progress: Arc<dyn Progress>,
-        sealing: impl Fn(u64) + Send + Sync + 'static,
     ) -> Result<Built, Problems> {
         let lock = lock::print(&self.lock).map_err(|source| Error::Lock { path: output.to_owned(), source })?;
         let (path, build): (PathBuf, Build) = (output.to_owned(), Build { lock, ..build });
@@ -68,7 +67,7 @@ impl Plan {
         }
         let partial = problems.or(partial)?;
         let partial = Arc::into_inner(partial).ok_or_else(|| in_use(output))?;
-        let sealed = blocking(move || partial.seal(&sealing)).await??;
+        let sealed = blocking(move || partial.seal(&|_| {})).await??;
         Ok(self.built(sealed, resumed_bytes))
     }
 

@@ -7,6 +7,7 @@ use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 use ferry_registry_client::Resolve;
 
 use crate::secrets::Account;
+use crate::size;
 
 /// Carry container images across an air gap
 ///
@@ -85,7 +86,7 @@ pub(crate) struct Bundle {
     /// A bundle manifest, a plain text list, or references such as docker.io/library/nginx:1.27
     #[arg(required_unless_present = "patch", value_name = "MANIFEST|REF")]
     pub(crate) what: Vec<String>,
-    /// The file to write
+    /// The file to write, or `-` for standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// A platform to carry, such as linux/amd64, or `all`; repeatable
@@ -94,6 +95,12 @@ pub(crate) struct Bundle {
     /// The bundle's name [default: that of the manifest or list; for references, the output's]
     #[arg(long)]
     pub(crate) name: Option<String>,
+    /// Cut the file into volumes NAME.001, NAME.002, … of this size at most: 4G (fits FAT32), 650M, 4.7G; or binary, 700MiB
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub(crate) volume_size: Option<u64>,
+    /// Read the finished file back from the medium and check every byte
+    #[arg(long)]
+    pub(crate) read_back: bool,
     /// Write down what every reference was resolved to, as FILE (not with --dry-run)
     #[arg(long, value_name = "FILE")]
     pub(crate) lock: Option<PathBuf>,
@@ -189,7 +196,7 @@ pub(crate) struct Keygen {
 /// Show what is inside a bundle
 #[derive(Debug, clap::Args)]
 pub(crate) struct Inspect {
-    /// The bundle
+    /// The bundle: a file, or volumes (any of them, or their common name)
     pub(crate) bundle: PathBuf,
     /// As JSON on standard output
     #[arg(long)]
@@ -255,10 +262,18 @@ pub(crate) struct Inventory {
 }
 
 /// Check signature, structure and every byte of a bundle, without unpacking it
+///
+/// All that is wrong is listed together. What a damaged bundle lacks can be fetched again by itself: --want writes down what that is.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Verify {
-    /// The bundle
-    pub(crate) bundle: PathBuf,
+    /// Bundles: files, volumes (any of them, or their common name; those in other folders too), or `-` for standard input
+    #[arg(required = true, value_name = "BUNDLE")]
+    pub(crate) bundles: Vec<PathBuf>,
+    /// List the damaged and missing blobs in FILE, for `ferry bundle --patch`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) want: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
     /// Read past the page cache, from the medium itself: the step after copying to a disk
     #[arg(long)]
     pub(crate) cold: bool,
@@ -484,6 +499,15 @@ pub(crate) struct Trust {
     /// Take bundles that are not signed, or signed by an unknown key; has no effect with --require 2 and more
     #[arg(long)]
     pub(crate) allow_unsigned: bool,
+}
+
+/// For volumes that are not all at hand at once.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Waiting {
+    /// Take volumes one after the other, and wait for those that are not there: SECONDS at most for each [default: for ever]. Without
+    /// it, somebody at the terminal is asked
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
+    pub(crate) wait_for_volume: Option<u64>,
 }
 
 /// What is asked of a bundle beside a signature that holds.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-use ferry_archive::{Want, want};
+use ferry_archive::{Location, Want, want};
 use ferry_bundle::base::{Document, detect};
 use ferry_bundle::{Base, lock, manifest};
 use ferry_image::{Digest, Receipt, receipt};
@@ -16,7 +16,7 @@ use crate::{args, keys};
 pub(crate) fn load(path: &Path, trust: &args::Trust) -> Result<Base, End> {
     let file = path.display().to_string();
     let Some(bytes) = json(path, receipt::MAX_BYTES)? else {
-        let bundle = keys::open(path, trust, None)?;
+        let bundle = keys::open(path, trust)?;
         return Ok(Base::of_bundle(&bundle, file)?);
     };
     let fingerprint = Digest::of(&bytes);
@@ -63,8 +63,13 @@ pub(crate) fn want(path: &Path) -> Result<Want, End> {
 pub(crate) fn json(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
     let io = |source| Error::Io { action: "read", path: path.to_owned(), source };
     // opening a pipe would wait for somebody to write into it
-    if !std::fs::metadata(path).map_err(io)?.is_file() {
-        return Ok(None);
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => {}
+        // the common name of volumes is no file
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && Location::of(path).is_ok_and(|l| l.is_split()) => {
+            return Ok(None);
+        }
+        metadata => return metadata.map(|_| None).map_err(io),
     }
     let mut file = File::open(path).map_err(io)?;
     let mut bytes = Vec::new();

@@ -5,6 +5,7 @@
 
 mod args;
 mod bases;
+mod bundles;
 mod commands;
 mod config;
 mod environment;
@@ -15,6 +16,7 @@ mod progress;
 mod registry;
 mod secrets;
 mod signals;
+mod size;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     log(&args);
     // needed once in a process by whatever builds a TLS configuration; a second call is refused, which is fine
+    raise_open_files();
     let _ = rustls::crypto::ring::default_provider().install_default();
     match run(args.command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -59,6 +62,17 @@ fn run(command: Command) -> Result<(), End> {
         Command::Serve(args) => run_to_end(commands::serve::run(args)),
         Command::Completions { shell } => commands::shell::completions(shell),
         Command::Man { out } => commands::shell::man(&out),
+    }
+}
+
+/// A bundle of many volumes has as many files open; the usual limit, 1024, is for programs that use `select`.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(8192, |most| most.min(8192));
+    if limit.current.is_some_and(|now| now < wanted) {
+        // where it is refused, the limit will be met later and said then
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum });
     }
 }
 

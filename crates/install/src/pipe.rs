@@ -9,13 +9,12 @@
 //! pushes only what is missing then.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use ferry_archive::bundle::MAX_FILE;
-use ferry_archive::{Arriving, Incoming, Trust};
+use ferry_archive::{Arriving, Incoming, Inflow, Trust};
 use ferry_content::copy::{self, Job, Outcome, Progress};
 use ferry_content::files::CHUNK;
 use ferry_content::memory::Memory;
@@ -47,8 +46,8 @@ impl Pipe {
     ///
     /// # Errors
     /// What does not hold; [`Error::Late`] when the manifests do not come first.
-    pub fn begin(reader: Box<dyn Read + Send>, path: &Path, trust: &Trust) -> Result<(Passing, Self), Error> {
-        let mut incoming = Incoming::open(reader, path, trust)?;
+    pub fn begin(inflow: impl Into<Inflow>, path: &Path, trust: &Trust) -> Result<(Passing, Self), Error> {
+        let mut incoming = Incoming::open(inflow, path, trust)?;
         let mut files = BTreeMap::new();
         let mut documents = Documents::new(&incoming);
         while let Some(next) = incoming.peek() {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use ferry_archive::{Build, Bundle, Error, Location, Partial, Trust, list, volumes};
+use ferry_archive::{Build, Bundle, Error, Inflow, Location, Partial, Trust, list, volumes};
 use ferry_content::{Failure as _, Kind};
 
 use crate::fixture::{build, build_split, check, fill, parts, pipe, runtime, secret, split, stream, trust};
@@ -320,9 +320,8 @@ fn volumes_come_one_after_the_other() {
             assert!(number <= last, "no more than there are is asked for");
             fs::File::open(volumes::name(&base, number))
         };
-        let (reader, ends_at) = volumes::InOrder::new(next);
-        ends_at.set(length as u64);
-        pipe(Box::new(reader), &whole, &trust()).expect("read");
+        let inflow = Inflow::volumes(&whole, next).expect("signatures");
+        pipe(inflow, &whole, &trust()).expect("read");
     }
 }
 

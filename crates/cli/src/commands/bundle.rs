@@ -1,9 +1,11 @@
 //! `ferry bundle`.
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
-use ferry_archive::{Partial, SecretKey, Want};
+use ferry_archive::{Build, Partial, PublicKey, SecretKey, Trust, Want};
 use ferry_bundle::known::Known;
 use ferry_bundle::lock::{self, Lock};
 use ferry_bundle::manifest::{self, BundleManifest, Image, Platforms};
@@ -12,6 +14,7 @@ use ferry_bundle::{Base, Built, Plan, PlannedImage, PlannedReferrer, Request, li
 use ferry_content::{copy, texts};
 use ferry_image::{Reference, referrer};
 use ferry_registry_client::Client;
+use tempfile::TempDir;
 
 use crate::args;
 use crate::failure::{End, Error};
@@ -27,6 +30,8 @@ pub(crate) struct Bundle {
     client: Client,
     bases: Vec<Base>,
     patch: Option<Want>,
+    /// Where what would stand beside a file is kept while the bundle goes to standard output.
+    beside: Option<TempDir>,
     /// What is known to be worth saying before anything is asked.
     notes: Vec<String>,
 }
@@ -42,7 +47,13 @@ pub(crate) fn prepare(args: args::Bundle) -> Result<Bundle, End> {
     for (host, mirrors) in &settings.mirrors {
         manifest.add_mirrors(host, mirrors);
     }
-    let output = output(&args)?;
+    refuse_for_pipe(&args)?;
+    let beside = is_pipe(&args).then(tempfile::tempdir).transpose();
+    let beside = beside.map_err(|source| Error::Io { action: "write to", path: std::env::temp_dir(), source })?;
+    let output = match &beside {
+        Some(folder) => folder.path().join("bundle.tar"),
+        None => output(&args)?,
+    };
     let mut read = inputs(&args);
     read.push(settings.path.clone());
     output::check(&output, &manifest, &read)?;
@@ -53,11 +64,31 @@ pub(crate) fn prepare(args: args::Bundle) -> Result<Bundle, End> {
     let client = registry::client(&args.registry, &settings, logins)?;
     let bases = have(&args)?;
     let sign = signing_key(&args)?;
-    Ok(Bundle { args, manifest, output, sign, client, bases, patch, notes })
+    Ok(Bundle { args, manifest, output, sign, client, bases, patch, beside, notes })
+}
+
+/// Whether the bundle goes to standard output.
+fn is_pipe(args: &args::Bundle) -> bool {
+    args.output.as_deref() == Some(Path::new("-"))
+}
+
+/// What makes no sense with `-o -`.
+fn refuse_for_pipe(args: &args::Bundle) -> Result<(), End> {
+    if !is_pipe(args) || args.dry_run {
+        return Ok(());
+    }
+    let (what, hint) = match () {
+        () if std::io::stdout().is_terminal() => ("standard output is a terminal", "send it into a pipe or a file"),
+        () if args.json => ("--json and the bundle would both go to standard output", "give a file with `-o`"),
+        () if args.volume_size.is_some() => ("a pipe has no volumes", "give a file with `-o`, or cut it with `split`"),
+        () if args.read_back => ("what went into a pipe cannot be read back", "verify it at the other end"),
+        () => return Ok(()),
+    };
+    Err(Error::usage(what, hint).into())
 }
 
 pub(crate) async fn run(bundle: Bundle) -> Result<(), End> {
-    let Bundle { args, manifest, output, sign, client, bases, patch, notes } = bundle;
+    let Bundle { args, manifest, output, sign, client, bases, patch, beside, notes } = bundle;
     let spool = match args.dry_run {
         true => Spool::for_dry_run(&output),
         false => Spool::beside(&output, manifest.images.iter().any(|image| image.archive.is_some()))?,
@@ -96,11 +127,50 @@ pub(crate) async fn run(bundle: Bundle) -> Result<(), End> {
             lock::print(&plan.lock).map_err(|source| ferry_bundle::Error::Lock { path: path.clone(), source })?;
         texts::write(path, text.as_bytes())?;
     }
+    if beside.is_some() {
+        return stream(plan, &request, sign, &args).await;
+    }
+    let public = sign.as_ref().map(SecretKey::public_key);
     let built = build(plan, &request, sign, &args).await.inspect_err(|_| kept(&spool))?;
     spool.remove();
     known.remove();
     report(&built, &request)?;
-    print::talk(&format!("{} is complete: {}", built.sealed.path.display(), print::bytes(built.sealed.size)));
+    let (path, size) = (built.sealed.path.display(), print::bytes(built.sealed.size));
+    match built.sealed.volumes {
+        0 => print::talk(&format!("{path} is complete: {size}")),
+        count => print::talk(&format!("{path} is complete: {size} in {}", print::count(count, "volume"))),
+    }
+    if args.read_back {
+        read_back(&built.sealed.path, public, args.talk.quiet).await?;
+    }
+    Ok(())
+}
+
+/// Sends the bundle to standard output.
+async fn stream(plan: Plan, request: &Request, sign: Option<SecretKey>, args: &args::Bundle) -> Result<(), End> {
+    let (_, bytes) = plan.total();
+    let meter = Meter::new("fetching", bytes, args.talk.quiet);
+    let options = copy::Options { concurrency: request.jobs, ..copy::Options::default() };
+    let place = Path::new("standard output");
+    let built = plan.stream(Box::new(std::io::stdout()), place, sign, &options, meter.clone()).await;
+    meter.finish();
+    print::talk(&format!("the bundle is complete: {}", print::bytes(built?.sealed.size)));
+    Ok(())
+}
+
+/// Reads every byte of the finished bundle from the medium.
+async fn read_back(path: &Path, public: Option<PublicKey>, quiet: bool) -> Result<(), End> {
+    let trust =
+        Trust { allow_unsigned: public.is_none(), keys: public.map(Into::into).into_iter().collect(), require: 1 };
+    let bundle = Arc::new(ferry_archive::Bundle::open(path, &trust)?);
+    let meter = Meter::new("reading back", bundle.size(), quiet);
+    let (reader, counter) = (Arc::clone(&bundle), Arc::clone(&meter));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let work = move || reader.verify(threads, true, &|n| counter.add(n));
+    let verified = tokio::task::spawn_blocking(work).await.map_err(|e| Error::Runtime(std::io::Error::other(e)))?;
+    meter.finish();
+    let verified = verified?;
+    print::talk(&format!("{} read back from the medium, and whole", print::bytes(verified.bytes)));
     Ok(())
 }
 
@@ -121,7 +191,9 @@ async fn build(plan: Plan, request: &Request, sign: Option<SecretKey>, args: &ar
     }
     let meter = Meter::new("fetching", bytes, args.talk.quiet);
     let options = copy::Options { concurrency: request.jobs, ..copy::Options::default() };
-    let built = plan.build(&request.output, sign, &request.inputs(), &options, meter.clone()).await;
+    let how =
+        Build { sign: sign.map(Arc::new), inputs: request.inputs(), lock: String::new(), volume: args.volume_size };
+    let built = plan.build(&request.output, how, &options, meter.clone()).await;
     meter.finish();
     let built = built.inspect_err(|problems| {
         if ferry_bundle::build::worth_repeating(problems) {

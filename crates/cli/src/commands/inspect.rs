@@ -1,6 +1,7 @@
 //! `ferry inspect`.
 
-use ferry_archive::{Bundle, Head, HeadImage, Trust, oci};
+use ferry_archive::{Bundle, Error as Fault, Head, HeadImage, Location, Trust, oci};
+use ferry_content::{Failure as _, Kind};
 use ferry_image::manifest::MAX_MANIFEST;
 use ferry_image::{CosignTag, Descriptor, Digest, Manifest, ReferrerKind, TargetName, referrer};
 
@@ -10,8 +11,15 @@ use crate::{args, keys, print};
 pub(crate) fn run(args: &args::Inspect) -> Result<(), End> {
     // looking needs no trust; what is known of it is said
     let trust = Trust { keys: keys::public(&args.keys)?, allow_unsigned: true, require: 1 };
-    let bundle = Bundle::open(&args.bundle, &trust)?;
+    let (bundle, faults) = Bundle::open_damaged(&Location::of(&args.bundle)?, &trust)?;
     keys::tell(bundle.signed());
+    // what is inside can be told while volumes are elsewhere; anything else must be mended first
+    for fault in faults {
+        match &fault {
+            Fault::Volumes { .. } if fault.kind() == Kind::Missing => print::warnings(&[fault.to_string()]),
+            _ => return Err(fault.into()),
+        }
+    }
     let without_docker = bundle.without_docker()?;
     if args.json {
         print::out(&json(&bundle, &without_docker)?);
@@ -101,7 +109,7 @@ fn text(bundle: &Bundle, without_docker: &[ferry_image::Reference]) -> Result<St
         ([], None) => "NOT signed by a key that is trusted here: nothing below is checked".to_owned(),
     };
     let mut lines = vec![
-        keys::full_name(bundle),
+        keys::full_name(bundle.head()),
         format!("  {signer}"),
         format!("  platforms: {}", head.platforms.join(", ")),
         String::new(),

@@ -32,7 +32,7 @@ pub(crate) async fn run(Sign { args, key }: Sign) -> Result<(), End> {
     let verified = tokio::task::spawn_blocking(work).await.map_err(|e| Error::Runtime(std::io::Error::other(e)))?;
     meter.finish();
     let verified = verified?;
-    let name = keys::full_name(&bundle);
+    let name = keys::full_name(bundle.head());
     print::talk(&format!("{name} is whole: {}", print::count(verified.blobs, "blob")));
     print::talk(&format!("until now: {}", before(bundle.signed())));
     let file = args.out.clone().unwrap_or_else(|| beside(bundle.path(), &key));
@@ -67,7 +67,7 @@ fn open(args: &args::Sign) -> Result<Bundle, End> {
     };
     let bundle = Bundle::open_at(&location, &trust)?;
     keys::tell(bundle.signed());
-    keys::expect(&bundle, &args.demand)?;
+    keys::expect(bundle.head(), &args.demand)?;
     Ok(bundle)
 }
 

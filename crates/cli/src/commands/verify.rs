@@ -1,34 +1,191 @@
 //! `ferry verify`.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use ferry_archive::{Bundle, Damage, Error as ArchiveError, Head, Incoming, Inflow, Location, Signed, Trust, Want};
+use ferry_archive::{Verified, list};
+use ferry_content::{Problems, texts};
+use ferry_image::Digest;
+
+use crate::bundles::{self, Named};
 use crate::failure::{End, Error};
 use crate::progress::Meter;
 use crate::{args, keys, print};
 
+/// A bundle that holds.
+struct Held {
+    head: Head,
+    signed: Signed,
+    sums: Digest,
+    verified: Verified,
+}
+
 pub(crate) async fn run(args: args::Verify) -> Result<(), End> {
-    let bundle = Arc::new(keys::open(&args.bundle, &args.trust)?);
+    let trust = keys::trusted(&args.trust)?;
+    let named = bundles::named(&args.bundles)?;
+    if args.want.is_some() && named.len() > 1 {
+        return Err(Error::usage("--want is about one bundle", "verify them one by one").into());
+    }
+    let args = Arc::new(args);
+    let mut problems = Problems::default();
+    let mut held = Vec::new();
+    for named in named {
+        let (args, trust) = (Arc::clone(&args), trust.clone());
+        let one = tokio::task::spawn_blocking(move || one(&named, &trust, &args)).await;
+        match one.map_err(|e| Error::Runtime(std::io::Error::other(e)))? {
+            Ok(one) => held.push(one),
+            Err(End::Problems(one)) => problems.append(one),
+            Err(end) => return Err(end),
+        }
+    }
+    match held.as_slice() {
+        [] => {}
+        held if !args.json => held.iter().for_each(|one| tell(one, args.cold)),
+        [one] => print::out(&super::pretty(&json(one, args.cold))?),
+        several => {
+            let all: Vec<_> = several.iter().map(|one| json(one, args.cold)).collect();
+            print::out(&super::pretty(&serde_json::Value::Array(all))?);
+        }
+    }
+    Ok(problems.or(())?)
+}
+
+fn one(named: &Named, trust: &Trust, args: &args::Verify) -> Result<Held, End> {
+    let location = match named {
+        Named::Pipe => return passing(bundles::stdin(), Path::new(bundles::STDIN), trust, args),
+        Named::At(location) => location,
+    };
+    let opened = Bundle::open_damaged(location, trust);
+    let absent = match &opened {
+        Err(error) => Some(error),
+        Ok((_, faults)) => faults.first().filter(|fault| matches!(fault, ArchiveError::Volumes { .. })),
+    };
+    if let Some(error) = absent.filter(|_| args.want.is_none())
+        && let Some(inflow) = bundles::in_order(location, error, &args.waiting)?
+    {
+        return passing(inflow, &location.base, trust, args);
+    }
+    match opened {
+        Ok((bundle, _)) => whole(&bundle, args),
+        Err(error) => Err(front(error, location, trust).into()),
+    }
+}
+
+/// What is wrong with a bundle whose front does not hold, and with its volumes as far as their list knows.
+fn front(error: ArchiveError, location: &Location, trust: &Trust) -> Problems {
+    let mut problems = Problems::one("", error);
+    if let Some(volumes) = location.is_split().then(|| list::judge(location, trust)).flatten() {
+        problems.add("", volumes);
+    }
+    problems
+}
+
+/// Reads by position, on all cores.
+fn whole(bundle: &Bundle, args: &args::Verify) -> Result<Held, End> {
+    keys::tell(bundle.signed());
+    keys::expect(bundle.head(), &args.trust.demand)?;
     let threads = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let meter = Meter::new("verifying", bundle.size(), args.talk.quiet);
-    let (reader, counter, cold) = (Arc::clone(&bundle), Arc::clone(&meter), args.cold);
-    let work = move || reader.verify(threads, cold, &|n| counter.add(n));
-    let verified = tokio::task::spawn_blocking(work).await.map_err(|e| Error::Runtime(std::io::Error::other(e)))?;
+    let checked = bundle.check(threads, args.cold, &|n| meter.add(n));
     meter.finish();
-    let verified = verified?;
-    let name = keys::full_name(&bundle);
-    if args.json {
-        let value = serde_json::json!({
-            "name": bundle.head().name, "version": bundle.head().version,
-            "signer": bundle.signed().signers.first().map(|signer| keys::full_id(&signer.key.key)),
-            "signers": keys::signers_json(bundle.signed()), "sums": bundle.sums_digest(),
-            "bytes": verified.bytes, "blobs": verified.blobs, "cold": args.cold,
-        });
-        print::out(&super::pretty(&value)?);
-    } else {
-        let signer = keys::signed_by(bundle.signed());
-        let bytes = print::bytes(verified.bytes);
-        let how = if args.cold { "read from the medium and checked" } else { "checked" };
-        print::talk(&format!("{name} is whole: {signer}, {}, {bytes} {how}", print::count(verified.blobs, "blob")));
+    match checked {
+        Ok(verified) => {
+            let (head, signed, sums) = (bundle.head().clone(), bundle.signed().clone(), bundle.sums_digest().clone());
+            Ok(Held { head, signed, sums, verified })
+        }
+        Err(faults) => {
+            want(bundle, &faults, args)?;
+            let mut problems = Problems::default();
+            faults.into_iter().for_each(|fault| problems.add("", fault));
+            Err(problems.into())
+        }
     }
+}
+
+/// Writes down what a damaged bundle lacks.
+fn want(bundle: &Bundle, faults: &[ArchiveError], args: &args::Verify) -> Result<(), End> {
+    let Some(path) = &args.want else { return Ok(()) };
+    let members = faults.iter().flat_map(|fault| match fault {
+        ArchiveError::Damaged { members, .. } => members.as_slice(),
+        _ => &[],
+    });
+    let (mut blobs, mut files) = (Vec::new(), Vec::new());
+    for Damage { name, .. } in members {
+        match name.strip_prefix("blobs/sha256/").and_then(|hex| Digest::sha256(hex).ok()) {
+            Some(digest) => blobs.push(digest),
+            None => files.push(name.as_str()),
+        }
+    }
+    for file in files {
+        print::warnings(&[format!("`{file}` is damaged, and no patch can bring it: copy the bundle again")]);
+    }
+    let want = Want::of(bundle, &blobs);
+    if want.blobs.is_empty() {
+        print::talk("no blob is damaged: there is nothing to want");
+        return Ok(());
+    }
+    let json = want.to_json().map_err(|e| Error::Runtime(e.into()))?;
+    texts::write(path, &json)?;
+    print::talk(&format!(
+        "{} wanted are listed in {}: on the connected side, `ferry bundle --patch {} -o patch.tar`",
+        print::count(want.blobs.len(), "blob"),
+        path.display(),
+        path.file_name().unwrap_or_default().to_string_lossy()
+    ));
     Ok(())
+}
+
+/// Reads from front to end, once.
+fn passing(inflow: Inflow, path: &Path, trust: &Trust, args: &args::Verify) -> Result<Held, End> {
+    let refuse = |what: &str, hint: &str| Err(Error::usage(what.to_owned(), hint).into());
+    if args.want.is_some() {
+        return refuse("--want needs the bundle as a file", "write the pipe into a file first, or bring all volumes");
+    }
+    if args.cold {
+        return refuse("--cold is about a file, and this passes by", "leave it out");
+    }
+    let mut incoming = Incoming::open(inflow, path, trust)?;
+    keys::tell(incoming.signed());
+    keys::expect(incoming.head(), &args.trust.demand)?;
+    let (head, signed, sums) = (incoming.head().clone(), incoming.signed().clone(), incoming.sums_digest().clone());
+    let bytes = incoming.bytes();
+    let meter = Meter::new("verifying", bytes, args.talk.quiet);
+    let mut damaged = Vec::new();
+    let read = loop {
+        match incoming.advance() {
+            Ok(None) => break Ok(()),
+            Ok(Some(_)) => match incoming.check(&|n| meter.add(n)) {
+                Ok(damage) => damaged.extend(damage),
+                Err(error) => break Err(error),
+            },
+            Err(error) => break Err(error),
+        }
+    };
+    let read = read.and_then(|()| incoming.finish());
+    meter.finish();
+    let mut problems = Problems::default();
+    if let Err(error) = read {
+        problems.add("", error);
+    }
+    if !damaged.is_empty() {
+        problems.add("", ArchiveError::Damaged { path: path.to_owned(), members: damaged });
+    }
+    let verified = Verified { bytes, blobs: head.blobs.len() };
+    Ok(problems.or(Held { head, signed, sums, verified })?)
+}
+
+fn json(Held { head, signed, sums, verified }: &Held, cold: bool) -> serde_json::Value {
+    serde_json::json!({
+        "name": head.name, "version": head.version,
+        "signer": signed.signers.first().map(|signer| keys::full_id(&signer.key.key)),
+        "signers": keys::signers_json(signed), "sums": sums,
+        "bytes": verified.bytes, "blobs": verified.blobs, "cold": cold,
+    })
+}
+
+fn tell(Held { head, signed, verified, .. }: &Held, cold: bool) {
+    let (name, signer, bytes) = (keys::full_name(head), keys::signed_by(signed), print::bytes(verified.bytes));
+    let how = if cold { "read from the medium and checked" } else { "checked" };
+    print::talk(&format!("{name} is whole: {signer}, {}, {bytes} {how}", print::count(verified.blobs, "blob")));
 }

@@ -1,0 +1,97 @@
+//! Bundles as they are named on the command line: files, volumes, `-`.
+
+use std::fs::File;
+use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use ferry_archive::volumes::{self, VolumeState};
+use ferry_archive::{Error as ArchiveError, Inflow, Location};
+
+use crate::failure::End;
+use crate::{args, print};
+
+/// What `-` is called in messages.
+pub(crate) const STDIN: &str = "standard input";
+/// How often somebody looks whether a volume came.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What is meant by one or several arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// `-`.
+    Pipe,
+    /// A file, or volumes.
+    At(Location),
+}
+
+/// The bundles that are meant by `paths`: volumes of one name are one bundle.
+pub(crate) fn named(paths: &[PathBuf]) -> Result<Vec<Named>, End> {
+    let is_pipe = |path: &&PathBuf| path.as_os_str() == "-";
+    let files: Vec<PathBuf> = paths.iter().filter(|path| !is_pipe(path)).cloned().collect();
+    let pipe = paths.iter().find(is_pipe).map(|_| Named::Pipe);
+    Ok(pipe.into_iter().chain(Location::group(&files)?.into_iter().map(Named::At)).collect())
+}
+
+/// What standard input has.
+pub(crate) fn stdin() -> Inflow {
+    let reader: Box<dyn io::Read + Send> = Box::new(io::stdin());
+    reader.into()
+}
+
+/// Volumes that could not all be found, read one after the other as somebody brings them: if that was asked for, or somebody is there
+/// to be asked. `None` when `error` is something else, or nobody would come.
+pub(crate) fn in_order(
+    location: &Location,
+    error: &ArchiveError,
+    waiting: &args::Waiting,
+) -> Result<Option<Inflow>, End> {
+    let ArchiveError::Volumes { path, faults } = error else { return Ok(None) };
+    let can_ask = waiting.wait_for_volume.is_none() && io::stdin().is_terminal() && io::stderr().is_terminal();
+    let absent = faults.iter().all(|fault| fault.what == VolumeState::Absent);
+    if !location.is_split() || !absent || !(can_ask || waiting.wait_for_volume.is_some()) {
+        return Ok(None);
+    }
+    let (location, seconds) = (location.clone(), waiting.wait_for_volume);
+    let next = move |number| match find(&location, number) {
+        Some(file) => Ok(file),
+        None => wait(&location, number, seconds),
+    };
+    Ok(Some(Inflow::volumes(path, next)?))
+}
+
+/// The volume, if it is where it was named or where others are.
+fn find(location: &Location, number: u32) -> Option<File> {
+    let known = location.volumes.get(&number).cloned();
+    let name = volumes::name(&location.base, number);
+    let beside = location.volumes.values().filter_map(|path| Some(path.with_file_name(name.file_name()?)));
+    known.into_iter().chain([name.clone()]).chain(beside).find_map(|path| File::open(path).ok())
+}
+
+/// Waits until the volume is there: for so many seconds at most (0: as long as it takes), or until somebody says that it is.
+fn wait(location: &Location, number: u32, seconds: Option<u64>) -> io::Result<File> {
+    let name = volumes::name(&location.base, number);
+    let started = Instant::now();
+    match seconds {
+        Some(_) => print::talk(&format!("waiting for {}", name.display())),
+        None => print::talk(&format!("{} is needed now: bring it there, then press Enter (or Ctrl-C)", name.display())),
+    }
+    loop {
+        if seconds.is_none() {
+            let mut line = String::new();
+            if io::stdin().read_line(&mut line)? == 0 {
+                break;
+            }
+        }
+        if let Some(file) = find(location, number) {
+            return Ok(file);
+        }
+        match seconds {
+            None => print::talk(&format!("{} is not there", name.display())),
+            Some(limit) if limit > 0 && started.elapsed() >= Duration::from_secs(limit) => break,
+            Some(_) => std::thread::sleep(LOOK),
+        }
+    }
+    let why = format!("`{}` did not come", name.display());
+    Err(io::Error::new(io::ErrorKind::NotFound, why))
+}
