@@ -310,7 +310,7 @@ pub(crate) struct Sign {
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("target").required(true).multiple(true).args(["registry_name", "store"]))]
 pub(crate) struct Install {
-    /// The bundle; several complete one another
+    /// The bundle, `-` for standard input; several complete one another
     #[arg(required = true, value_name = "BUNDLE")]
     pub(crate) bundles: Vec<PathBuf>,
     /// The target
@@ -349,6 +349,9 @@ pub(crate) struct Install {
     /// Leave signatures, attestations and SBOMs behind
     #[arg(long)]
     pub(crate) no_referrers: bool,
+    /// Write a bundle that comes through standard input into a file in DIR first, so that it can be read again
+    #[arg(long, value_name = "DIR")]
+    pub(crate) spool: Option<PathBuf>,
     /// Where blobs that the bundle leaves to the target are missing there: list them in FILE, for `ferry bundle --patch`
     #[arg(long, value_name = "FILE")]
     pub(crate) want: Option<PathBuf>,

@@ -3,7 +3,9 @@
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 
-use ferry_archive::{Bundle, HeadBase, KeyRef, PublicKey, SecretKey, Signed, Signer, Trust, TrustedKey, Uncounted};
+use ferry_archive::{
+    Bundle, Head, HeadBase, KeyRef, PublicKey, SecretKey, Signed, Signer, Trust, TrustedKey, Uncounted,
+};
 
 use crate::args;
 use crate::environment;
@@ -19,22 +21,26 @@ pub(crate) fn trust(args: &args::Trust) -> Result<Trust, End> {
     Ok(Trust { keys: public(&args.keys)?, allow_unsigned: args.allow_unsigned, require })
 }
 
-/// Opens a bundle; without a key there is nothing that could be trusted, and that is said before anything is read.
-pub(crate) fn open(path: &Path, args: &args::Trust) -> Result<Bundle, End> {
+/// The same, to open bundles by: without a key there is nothing that could be trusted, and that is said before anything is read.
+pub(crate) fn believed(args: &args::Trust) -> Result<Trust, End> {
     let trust = trust(args)?;
     if trust.keys.is_empty() && !trust.is_lenient() {
         let hint = "give the signer's public key with `--key ferry.pub`, or a folder of keys in `FERRY_KEYS`";
         return Err(Error::usage("no public key is given, so no bundle can be trusted", hint).into());
     }
-    let bundle = Bundle::open(path, &trust)?;
+    Ok(trust)
+}
+
+/// Opens a bundle.
+pub(crate) fn open(path: &Path, args: &args::Trust) -> Result<Bundle, End> {
+    let bundle = Bundle::open(path, &believed(args)?)?;
     tell(bundle.signed());
-    expect(&bundle, &args.demand)?;
+    expect(bundle.head(), &args.demand)?;
     Ok(bundle)
 }
 
 /// Refuses a bundle that is none of those of `--expect`.
-pub(crate) fn expect(bundle: &Bundle, args: &args::Demand) -> Result<(), End> {
-    let head = bundle.head();
+pub(crate) fn expect(head: &Head, args: &args::Demand) -> Result<(), End> {
     let fits = |expected: &String| match expected.split_once('@') {
         Some((name, version)) => head.name == name && head.version.as_deref() == Some(version),
         None => head.name == *expected,
@@ -43,12 +49,15 @@ pub(crate) fn expect(bundle: &Bundle, args: &args::Demand) -> Result<(), End> {
         return Ok(());
     }
     let expected = args.expect.join("` or `");
-    Err(Error::Unexpected { found: full_name(bundle), expected }.into())
+    Err(Error::Unexpected { found: name_of(head), expected }.into())
 }
 
 /// `name@version`, or the name alone.
 pub(crate) fn full_name(bundle: &Bundle) -> String {
-    let head = bundle.head();
+    name_of(bundle.head())
+}
+
+fn name_of(head: &Head) -> String {
     match &head.version {
         Some(version) => format!("{}@{version}", head.name),
         None => head.name.clone(),

@@ -31,6 +31,12 @@ pub struct Passing {
 }
 
 impl Passing {
+    /// What it says of itself.
+    #[must_use]
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
     pub(crate) fn new(head: Head, sums: Digest, path: PathBuf, files: BTreeMap<String, Bytes>, kept: Memory) -> Self {
         let sizes = head.blobs.iter().map(|blob| (blob.digest.clone(), blob.size)).collect();
         Self { head, sums, path, files, kept, sizes }
