@@ -16,7 +16,7 @@ pub(crate) enum Carrier {
     /// A bundle, all of which can be read at any time.
     File(Arc<Bundle>),
     /// One that passes by.
-    Passing(Passing),
+    Passing(Box<Passing>),
 }
 
 /// What is kept of a bundle that comes through a pipe: its head, its YAML, and the small blobs at its beginning.
