@@ -67,7 +67,7 @@ fn open(args: &args::Sign) -> Result<Bundle, End> {
     };
     let bundle = Bundle::open_at(&location, &trust)?;
     keys::tell(bundle.signed());
-    keys::expect(&bundle, &args.demand)?;
+    keys::expect(bundle.head(), &args.demand)?;
     Ok(bundle)
 }
 
