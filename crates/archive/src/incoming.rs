@@ -17,7 +17,7 @@ use crate::member::{self, BLOCK, END};
 use crate::signers::{self, Beside, Signed};
 use crate::source::{Sequential, Source as _};
 use crate::volumes::{EndsAt, InOrder};
-use crate::{Damage, Error, Head, Slices, Trust, frame};
+use crate::{Damage, Error, Head, Slices, Trust, disk, frame};
 
 /// A bundle on its way in.
 pub struct Incoming {
@@ -117,6 +117,14 @@ impl Incoming {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether there is room for the whole of it in the file at `path`.
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`], with what is needed and what is free; [`Error::Io`].
+    pub fn check_room(&self, path: &Path) -> Result<(), Error> {
+        disk::check_room(path, self.front.size, self.source.at())
     }
 
     /// Bytes hashed or compared when all has passed: what progress is counted against.

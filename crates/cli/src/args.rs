@@ -325,9 +325,12 @@ pub(crate) struct Sign {
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("target").required(true).multiple(true).args(["registry_name", "store"]))]
 pub(crate) struct Install {
-    /// The bundle; several complete one another
+    /// Bundles, which complete one another: files, volumes (any of them, or their common name; those in other folders too), or `-` for
+    /// standard input
     #[arg(required = true, value_name = "BUNDLE")]
     pub(crate) bundles: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
     /// The target
     #[arg(long = "registry", value_name = "HOST[:PORT][/PREFIX]")]
     pub(crate) registry_name: Option<String>,
@@ -364,6 +367,9 @@ pub(crate) struct Install {
     /// Leave signatures, attestations and SBOMs behind
     #[arg(long)]
     pub(crate) no_referrers: bool,
+    /// Write a bundle that comes through standard input into a file in DIR first, so that it can be read again
+    #[arg(long, value_name = "DIR")]
+    pub(crate) spool: Option<PathBuf>,
     /// Where blobs that the bundle leaves to the target are missing there: list them in FILE, for `ferry bundle --patch`
     #[arg(long, value_name = "FILE")]
     pub(crate) want: Option<PathBuf>,
@@ -456,7 +462,7 @@ pub(crate) struct Rewrite {
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("content").required(true).args(["bundles", "store"]))]
 pub(crate) struct Serve {
-    /// Bundles to serve without unpacking
+    /// Bundles to serve without unpacking: files, or volumes (any of them, or their common name; those in other folders too)
     #[arg(value_name = "BUNDLE")]
     pub(crate) bundles: Vec<PathBuf>,
     /// A store's folder; it is made when it is not there

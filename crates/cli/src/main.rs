@@ -11,6 +11,7 @@ mod config;
 mod environment;
 mod failure;
 mod keys;
+mod opened;
 mod print;
 mod progress;
 mod registry;

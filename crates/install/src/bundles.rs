@@ -43,7 +43,7 @@ impl Bundles {
     /// One that comes through a pipe, and others.
     #[must_use]
     pub fn with_pipe(passing: Passing, more: impl IntoIterator<Item = Arc<Bundle>>) -> Self {
-        let passing = std::iter::once(Carrier::Passing(passing));
+        let passing = std::iter::once(Carrier::Passing(Box::new(passing)));
         Self::of(passing.chain(more.into_iter().map(Carrier::File)).collect())
     }
 

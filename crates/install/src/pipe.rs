@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use ferry_archive::bundle::MAX_FILE;
-use ferry_archive::{Arriving, Incoming, Inflow, Trust};
+use ferry_archive::{Arriving, Incoming, Inflow, Signed, Trust};
 use ferry_content::copy::{self, Job, Outcome, Progress};
 use ferry_content::files::CHUNK;
 use ferry_content::memory::Memory;
@@ -70,6 +70,12 @@ impl Pipe {
         }
         let (head, sums) = (incoming.head().clone(), incoming.sums_digest().clone());
         Ok((Passing::new(head, sums, path.to_owned(), files, documents.kept), Self { incoming }))
+    }
+
+    /// Who signed it.
+    #[must_use]
+    pub fn signed(&self) -> &Signed {
+        self.incoming.signed()
     }
 
     /// Sends each of `wanted` to its ingester as it comes, and reads to the end. Gives what became of each that came, and what is wrong with

@@ -4,6 +4,7 @@
 mod bad_input;
 mod crossing;
 mod delta;
+mod deltas;
 mod digests;
 mod emit;
 mod errors;

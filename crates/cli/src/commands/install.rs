@@ -16,7 +16,7 @@ use crate::commands::emitted;
 use crate::failure::{End, Error};
 use crate::progress::Meter;
 use crate::secrets::{self, Account};
-use crate::{args, config, keys, print, registry};
+use crate::{args, config, opened, print, registry};
 
 /// Uploads to begin with.
 const FIRST: usize = 4;
@@ -24,7 +24,7 @@ const FIRST: usize = 4;
 pub(crate) const STORE_NAME: &str = "localhost:5000";
 
 pub(crate) async fn run(args: args::Install) -> Result<(), End> {
-    let bundles = open(&args)?;
+    let opened::Opened { bundles, pipe, spooled: _spooled } = opened::open(&args).await?;
     let (destination, _empty) = destination(&args, &bundles)?;
     let options = Options {
         layout: args.layout.map(Into::into),
@@ -51,7 +51,7 @@ pub(crate) async fn run(args: args::Install) -> Result<(), End> {
     let meter = Meter::new("pushing", bytes, args.talk.quiet);
     let options =
         copy::Options { concurrency: usize::from(args.registry.jobs), first: FIRST, ..copy::Options::default() };
-    let pushed = preflight.push(&options, meter.clone()).await;
+    let pushed = preflight.push_through(pipe, &options, meter.clone()).await;
     meter.finish();
     let pushed = pushed?;
     for note in &pushed.notes {
@@ -62,17 +62,6 @@ pub(crate) async fn run(args: args::Install) -> Result<(), End> {
     }
     let written = preflight.write(&pushed, jiff::Timestamp::now())?;
     report(&preflight, &pushed, &written, args.json)
-}
-
-/// All of them, each with its signature, before anything is made of any.
-fn open(args: &args::Install) -> Result<Bundles, End> {
-    let mut opened = Vec::with_capacity(args.bundles.len());
-    for path in &args.bundles {
-        opened.push(Arc::new(keys::open(path, &args.trust)?));
-    }
-    let mut opened = opened.into_iter();
-    let first = opened.next().ok_or_else(|| Error::usage("no bundle is named", "name the bundle to install"))?;
-    Ok(Bundles::new(first, opened))
 }
 
 /// Whether nodes will reach a store's registry without TLS, as far as anybody says so.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ferry_archive::{HeadImage, oci};
+use ferry_archive::{HeadImage, Location, oci};
 use ferry_content::store::Store;
 use ferry_content::{Problems, Provider as _};
 use ferry_image::{Digest, Reference};
@@ -43,8 +43,9 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
 /// All images of all bundles, under their names at a target without a prefix, and under their original names for mirrors.
 fn catalog(args: &args::Serve) -> Result<(Catalog, usize), End> {
     let mut opened = Vec::with_capacity(args.bundles.len());
-    for path in &args.bundles {
-        opened.push(Arc::new(keys::open(path, &args.trust)?));
+    let trust = keys::trusted(&args.trust)?;
+    for location in Location::group(&args.bundles)? {
+        opened.push(Arc::new(keys::open_at(&location, &trust, &args.trust.demand)?));
     }
     let mut opened = opened.into_iter();
     let first = opened.next().ok_or_else(|| crate::failure::Error::usage("no bundle is named", "name one to serve"))?;

@@ -16,7 +16,7 @@ pub(crate) enum Carrier {
     /// A bundle, all of which can be read at any time.
     File(Arc<Bundle>),
     /// One that passes by.
-    Passing(Passing),
+    Passing(Box<Passing>),
 }
 
 /// What is kept of a bundle that comes through a pipe: its head, its YAML, and the small blobs at its beginning.
@@ -31,6 +31,12 @@ pub struct Passing {
 }
 
 impl Passing {
+    /// What it says of itself.
+    #[must_use]
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
     pub(crate) fn new(head: Head, sums: Digest, path: PathBuf, files: BTreeMap<String, Bytes>, kept: Memory) -> Self {
         let sizes = head.blobs.iter().map(|blob| (blob.digest.clone(), blob.size)).collect();
         Self { head, sums, path, files, kept, sizes }

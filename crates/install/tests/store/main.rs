@@ -1,161 +1,18 @@
 //! Installing small bundles into a store: everything but the network.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+mod kit;
+mod pipes;
+mod several;
+
+use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use ferry_archive::{
-    Build, Bundle, Contents, File, FileContent, Head, HeadBlob, HeadImage, HeadPlatform, Layout, Partial, Trust,
-};
-use ferry_content::copy::{self, Silent};
-use ferry_content::store::{ManifestRef, Store};
-use ferry_content::{Ingester as _, Kind, Problems};
-use ferry_image::{Descriptor, Digest, Receipt, media_type};
-use ferry_install::{
-    Destination, IndexMode, OnExisting, Options, Preflight, Pushed, State, Which, inventory, preflight,
-};
-
-/// What a bundle is made of.
-struct Parts {
-    head: Head,
-    blobs: BTreeMap<Digest, Bytes>,
-    files: Vec<File>,
-}
-
-impl Parts {
-    fn new() -> Self {
-        let head = Head {
-            format: 1,
-            name: "shop".to_owned(),
-            version: None,
-            platforms: vec!["linux/amd64".to_owned()],
-            layout: ferry_image::Layout::Path,
-            images: Vec::new(),
-            absent: Vec::new(),
-            yaml: Vec::new(),
-            files: Vec::new(),
-            set: Vec::new(),
-            ignore: Vec::new(),
-            bases: Vec::new(),
-            relies: Vec::new(),
-            blobs: Vec::new(),
-        };
-        Self { head, blobs: BTreeMap::new(), files: Vec::new() }
-    }
-
-    fn blob(&mut self, media_type: &str, bytes: impl Into<Bytes>) -> Descriptor {
-        let bytes = bytes.into();
-        let descriptor = Descriptor::of(media_type, &bytes);
-        if self.blobs.insert(descriptor.digest.clone(), bytes).is_none() {
-            self.head.blobs.push(HeadBlob { digest: descriptor.digest.clone(), size: descriptor.size, offset: 0 });
-        }
-        descriptor
-    }
-
-    fn manifest(&mut self, layers: &[&str]) -> Descriptor {
-        let config = self.blob(media_type::OCI_CONFIG, format!(r#"{{"os":"linux","layers":{layers:?}}}"#));
-        let layers: Vec<Descriptor> =
-            layers.iter().map(|l| self.blob("application/vnd.oci.image.layer.v1.tar+gzip", l.to_string())).collect();
-        let json = serde_json::json!({
-            "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": layers,
-        });
-        self.blob(media_type::OCI_MANIFEST, json.to_string())
-    }
-
-    /// An index of `here`, and of another manifest that is not carried.
-    fn sparse(&mut self, here: &[&Descriptor]) -> Descriptor {
-        let mut entries = vec![Descriptor::of(media_type::OCI_MANIFEST, b"elsewhere")];
-        entries.extend(here.iter().map(|d| (*d).clone()));
-        self.index(&entries.iter().collect::<Vec<_>>())
-    }
-
-    fn index(&mut self, entries: &[&Descriptor]) -> Descriptor {
-        let json = serde_json::json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries});
-        self.blob(media_type::OCI_INDEX, json.to_string())
-    }
-
-    fn image(&mut self, reference: &str, root: &Descriptor, manifests: &[&Descriptor]) {
-        self.head.images.push(HeadImage {
-            reference: reference.replace("ROOT", &root.digest.to_string()).parse().expect("reference"),
-            target: None,
-            source: "source".to_owned(),
-            root: root.clone(),
-            platforms: manifests.iter().map(|m| HeadPlatform { platform: None, manifest: (*m).clone() }).collect(),
-            referrers: Vec::new(),
-            verified: Vec::new(),
-        });
-    }
-
-    fn yaml(&mut self, name: &str, text: &str) {
-        let content = FileContent::Bytes(Bytes::copy_from_slice(text.as_bytes()));
-        self.files.push(File { name: format!("yaml/{name}"), content });
-    }
-
-    async fn seal(mut self, folder: &Path) -> Arc<Bundle> {
-        // manifests before layers, as a bundle has them
-        let is_json = |digest: &Digest| self.blobs[digest].starts_with(b"{");
-        self.head.blobs.sort_by_key(|blob| !is_json(&blob.digest));
-        let contents = Contents { head: self.head, manifests: self.blobs.clone(), files: self.files };
-        let path = folder.join("shop.tar");
-        let layout = Layout::new(contents).expect("layout");
-        let partial = Partial::create(&path, layout, Build::default()).expect("partial");
-        for bytes in self.blobs.into_values() {
-            let blob = Descriptor::of("", &bytes);
-            let ingest = partial.start(&blob).await.expect("start").expect("missing");
-            ingest.write_at(0, vec![bytes]).await.expect("write");
-            ingest.commit().await.expect("commit");
-        }
-        partial.seal(&|_| {}).expect("seal");
-        Arc::new(Bundle::open(&path, &Trust { allow_unsigned: true, ..Trust::default() }).expect("open"))
-    }
-}
-
-struct Site {
-    folder: tempfile::TempDir,
-    store: Arc<Store>,
-}
-
-impl Site {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("folder");
-        let store = Store::open(folder.path().join("store")).expect("store").with_sparse_indexes(true);
-        Self { folder, store: Arc::new(store) }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn options(&self) -> Options {
-        Options { out: self.path("out"), strict: true, jobs: 4, ..Options::default() }
-    }
-
-    async fn look(&self, bundle: &Arc<Bundle>, options: Options) -> Result<Preflight, Problems> {
-        let target = "reg.local:5000/team".parse().expect("target");
-        let destination = Destination::Store { store: Arc::clone(&self.store), target };
-        preflight(Arc::new(Arc::clone(bundle).into()), destination, options).await
-    }
-
-    async fn push(&self, bundle: &Arc<Bundle>, options: Options) -> (Preflight, Pushed) {
-        let preflight = self.look(bundle, options).await.expect("preflight");
-        let pushed = preflight.push(&copy::Options::default(), Arc::new(Silent)).await.expect("push");
-        (preflight, pushed)
-    }
-
-    fn at(&self, repository: &str, tag: &str) -> Option<Digest> {
-        let found = self.store.manifest(repository, &ManifestRef::Tag(tag.to_owned())).expect("store");
-        found.map(|record| record.digest)
-    }
-}
-
-fn shown<T>(result: Result<T, Problems>) -> (Kind, Vec<String>) {
-    match result {
-        Ok(_) => panic!("nothing was found wrong"),
-        Err(problems) => (problems.kind(), problems.iter().map(ToString::to_string).collect()),
-    }
-}
+use ferry_content::Kind;
+use ferry_content::store::Store;
+use ferry_image::{Digest, Receipt};
+use ferry_install::{Destination, IndexMode, OnExisting, Options, State, Which, inventory};
+use kit::{Parts, Site, shown};
 
 #[tokio::test]
 async fn each_blob_once_and_nothing_twice() {

@@ -1,0 +1,174 @@
+//! The bundles of an install, opened: files and volumes, or one that comes through standard input or volume by volume.
+
+use std::fs::File;
+use std::io::{self, Read, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ferry_archive::{Bundle, Incoming, Inflow, Location, Trust};
+use ferry_image::Digest;
+use ferry_install::{Bundles, Passing, Pipe};
+use tempfile::NamedTempFile;
+
+use crate::bundles::{self, Named};
+use crate::failure::{End, Error};
+use crate::{args, keys, print};
+
+/// Bundles whose signatures hold.
+pub(crate) struct Opened {
+    pub(crate) bundles: Bundles,
+    /// The rest of the one that comes through a pipe.
+    pub(crate) pipe: Option<Pipe>,
+    /// The file that a pipe was written into; it is removed when this is dropped.
+    pub(crate) spooled: Option<NamedTempFile>,
+}
+
+/// A file that is open, and what does not hold of it behind its front.
+struct Found {
+    bundle: Arc<Bundle>,
+    faults: Vec<ferry_archive::Error>,
+}
+
+/// All of them, each with its signature, before anything is made of any.
+pub(crate) async fn open(args: &args::Install) -> Result<Opened, End> {
+    let trust = keys::trusted(&args.trust)?;
+    let is_piped = |path: &&PathBuf| path.as_os_str() == "-";
+    let piped = args.bundles.iter().filter(is_piped).count();
+    if piped > 1 || (piped == 1 && args.password_stdin) {
+        let hint = "give other bundles as files, and a login with `--auth-file`";
+        return Err(Error::usage("standard input can be read for one thing only", hint).into());
+    }
+    if piped == 0 && args.spool.is_some() {
+        return Err(Error::usage("`--spool` is for a bundle that comes through a pipe", "name it `-`").into());
+    }
+    let mut found = Vec::with_capacity(args.bundles.len());
+    let (mut pipe, mut spooled) = (None, None);
+    for named in bundles::named(&args.bundles)? {
+        let Named::At(location) = named else { continue };
+        match opened(&location, &trust, args)? {
+            At::Hand(one) => found.push(one),
+            At::Once(inflow) if piped == 0 && pipe.is_none() => {
+                pipe = Some(begin(inflow, location.base.clone(), &trust).await?);
+            }
+            At::Once(_) => {
+                let hint = "bring all volumes of the others first, or install one after the other";
+                return Err(Error::usage("only one bundle can be read as it comes", hint).into());
+            }
+        }
+    }
+    match &args.spool {
+        Some(folder) => {
+            let file = spool(folder, &trust).await?;
+            let (bundle, faults) = Bundle::open_damaged(&Location::of(file.path())?, &trust)?;
+            found.push(Found { bundle: Arc::new(bundle), faults });
+            spooled = Some(file);
+        }
+        None if piped == 1 => pipe = Some(begin(bundles::stdin(), PathBuf::from(bundles::STDIN), &trust).await?),
+        None => {}
+    }
+    for found in &found {
+        keys::tell(found.bundle.signed());
+        keys::expect(found.bundle.head(), &args.trust.demand)?;
+    }
+    if let Some((passing, pipe)) = &pipe {
+        keys::tell(pipe.signed());
+        keys::expect(passing.head(), &args.trust.demand)?;
+    }
+    let files = complete(found)?;
+    let mut files = files.into_iter();
+    let (bundles, pipe) = match pipe {
+        Some((passing, pipe)) => (Bundles::with_pipe(passing, files), Some(pipe)),
+        None => {
+            let first = files.next().ok_or_else(|| Error::usage("no bundle is named", "name the bundle to install"))?;
+            (Bundles::new(first, files), None)
+        }
+    };
+    Ok(Opened { bundles, pipe, spooled })
+}
+
+/// How a bundle can be read.
+enum At {
+    /// At any place.
+    Hand(Found),
+    /// As it comes.
+    Once(Inflow),
+}
+
+/// Opens a bundle; of volumes that are not all there, as they are brought, where somebody does that.
+fn opened(location: &Location, trust: &Trust, args: &args::Install) -> Result<At, End> {
+    let opened = Bundle::open_damaged(location, trust);
+    let absent = match &opened {
+        Err(error) => Some(error),
+        Ok((_, faults)) => faults.first(),
+    };
+    if let Some(error) = absent
+        && let Some(inflow) = bundles::in_order(location, error, &args.waiting)?
+    {
+        return Ok(At::Once(inflow));
+    }
+    let (bundle, faults) = opened?;
+    Ok(At::Hand(Found { bundle: Arc::new(bundle), faults }))
+}
+
+/// Reads the beginning of a bundle that is read as it comes.
+async fn begin(inflow: Inflow, path: PathBuf, trust: &Trust) -> Result<(Passing, Pipe), End> {
+    let trust = trust.clone();
+    let begin = move || Pipe::begin(inflow, &path, &trust);
+    Ok(tokio::task::spawn_blocking(begin).await.map_err(|e| Error::Runtime(io::Error::other(e)))??)
+}
+
+/// A damaged bundle is taken where another has what may be missing: one that was made for it, or a second copy of it.
+fn complete(found: Vec<Found>) -> Result<Vec<Arc<Bundle>>, End> {
+    let helps = |other: &Bundle, sums: &Digest| {
+        other.sums_digest() == sums || other.head().bases.iter().any(|base| base.sums.as_ref() == Some(sums))
+    };
+    let has_help = |(i, one): (usize, &Found)| {
+        let mut others = found.iter().enumerate().filter(|(other, _)| *other != i);
+        others.any(|(_, other)| helps(&other.bundle, one.bundle.sums_digest()))
+    };
+    let helped: Vec<bool> = found.iter().enumerate().map(has_help).collect();
+    let mut bundles = Vec::with_capacity(found.len());
+    for (Found { bundle, faults }, is_helped) in found.into_iter().zip(helped) {
+        if is_helped {
+            print::warnings(&faults.iter().map(ToString::to_string).collect::<Vec<_>>());
+        } else if let Some(fault) = faults.into_iter().next() {
+            return Err(fault.into());
+        }
+        bundles.push(bundle);
+    }
+    Ok(bundles)
+}
+
+/// Writes standard input into a file in `folder`, if there is room for what its head announces.
+async fn spool(folder: &Path, trust: &Trust) -> Result<NamedTempFile, End> {
+    let io = |source| Error::Io { action: "write in", path: folder.to_owned(), source };
+    let file = tempfile::Builder::new().prefix("ferry-spool-").suffix(".tar").tempfile_in(folder).map_err(io)?;
+    let (copy, path, trust) = (file.reopen().map_err(io)?, file.path().to_owned(), trust.clone());
+    // the file is removed with `file`, whatever becomes of this
+    let write = move || -> Result<(), End> {
+        let failed = |source| Error::Io { action: "write", path: path.clone(), source };
+        let tee = Tee { file: copy.try_clone().map_err(failed)? };
+        let incoming = Incoming::open(Box::new(tee) as Box<dyn Read + Send>, Path::new(bundles::STDIN), &trust)?;
+        incoming.check_room(&path)?;
+        drop(incoming);
+        let mut copy = copy;
+        io::copy(&mut io::stdin().lock(), &mut copy).map_err(failed)?;
+        copy.flush().map_err(failed)?;
+        Ok(())
+    };
+    tokio::task::spawn_blocking(write).await.map_err(|e| Error::Runtime(io::Error::other(e)))??;
+    Ok(file)
+}
+
+/// Standard input, of which everything that is read is written down.
+struct Tee {
+    file: File,
+}
+
+impl Read for Tee {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = io::stdin().read(into)?;
+        self.file.write_all(&into[..count])?;
+        Ok(count)
+    }
+}
