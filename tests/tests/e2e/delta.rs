@@ -114,6 +114,48 @@ fn plan_overhead() -> u64 {
 }
 
 #[test]
+fn the_second_crossing_sends_what_is_new() {
+    require!("docker-registry");
+    let crossed = Crossed::new();
+    let (site, target) = (&crossed.site, &crossed.target);
+    let install = format!("--registry {}/team {TRUST}", target.host());
+    let mut receipt = "out/receipt.json".to_owned();
+    // twice: what the second receipt says is from a delta
+    for version in [2, 3] {
+        crossed.source.push(&format!("shop/app:{version}"), &app(version));
+        let _ = crossed.bundle(&format!("shop/app:{version}"), "next.tar", &format!("--have {receipt}")).ok();
+        target.forget_requests();
+        let _ = site.ferry(&format!("install next.tar {install} --out out{version}")).ok();
+        assert!(target.holds("team/shop/app", &app(version)), "version {version}");
+        let requests = target.requests();
+        let sent: Vec<&str> = requests.blobs_stored().iter().map(|r| r.path.as_str()).collect();
+        assert!(sent.len() <= 2 && !sent.iter().any(|path| path.contains(&shared().digest()[7..])), "{sent:?}");
+        receipt = format!("out{version}/receipt.json");
+        let held: Value = serde_json::from_str(&site.read(&receipt)).unwrap();
+        assert!(digests(&held["repositories"][0]["blobs"]).contains(&shared().digest()), "{held}");
+    }
+}
+
+#[test]
+fn a_patch_mends_a_damaged_bundle() {
+    require!("docker-registry");
+    let crossed = Crossed::new();
+    let (site, target) = (&crossed.site, Registry::start(Access::Plain));
+    let layer = shared().digest();
+    let blob = crossed.source.blob("shop/app", &layer).unwrap();
+    let mut bytes = site.bytes("one.tar");
+    let at = bytes.windows(64).position(|window| *window == blob[1000..1064]).unwrap();
+    bytes[at] ^= 1;
+    site.write("want.json", want(site, "one.tar", &[0], &[&layer]).to_string());
+    site.write("damaged.tar", bytes);
+    let _ = site.ferry(&format!("bundle --patch want.json -o patch.tar {SIGN}")).ok();
+    assert_eq!(members(site, "patch.tar"), [app(1).digest().to_owned(), layer].into());
+    let install = format!("install damaged.tar patch.tar --registry {} {TRUST}", target.host());
+    let _ = site.ferry(&install).ok();
+    assert!(target.holds("shop/app", &app(1)));
+}
+
+#[test]
 fn the_same_bases_give_the_same_bytes() {
     require!("docker-registry");
     let crossed = Crossed::new();
