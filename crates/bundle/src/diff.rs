@@ -134,11 +134,27 @@ pub fn diff(a: &Base, b: &Base) -> Diff {
     let blobs = locks.is_empty().then(|| blobs(a, b));
     let unknown = blobs.map_or(0, |b| b.added.unsized_blobs + b.removed.unsized_blobs + b.unchanged.unsized_blobs);
     let old = (unknown > 0).then(|| format!("blobs of unknown size: {unknown} (a receipt of version 1 does not say)"));
-    Diff { images, blobs, notes: notes.chain(old).collect() }
+    let strange = nothing_in_common(&before, &after, [a, b]);
+    Diff { images, blobs, notes: notes.chain(old).chain(strange).collect() }
 }
 
 fn by_reference(base: &Base) -> BTreeMap<&Reference, &BaseImage> {
     base.images.iter().map(|image| (&image.reference, image)).collect()
+}
+
+/// A target knows images by their names there.
+fn nothing_in_common(
+    before: &BTreeMap<&Reference, &BaseImage>,
+    after: &BTreeMap<&Reference, &BaseImage>,
+    bases: [&Base; 2],
+) -> Option<String> {
+    let is_inventory = |base: &&Base| base.kind == BaseKind::Receipt && base.names.iter().all(|n| n.sums.is_none());
+    let inventory = bases.into_iter().find(is_inventory)?;
+    let strangers = !before.is_empty() && !after.is_empty() && before.keys().all(|name| !after.contains_key(name));
+    let file = &inventory.file;
+    strangers.then(|| {
+        format!("{file} names images as the target does: made with `ferry inventory --from`, it has their references")
+    })
 }
 
 fn is_same(from: &BaseImage, to: &BaseImage) -> bool {
@@ -248,6 +264,14 @@ mod tests {
         assert!(diff(&one, &one).is_empty());
         let receipt = base(BaseKind::Receipt, &["a:1=r:n"]);
         assert_eq!(diff(&one, &receipt).images[0].change, Change::Unchanged, "a receipt does not say");
+    }
+
+    #[test]
+    fn an_inventory_under_other_names_is_told() {
+        let (one, two) = (base(BaseKind::Bundle, &["a:1=r:m"]), base(BaseKind::Receipt, &["r.example/a:1=r:m"]));
+        assert!(diff(&one, &two).notes[0].contains("ferry inventory --from"), "{:?}", diff(&one, &two).notes);
+        let same = base(BaseKind::Receipt, &["a:1=r:m"]);
+        assert!(diff(&one, &same).notes.is_empty() && diff(&same, &same).notes.is_empty());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use futures_util::{StreamExt as _, stream};
 
 use crate::Request;
 use crate::base::{Base, BaseBlob, Unread, named_by};
-use crate::known::Known;
+use crate::manifest::Image;
 use crate::place::{Documents, fetch};
 
 /// Manifests of one image of a lock that are read, those of indexes that refer to it included.
@@ -34,7 +34,7 @@ impl Had {
             let each = base
                 .unread
                 .iter()
-                .map(|unread| async move { (unread, read(unread, client, &request.known, documents).await) });
+                .map(|unread| async move { (unread, read(unread, client, request, documents).await) });
             let learnt: Vec<_> = stream::iter(each).buffered(request.jobs.max(1)).collect().await;
             for (unread, (blobs, failed)) in learnt {
                 let repository = repository(request, unread);
@@ -73,7 +73,7 @@ fn note(base: &Base, unread: &Unread, why: &str) -> String {
 async fn read(
     unread: &Unread,
     client: &Client,
-    known: &Known,
+    request: &Request,
     documents: &Documents,
 ) -> (BTreeMap<Digest, Option<u64>>, Option<String>) {
     let mut blobs = BTreeMap::new();
@@ -86,7 +86,7 @@ async fn read(
             failed = Some(format!("it has more than {MOST} manifests"));
             break;
         }
-        match document(unread, &digest, client, known, documents).await {
+        match document(unread, &digest, client, request, documents).await {
             Ok(Manifest::Image(manifest)) => {
                 blobs.extend(named_by(&manifest).map(|blob| (blob.digest.clone(), Some(blob.size))));
             }
@@ -101,17 +101,19 @@ async fn document(
     unread: &Unread,
     digest: &Digest,
     client: &Client,
-    known: &Known,
+    request: &Request,
     documents: &Documents,
 ) -> Result<Manifest, String> {
     let mut why = format!("manifest {digest} is in an archive that is not read now");
     if let Some(bytes) = documents.get(digest) {
         return Manifest::parse(bytes, None).map_err(|e| e.to_string());
     }
-    for source in &unread.sources {
+    // mirrors first, as for images that are carried
+    let sources = unread.sources.iter().map(|source| Image::new(source.clone(), 0));
+    for source in sources.flat_map(|image| request.manifest.sources(&image)) {
         let read = async {
-            let repository = client.repository(source.host(), source.path())?;
-            known.get_or(digest, fetch(&repository, digest)).await
+            let repository = client.repository(source.at.host(), source.at.path())?;
+            request.known.get_or(digest, fetch(&repository, digest)).await
         };
         match read.await {
             Ok(document) => return Manifest::parse(&document.bytes, None).map_err(|e| e.to_string()),

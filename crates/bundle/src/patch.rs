@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use ferry_archive::{HeadBase, Want, WantImage, WantReferrer};
 use ferry_content::Problems;
-use ferry_image::{Digest, Manifest, Platform, Reference, ReferrerKind, referrer};
+use ferry_image::{CosignTag, Digest, Manifest, Platform, Reference, ReferrerKind, referrer};
 use ferry_registry_client::Client;
 
 use crate::Error;
@@ -160,8 +160,9 @@ async fn locked(
         subject,
         tag: listed.tag.clone(),
     };
-    if let Some(subject) = &listed.subject {
-        return Ok(of(subject.clone()));
+    let by_tag = || listed.tag.as_deref().and_then(CosignTag::parse).map(|(subject, _)| subject);
+    if let Some(subject) = listed.subject.clone().or_else(by_tag) {
+        return Ok(of(subject));
     }
     let mut why = "its subject is not known".to_owned();
     for source in manifest.sources(image) {

@@ -107,14 +107,6 @@ pub(crate) struct Bundle {
     /// Keep to what the file of --lock says, and fail if that can no longer be had
     #[arg(long, requires = "lock")]
     pub(crate) locked: bool,
-    /// Leave out what the far side has by this receipt, bundle or lock (a delta); repeatable
-    #[arg(long, value_name = "FILE", conflicts_with = "patch", help_heading = "Deltas and patches")]
-    pub(crate) have: Vec<PathBuf>,
-    /// Make a patch: the blobs that `ferry verify --want` missed in a damaged bundle, and no others; MANIFEST is the bundle's own
-    #[arg(long, value_name = "WANT.json", help_heading = "Deltas and patches", conflicts_with_all = ["platform", "no_referrers"])]
-    pub(crate) patch: Option<PathBuf>,
-    #[command(flatten, next_help_heading = "Deltas and patches")]
-    pub(crate) trust: Trust,
     /// The secret key to sign with
     #[arg(long, value_name = "FILE", env = "FERRY_SIGN_KEY")]
     pub(crate) sign_key: Option<PathBuf>,
@@ -136,6 +128,14 @@ pub(crate) struct Bundle {
     /// Leave signatures, attestations and SBOMs behind, whatever the bundle manifest says
     #[arg(long)]
     pub(crate) no_referrers: bool,
+    /// Leave out what the far side has by this receipt, bundle or lock (a delta); repeatable
+    #[arg(long, value_name = "FILE", conflicts_with = "patch", help_heading = "Deltas and patches")]
+    pub(crate) have: Vec<PathBuf>,
+    /// Make a patch: the blobs that `ferry verify --want` missed in a damaged bundle, and no others; MANIFEST is the bundle's own
+    #[arg(long, value_name = "WANT.json", help_heading = "Deltas and patches", conflicts_with_all = ["platform", "no_referrers"])]
+    pub(crate) patch: Option<PathBuf>,
+    #[command(flatten, next_help_heading = "Deltas and patches")]
+    pub(crate) trust: Trust,
     /// Log in to HOST (or to what is below PATH there) as USER; repeatable
     #[arg(long, value_name = "HOST[/PATH]=USER", requires = "password_stdin", help_heading = "Registries")]
     pub(crate) login: Vec<Account>,

@@ -162,6 +162,11 @@ impl Receipt {
         for image in &self.images {
             image.replacement(&image.reference).map_err(|e| e.to_string())?;
         }
+        // far from the end of 64 bits, whatever is added up
+        let sizes = self.repositories.iter().flat_map(|repository| &repository.blobs).map(|blob| blob.size);
+        if sizes.fold(0_u64, u64::saturating_add) >= 1 << 60 {
+            return Err("the sizes add up to more than an exbibyte".to_owned());
+        }
         let mut seen: BTreeSet<&str> = BTreeSet::new();
         if let Some(twice) = self.repositories.iter().find(|repository| !seen.insert(&repository.name)) {
             return Err(format!("`{}` stands there twice", twice.name));
@@ -269,6 +274,8 @@ mod tests {
         };
         let elsewhere = json!([{"name": "other:5000/p/x", "blobs": []}]);
         let twice = json!([{"name": "reg:5000/p/x", "blobs": []}, {"name": "reg:5000/p/x", "blobs": []}]);
+        let blob = json!({"digest": d("x"), "size": u64::MAX});
+        let huge = json!([{"name": "reg:5000/p/x", "blobs": [blob, blob]}]);
         for (bad, why) in [
             (json!({}), "version"),
             (with(second(), "version", json!(3)), "known are 1 and 2"),
@@ -276,6 +283,7 @@ mod tests {
             (with(second(), "repositories", elsewhere), "no repository under"),
             (with(second(), "repositories", json!([{"name": "reg:5000/p/A", "blobs": []}])), "no repository under"),
             (with(second(), "repositories", twice), "twice"),
+            (with(second(), "repositories", huge), "exbibyte"),
             (with(second(), "blobs", json!([])), "both"),
             (without(second(), "repositories"), "repositories"),
             (without(first(), "blobs"), "blobs"),

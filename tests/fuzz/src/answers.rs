@@ -99,6 +99,13 @@ pub fn tags(data: &[u8]) {
     assert!(found.iter().map(String::as_str).eq(stated));
 }
 
+/// The list of repositories is that of the page.
+pub fn catalog(data: &[u8]) {
+    let (Ok(found), Ok(value)) = (client::catalog(data), serde_json::from_slice::<Value>(data)) else { return };
+    let stated = value["repositories"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    assert!(found.iter().map(String::as_str).eq(stated));
+}
+
 /// One line for a terminal, whatever came.
 pub fn refusal(data: &[u8]) {
     let (code, message) = client::refusal(data);

@@ -43,6 +43,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("manifest", answers::manifest),
     ("token", answers::token),
     ("tags", answers::tags),
+    ("catalog", answers::catalog),
     ("refusal", answers::refusal),
     ("credentials", answers::credentials),
     // what refers to images
@@ -65,6 +66,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("list", lists::list),
     ("lock", lists::lock),
     ("relocation", lists::relocation),
+    ("receipt", lists::receipt),
+    ("want", lists::want),
 ];
 
 /// The target called `name`.

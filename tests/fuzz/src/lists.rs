@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use ferry_archive::member;
+use ferry_archive::{Want, member};
+use ferry_bundle::Base;
+use ferry_bundle::base::{Document, detect};
+use ferry_bundle::diff::diff;
 use ferry_bundle::{list as plain, lock as locks, manifest};
 use ferry_content::Failure as _;
-use ferry_image::{Digest, Reference, Relocated, Relocation};
+use ferry_image::{Digest, Receipt, Reference, Relocated, Relocation, receipt as receipts};
 use ferry_rewrite::emit::{Form, Options, emit, print0};
 use ferry_rewrite::{Why, find_list, rewrite};
 
@@ -127,5 +130,40 @@ pub fn relocation(data: &[u8]) {
                 assert!(line.bytes().all(|b| (b' '..0x7f).contains(&b)), "{line}");
             }
         }
+    }
+}
+
+/// What is read of a receipt reads back as the same, is told apart from other documents, and is a base that differs from itself in nothing.
+pub fn receipt(data: &[u8]) {
+    let Ok(read) = Receipt::from_json(data) else { return };
+    if read.version == receipts::VERSION {
+        let again = read.to_json().expect("json");
+        assert_eq!(Receipt::from_json(&again).as_ref(), Ok(&read));
+        assert_eq!(detect(&again), Document::Receipt);
+    }
+    for repository in &read.repositories {
+        assert!(read.below_target(&repository.name).is_some_and(|path| !path.is_empty()));
+    }
+    let base = Base::of_receipt(&read, "receipt.json".to_owned(), Digest::of(data));
+    assert!(!base.names.is_empty());
+    let held: BTreeSet<&Digest> = read.repositories.iter().flat_map(|r| &r.blobs).map(|blob| &blob.digest).collect();
+    assert!(held.iter().all(|digest| !base.blobs[*digest].repositories.is_empty()));
+    assert_eq!(base.blobs.len(), held.into_iter().chain(&read.unplaced).collect::<BTreeSet<_>>().len());
+    let same = diff(&base, &base);
+    assert!(same.is_empty(), "{same:?}");
+}
+
+/// What is read of a want list reads back as the same, and a bundle manifest can be made of it.
+pub fn want(data: &[u8]) {
+    let Ok(read) = Want::from_json(data) else { return };
+    let again = read.to_json().expect("json");
+    assert_eq!(Want::from_json(&again).as_ref(), Ok(&read));
+    assert_eq!(detect(&again), Document::Want);
+    assert!(!read.images.is_empty() && read.blobs.is_sorted_by(|a, b| a.digest < b.digest));
+    let (manifest, _) = ferry_bundle::patch::manifest(&read, None).expect("without another there is nothing to miss");
+    assert!(manifest.name.len() <= 128 && manifest.images.len() == read.images.len());
+    for (wanted, image) in read.images.iter().zip(&manifest.images) {
+        assert_eq!(wanted.reference, image.reference);
+        assert!(!manifest.sources(image).is_empty());
     }
 }

@@ -61,11 +61,11 @@ macro_rules! targets {
 targets! {
     reference digest platform target_name
     challenge link range retry_after quota location
-    manifest token tags refusal credentials
+    manifest token tags catalog refusal credentials
     cosign referrer_lists
     tar source source_documents bundle bundle_documents signature journal
     route
-    yaml yaml_set bundle_manifest list lock relocation
+    yaml yaml_set bundle_manifest list lock relocation receipt want
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use ferry_tests::cosign;
 use ferry_tests::http::Reply;
 use ferry_tests::images::docker_save::{Wrap, write_old};
 use ferry_tests::images::{Format, Image, Layer};
@@ -111,6 +112,48 @@ fn plan_overhead() -> u64 {
     let of = app(1);
     let manifest: Value = serde_json::from_slice(of.manifest(of.digest()).unwrap()).unwrap();
     manifest["layers"][0]["size"].as_u64().unwrap() - 400_000
+}
+
+#[test]
+fn the_second_crossing_sends_what_is_new() {
+    require!("docker-registry");
+    let crossed = Crossed::new();
+    let (site, target) = (&crossed.site, &crossed.target);
+    let install = format!("--registry {}/team {TRUST}", target.host());
+    let mut receipt = "out/receipt.json".to_owned();
+    // twice: what the second receipt says is from a delta
+    for version in [2, 3] {
+        crossed.source.push(&format!("shop/app:{version}"), &app(version));
+        let _ = crossed.bundle(&format!("shop/app:{version}"), "next.tar", &format!("--have {receipt}")).ok();
+        target.forget_requests();
+        let _ = site.ferry(&format!("install next.tar {install} --out out{version}")).ok();
+        assert!(target.holds("team/shop/app", &app(version)), "version {version}");
+        let requests = target.requests();
+        let sent: Vec<&str> = requests.blobs_stored().iter().map(|r| r.path.as_str()).collect();
+        assert!(sent.len() <= 2 && !sent.iter().any(|path| path.contains(&shared().digest()[7..])), "{sent:?}");
+        receipt = format!("out{version}/receipt.json");
+        let held: Value = serde_json::from_str(&site.read(&receipt)).unwrap();
+        assert!(digests(&held["repositories"][0]["blobs"]).contains(&shared().digest()), "{held}");
+    }
+}
+
+#[test]
+fn a_patch_mends_a_damaged_bundle() {
+    require!("docker-registry");
+    let crossed = Crossed::new();
+    let (site, target) = (&crossed.site, Registry::start(Access::Plain));
+    let layer = shared().digest();
+    let blob = crossed.source.blob("shop/app", &layer).unwrap();
+    let mut bytes = site.bytes("one.tar");
+    let at = bytes.windows(64).position(|window| *window == blob[1000..1064]).unwrap();
+    bytes[at] ^= 1;
+    site.write("want.json", want(site, "one.tar", &[0], &[&layer]).to_string());
+    site.write("damaged.tar", bytes);
+    let _ = site.ferry(&format!("bundle --patch want.json -o patch.tar {SIGN}")).ok();
+    assert_eq!(members(site, "patch.tar"), [app(1).digest().to_owned(), layer].into());
+    let install = format!("install damaged.tar patch.tar --registry {} {TRUST}", target.host());
+    let _ = site.ferry(&install).ok();
+    assert!(target.holds("shop/app", &app(1)));
 }
 
 #[test]
@@ -294,7 +337,19 @@ fn want(site: &Site, bundle: &str, images: &[usize], damaged: &[&str]) -> Value 
     let shown = site.ferry(&format!("inspect {bundle} --json {TRUST}")).ok().json();
     let image = |at: &usize| {
         let image = &head["images"][*at];
-        json!({"reference": image["reference"], "source": image["source"], "root": image["root"], "platforms": image["platforms"]})
+        let referrer = |referrer: &Value| {
+            let mut listed = json!({"manifest": {"digest": referrer["digest"], "size": referrer["size"]}});
+            listed["manifest"]["mediaType"] = referrer["mediaType"].clone();
+            if let Some(tag) = referrer["annotations"]["org.opencontainers.image.ref.name"].as_str() {
+                listed["tag"] = tag.into();
+            }
+            listed
+        };
+        let referrers: Vec<Value> = image["referrers"].as_array().into_iter().flatten().map(referrer).collect();
+        json!({
+            "reference": image["reference"], "source": image["source"], "root": image["root"],
+            "platforms": image["platforms"], "referrers": referrers,
+        })
     };
     let mut blobs: Vec<&Value> =
         head["blobs"].as_array().unwrap().iter().filter(|b| damaged.contains(&b["digest"].as_str().unwrap())).collect();
@@ -338,6 +393,29 @@ fn a_patch_holds_manifests_and_the_wanted_blobs() {
     let _ = site.ferry(&format!("verify patch.tar {TRUST}")).ok();
     let _ = site.ferry(&format!("bundle --patch want.json -o again.tar --jobs 1 {SIGN}")).ok();
     assert!(site.bytes("patch.tar") == site.bytes("again.tar"));
+}
+
+#[test]
+fn a_patch_brings_signatures_and_the_like_too() {
+    require!("docker-registry");
+    let image = small(30);
+    let signed = [(cosign::payload(image.digest()), "AAAA".to_owned())];
+    let signature = cosign::tagged(&signed, "application/vnd.dev.cosign.simplesigning.v1+json");
+    let sbom = Image::referrer(&image, "application/spdx+json", b"what is inside");
+    let list = Image::index(Format::Oci, &[&sbom]);
+    let (tag, listed) = (cosign::tag(image.digest(), "sig"), cosign::referrers_tag(image.digest()));
+    let (tag, listed) = (format!("app/x:{tag}"), format!("app/x:{listed}"));
+    let content = [("app/x:1", &image), (tag.as_str(), &signature), ("app/x", &sbom), (listed.as_str(), &list)];
+    let source = Registry::filled(Access::Plain, &content);
+    let site = Site::new();
+    let _ = site.ferry(&format!("bundle {}/app/x:1 {FOR} --name x -o x.tar {SIGN}", source.host())).ok();
+    // the manifest of one is damaged: what it refers to is found out anew
+    site.write("want.json", want(&site, "x.tar", &[0], &[sbom.digest()]).to_string());
+    let _ = site.ferry(&format!("bundle --patch want.json -o patch.tar {SIGN}")).ok();
+    let (whole, patch) = (head(&site, "x.tar"), head(&site, "patch.tar"));
+    assert_eq!(patch["images"][0]["referrers"], whole["images"][0]["referrers"]);
+    let manifests = [image.digest(), signature.digest(), sbom.digest()].map(str::to_owned);
+    assert_eq!(members(&site, "patch.tar"), manifests.into());
 }
 
 #[test]
