@@ -9,7 +9,7 @@ use ferry_image::{Algorithm, Digest, Hasher};
 
 use crate::bundle::Member;
 use crate::source::Positioned;
-use crate::{Bundle, Error, Slices, frame, front, list, signers};
+use crate::{Bundle, Error, Slices, Trust, frame, front, list, signers};
 
 /// Bytes read at a time.
 const CHUNK: usize = 1 << 20;
@@ -100,7 +100,10 @@ impl Bundle {
         let Some(room) = self.slices.room() else { return Ok(None) };
         let (head, front) = (self.head(), &self.front);
         let comment = list::comment(&head.name, head.version.as_deref(), &front.sums_digest);
-        list::read(&self.path, &self.slices, &self.trust, Some(&comment), front.size.div_ceil(room))
+        // a list has one signature at most, that of the key inside: where others vouch for the bundle, it may be by that key, or by none
+        let vouched = front.signed.signers.iter().any(|signer| signer.inside);
+        let trust = Trust { allow_unsigned: self.trust.allow_unsigned || !vouched, ..self.trust.clone() };
+        list::read(&self.path, &self.slices, &trust, Some(&comment), front.size.div_ceil(room))
     }
 
     /// Forgets what the page cache knows of the files, and reads the front from the medium.

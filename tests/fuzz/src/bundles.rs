@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ferry_archive::fuzz as archive;
+use ferry_archive::signers::{Beside, Form};
 use ferry_archive::{Bundle, Error, Head, MinisignKey, PublicKey, SecretKey, Trust, member};
 use ferry_content::{Failure as _, Kind, Problems};
 use ferry_image::{Descriptor, Digest, Manifest};
@@ -180,6 +181,23 @@ pub fn signature(data: &[u8]) {
             assert_eq!((signer.claimed, text), (own.0, own.1.as_str()));
         }
         Err(error) => is_not_believed(&error),
+    }
+    beside(SUMS, data);
+}
+
+/// The same bytes as a file beside the bundle, under a name of its own and under that of the key.
+fn beside(sums: &str, data: &[u8]) {
+    let own = KEY.with(|key| (key.key_id().to_string(), key.sign(sums, "demo", None)));
+    for (label, form) in [("x", Form::Minisign), (own.0.as_str(), Form::Minisign), ("x", Form::Cosign)] {
+        let file = Beside { path: "b.x".into(), label: label.to_owned(), form, content: Ok(data.to_vec()) };
+        match TRUST.with(|trust| trust.check(Path::new("b"), sums.as_bytes(), None, &[file])) {
+            Ok(signed) => {
+                // one signature is all that a key makes of the same bytes; the comments may be others
+                let line = own.1.lines().nth(1).expect("signature");
+                assert!(signed.signers.len() == 1 && String::from_utf8_lossy(data).contains(line));
+            }
+            Err(error) => is_not_believed(&error),
+        }
     }
 }
 
