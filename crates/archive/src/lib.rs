@@ -8,7 +8,8 @@
 //!
 //! Reading order: [`head`], [`member`], [`sums`], [`oci`], [`layout`], [`keys`], [`spki`], [`public_key`], [`signers`], [`trust`], [`want`],
 //! [`slices`], [`volumes`]; writing: `disk`, [`ranges`], `journal`, `durable`, [`partial`]; reading: `source`, `front`, `frame`,
-//! [`bundle`], [`verify`], [`incoming`].
+//! [`bundle`], [`verify`], [`incoming`];
+//! beside the bundle: [`recovery`].
 
 pub mod bundle;
 mod disk;
@@ -30,7 +31,11 @@ pub mod outgoing;
 pub mod partial;
 pub mod public_key;
 pub mod ranges;
+<<<<<<< HEAD
 pub mod signers;
+=======
+pub mod recovery;
+>>>>>>> 1e1d385 (Recovery files are written beside a bundle, and mend flipped bits, lost sectors and lost volumes within their budget)
 pub mod slices;
 mod source;
 pub mod spki;
