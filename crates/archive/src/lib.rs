@@ -8,8 +8,7 @@
 //!
 //! Reading order: [`head`], [`member`], [`sums`], [`oci`], [`layout`], [`keys`], [`spki`], [`public_key`], [`signers`], [`trust`], [`want`],
 //! [`slices`], [`volumes`]; writing: `disk`, [`ranges`], `journal`, `durable`, [`partial`]; reading: `source`, `front`, `frame`,
-//! [`bundle`], [`verify`], [`incoming`];
-//! beside the bundle: [`recovery`].
+//! [`bundle`], [`verify`], [`incoming`]; beside the bundle: [`recovery`].
 
 pub mod bundle;
 mod disk;

@@ -19,13 +19,20 @@ pub(crate) fn trust(args: &args::Trust) -> Result<Trust, End> {
     Ok(Trust { keys: public(&args.keys)?, allow_unsigned: args.allow_unsigned, require })
 }
 
-/// Opens a bundle; without a key there is nothing that could be trusted, and that is said before anything is read.
-pub(crate) fn open(path: &Path, args: &args::Trust) -> Result<Bundle, End> {
+/// The same, where something is to be trusted by it: without a key there is nothing that could be, and that is said before
+/// anything is read.
+pub(crate) fn some(args: &args::Trust) -> Result<Trust, End> {
     let trust = trust(args)?;
     if trust.keys.is_empty() && !trust.is_lenient() {
         let hint = "give the signer's public key with `--key ferry.pub`, or a folder of keys in `FERRY_KEYS`";
         return Err(Error::usage("no public key is given, so no bundle can be trusted", hint).into());
     }
+    Ok(trust)
+}
+
+/// Opens a bundle that is trusted.
+pub(crate) fn open(path: &Path, args: &args::Trust) -> Result<Bundle, End> {
+    let trust = some(args)?;
     let bundle = Bundle::open(path, &trust)?;
     tell(bundle.signed());
     expect(&bundle, &args.demand)?;

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use ferry_archive::{Partial, SecretKey, Want};
+use ferry_archive::recovery::{Geometry, Protection};
+use ferry_archive::{Partial, SecretKey, Trust, Want};
 use ferry_bundle::known::Known;
 use ferry_bundle::lock::{self, Lock};
 use ferry_bundle::manifest::{self, BundleManifest, Image, Platforms};
@@ -13,6 +14,7 @@ use ferry_content::{copy, texts};
 use ferry_image::{Reference, referrer};
 use ferry_registry_client::Client;
 
+use super::protect;
 use crate::args;
 use crate::failure::{End, Error};
 use crate::progress::Meter;
@@ -88,9 +90,21 @@ pub(crate) async fn run(bundle: Bundle) -> Result<(), End> {
     } else if args.dry_run {
         print::out(&plan_text(&plan, !args.unsigned, &output));
     }
+    if let Some(budget) = args.recovery {
+        let fail = |why| ferry_archive::Error::RecoveryPlan { path: output.clone(), why };
+        let geometry = Geometry::plan(plan.size(!args.unsigned), None, budget).map_err(fail)?;
+        if args.dry_run && !args.json {
+            print::out(&format!("  recovery files: {}", protect::words(&geometry)));
+        }
+    }
     if args.dry_run {
         return Ok(());
     }
+    let trust = Trust {
+        keys: sign.iter().map(SecretKey::public_key).collect(),
+        allow_unsigned: args.unsigned,
+        ..Trust::default()
+    };
     if let Some(path) = args.lock.as_ref().filter(|_| !args.locked) {
         let text =
             lock::print(&plan.lock).map_err(|source| ferry_bundle::Error::Lock { path: path.clone(), source })?;
@@ -101,6 +115,11 @@ pub(crate) async fn run(bundle: Bundle) -> Result<(), End> {
     known.remove();
     report(&built, &request)?;
     print::talk(&format!("{} is complete: {}", built.sealed.path.display(), print::bytes(built.sealed.size)));
+    if let Some(budget) = args.recovery {
+        let sealed = ferry_archive::Bundle::open(&built.sealed.path, &trust)?;
+        let protection = Protection::plan(&sealed, budget)?;
+        protect::write(protection, sealed, None, args.talk.quiet).await?;
+    }
     Ok(())
 }
 
