@@ -30,11 +30,8 @@ pub mod outgoing;
 pub mod partial;
 pub mod public_key;
 pub mod ranges;
-<<<<<<< HEAD
-pub mod signers;
-=======
 pub mod recovery;
->>>>>>> 1e1d385 (Recovery files are written beside a bundle, and mend flipped bits, lost sectors and lost volumes within their budget)
+pub mod signers;
 pub mod slices;
 mod source;
 pub mod spki;

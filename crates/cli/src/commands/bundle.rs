@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ferry_archive::recovery::{Geometry, Protection};
-use ferry_archive::{Partial, SecretKey, Trust, Want};
+use ferry_archive::{Partial, SecretKey, Trust, TrustedKey, Want};
 use ferry_bundle::known::Known;
 use ferry_bundle::lock::{self, Lock};
 use ferry_bundle::manifest::{self, BundleManifest, Image, Platforms};
@@ -101,7 +101,7 @@ pub(crate) async fn run(bundle: Bundle) -> Result<(), End> {
         return Ok(());
     }
     let trust = Trust {
-        keys: sign.iter().map(SecretKey::public_key).collect(),
+        keys: sign.iter().map(|key| TrustedKey::from(key.public_key())).collect(),
         allow_unsigned: args.unsigned,
         ..Trust::default()
     };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ferry_archive::recovery::{Patient, Repair, Report, Was};
-use ferry_archive::{Error as Archive, Location};
+use ferry_archive::{Bundle, Error as Archive, Location};
 
 use super::protect::{one, threads};
 use crate::failure::{End, Error};
@@ -20,8 +20,9 @@ pub(crate) async fn run(args: args::Repair) -> Result<(), End> {
     // looked through, and verified in the end
     let meter = Meter::new("repairing", size(&location).saturating_mul(2), args.talk.quiet);
     let (counter, place) = (Arc::clone(&meter), location.clone());
+    let of = trust.clone();
     let work = move || {
-        let repair = Repair { location: &place, output: output.as_deref(), trust: &trust, threads, dry_run };
+        let repair = Repair { location: &place, output: output.as_deref(), trust: &of, threads, dry_run };
         repair.run(&|n| counter.add(n))
     };
     let report = tokio::task::spawn_blocking(work).await.map_err(|e| Error::Runtime(std::io::Error::other(e)))?;
@@ -31,6 +32,10 @@ pub(crate) async fn run(args: args::Repair) -> Result<(), End> {
         print::out(&super::pretty(&json(&report))?);
     } else {
         lines(&report, dry_run, args.output.is_some()).iter().for_each(|line| print::talk(line));
+    }
+    if report.verified.is_some() {
+        let place = if args.output.is_some() { Location::of(&report.bundle)? } else { location };
+        return keys::expect(&Bundle::open_at(&place, &trust)?, &args.trust.demand);
     }
     if report.succeeds() {
         return Ok(());
