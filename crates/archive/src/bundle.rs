@@ -180,6 +180,11 @@ impl Bundle {
         oci::docker(&self.front.head, &manifests).map(|(_, left_out)| left_out).map_err(fail)
     }
 
+    /// Fills `buffer` with what stands at `at`, from the start of the file.
+    pub(crate) fn read_at(&self, buffer: &mut [u8], at: u64) -> Result<(), Error> {
+        self.slices.read_exact_at(buffer, at).map_err(|e| Error::io("read", &self.path, e))
+    }
+
     fn member(&self, digest: &Digest) -> Option<&Member> {
         self.blobs.get(digest).and_then(|i| self.front.members.get(*i))
     }

@@ -264,6 +264,42 @@ pub enum Error {
         /// What was asked for.
         what: String,
     },
+    /// Recovery data that cannot be made as asked.
+    #[error("no recovery data for `{}`: {why}", .path.display())]
+    RecoveryPlan {
+        /// The bundle.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// The code was asked for what cannot be: a mistake in ferry.
+    #[error("recovery data: {why}")]
+    Recovery {
+        /// What is wrong.
+        why: String,
+    },
+    /// Nothing to mend a bundle with.
+    #[error("`{}` has no recovery files beside it: {why}", .path.display())]
+    NoRecovery {
+        /// The bundle.
+        path: PathBuf,
+        /// What was looked for, or what is there instead.
+        why: String,
+    },
+    /// The recovery files beside a bundle were made for another one.
+    #[error("the recovery files beside `{}` were made for another bundle", .path.display())]
+    OtherRecovery {
+        /// The bundle.
+        path: PathBuf,
+    },
+    /// More is damaged than the recovery files make up for.
+    #[error("`{}` is damaged beyond what its recovery files make up for: {why}", .path.display())]
+    BeyondRepair {
+        /// The bundle.
+        path: PathBuf,
+        /// What is lost.
+        why: String,
+    },
 }
 
 impl Error {
@@ -279,8 +315,10 @@ impl Failure for Error {
             Self::Io { .. } | Self::DiskFull { .. } | Self::NotAFile { .. } | Self::FileChanged { .. } => Kind::Local,
             Self::Busy { .. } | Self::InTheWay { .. } => Kind::Conflict,
             Self::Unfinished { .. } | Self::NotFound { .. } => Kind::Missing,
-            Self::OutOfPlace { .. } | Self::Contents { .. } | Self::Key { .. } => Kind::Invalid,
-            Self::PasswordNeeded | Self::VolumeTwice { .. } => Kind::Usage,
+            Self::OutOfPlace { .. } | Self::Contents { .. } | Self::Key { .. } | Self::Recovery { .. } => Kind::Invalid,
+            Self::PasswordNeeded | Self::VolumeTwice { .. } | Self::RecoveryPlan { .. } => Kind::Usage,
+            Self::NoRecovery { .. } => Kind::Missing,
+            Self::OtherRecovery { .. } | Self::BeyondRepair { .. } => Kind::Untrusted,
             Self::Volumes { faults, .. } if faults.iter().all(|f| f.what == VolumeState::Absent) => Kind::Missing,
             Self::NotABundle { .. }
             | Self::Unsigned { .. }
@@ -311,7 +349,7 @@ impl Failure for Error {
             }
             Self::Busy { .. } => "wait until it ends, or choose another output",
             Self::FileChanged { .. } | Self::Unfinished { .. } => "run the same command again",
-            Self::OutOfPlace { .. } => return None,
+            Self::OutOfPlace { .. } | Self::Recovery { .. } => return None,
             Self::Contents { .. } => "change the bundle manifest accordingly",
             Self::Key { .. } => "check the key file and the password; `ferry keygen` makes a new pair",
             Self::PasswordNeeded => {
@@ -343,6 +381,14 @@ impl Failure for Error {
                 "it was not written by ferry: take a bundle from a source that you trust"
             }
             Self::Format { .. } => "use the ferry that made it, or a newer one",
+            Self::RecoveryPlan { .. } => "choose another `--recovery`, or other volumes",
+            Self::NoRecovery { .. } => {
+                "bring them along, or the bundle anew; `ferry protect` makes them while the bundle is whole"
+            }
+            Self::OtherRecovery { .. } => "bring those that belong to it, or make them anew with `ferry protect`",
+            Self::BeyondRepair { .. } => {
+                "`ferry verify --want FILE` lists what is lost, for a small patch bundle; or copy the bundle again"
+            }
             Self::NotFound { .. } => "`ferry inspect` lists what is inside",
         };
         Some(hint.to_owned())

@@ -37,8 +37,8 @@ pub struct Inflow {
     beside: Vec<Beside>,
 }
 
-impl From<Box<dyn Read + Send>> for Inflow {
-    fn from(reader: Box<dyn Read + Send>) -> Self {
+impl<R: Read + Send + 'static> From<Box<R>> for Inflow {
+    fn from(reader: Box<R>) -> Self {
         Self { reader, ends_at: None, beside: Vec::new() }
     }
 }

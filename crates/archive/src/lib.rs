@@ -8,7 +8,7 @@
 //!
 //! Reading order: [`head`], [`member`], [`sums`], [`oci`], [`layout`], [`keys`], [`spki`], [`public_key`], [`signers`], [`trust`], [`want`],
 //! [`slices`], [`volumes`]; writing: `disk`, [`ranges`], `journal`, `durable`, [`partial`]; reading: `source`, `front`, `frame`,
-//! [`bundle`], [`verify`], [`incoming`].
+//! [`bundle`], [`verify`], [`incoming`]; beside the bundle: [`recovery`].
 
 pub mod bundle;
 mod disk;
@@ -30,6 +30,7 @@ pub mod outgoing;
 pub mod partial;
 pub mod public_key;
 pub mod ranges;
+pub mod recovery;
 pub mod signers;
 pub mod slices;
 mod source;

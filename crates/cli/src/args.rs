@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
+use ferry_archive::recovery::Budget;
 use ferry_registry_client::Resolve;
 
 use crate::secrets::Account;
@@ -54,6 +55,10 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Sign a bundle once more, with a file beside it
     Sign(Sign),
+    /// Add recovery files to a bundle, which mend it when a disk damages it (connected side)
+    Protect(Protect),
+    /// Mend a damaged bundle with its recovery files
+    Repair(Repair),
     /// Push a bundle into a registry (or a store) and rewrite YAML to point there (air-gapped side)
     Install(Box<Install>),
     /// Write down what a registry (or a store) has, as the base of the next bundle (air-gapped side)
@@ -116,6 +121,9 @@ pub(crate) struct Bundle {
     /// Carry this ferry program as bin/ferry, or the one of FILE
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub(crate) include_ferry: Option<String>,
+    /// Add recovery files beside the bundle, as `ferry protect` does: 5% of it, or enough for 1vol (one lost volume)
+    #[arg(long, value_name = "N%|Nvol")]
+    pub(crate) recovery: Option<Budget>,
     /// Print the plan and fetch nothing but manifests and configs
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -314,6 +322,60 @@ pub(crate) struct Sign {
     pub(crate) keys: Keys,
     #[command(flatten)]
     pub(crate) demand: Demand,
+    #[command(flatten)]
+    pub(crate) talk: Talk,
+}
+
+/// Add recovery files to a bundle, which mend it when a disk damages it
+///
+/// They stand beside it, NAME.tar.recovery-001 and so on, and cross the gap with it. The bundle is verified first and stays as it is. The same
+/// bundle gives the same files; earlier ones are replaced.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Protect {
+    /// The bundle; of one in several folders, a volume from each
+    #[arg(required = true, value_name = "BUNDLE")]
+    pub(crate) bundle: Vec<PathBuf>,
+    /// How much: 5% of the bundle, or enough for 1vol (one lost volume)
+    #[arg(long, value_name = "N%|Nvol", default_value = "5%")]
+    pub(crate) recovery: Budget,
+    /// Say what the files would make up for and how large they would be, and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Threads to work on [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<usize>,
+    /// The plan as JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+    #[command(flatten)]
+    pub(crate) talk: Talk,
+}
+
+/// Mend a damaged bundle with its recovery files
+///
+/// Flipped bits, sectors that cannot be read, cut and lost volumes, volumes under each other's names, damaged recovery files. In place, unless
+/// -o is given: only what is damaged is written. In the end signature, structure and every byte are verified.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Repair {
+    /// The bundle; of one in several folders, a volume from each
+    #[arg(required = true, value_name = "BUNDLE")]
+    pub(crate) bundle: Vec<PathBuf>,
+    /// Write a mended copy to this file or into this folder, and leave the damaged bundle alone: for DVDs and dying disks
+    #[arg(short, long, value_name = "FILE|DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// Say whether it would succeed, and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Threads to work on [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<usize>,
+    /// The result as JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
     #[command(flatten)]
     pub(crate) talk: Talk,
 }

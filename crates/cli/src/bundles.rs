@@ -35,8 +35,7 @@ pub(crate) fn named(paths: &[PathBuf]) -> Result<Vec<Named>, End> {
 
 /// What standard input has.
 pub(crate) fn stdin() -> Inflow {
-    let reader: Box<dyn io::Read + Send> = Box::new(io::stdin());
-    reader.into()
+    Box::new(io::stdin()).into()
 }
 
 /// Volumes that could not all be found, read one after the other as somebody brings them: if that was asked for, or somebody is there

@@ -56,6 +56,8 @@ fn run(command: Command) -> Result<(), End> {
             let sign = commands::sign::prepare(args)?;
             interruptible(commands::sign::run(sign))
         }
+        Command::Protect(args) => interruptible(commands::protect::run(args)),
+        Command::Repair(args) => interruptible(commands::repair::run(args)),
         Command::Install(args) => interruptible(commands::install::run(*args)),
         Command::Rewrite(args) => commands::rewrite::run(*args),
         Command::Inventory(args) => interruptible(commands::inventory::run(*args)),

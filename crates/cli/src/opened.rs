@@ -148,7 +148,7 @@ async fn spool(folder: &Path, trust: &Trust) -> Result<NamedTempFile, End> {
     let write = move || -> Result<(), End> {
         let failed = |source| Error::Io { action: "write", path: path.clone(), source };
         let tee = Tee { file: copy.try_clone().map_err(failed)? };
-        let incoming = Incoming::open(Box::new(tee) as Box<dyn Read + Send>, Path::new(bundles::STDIN), &trust)?;
+        let incoming = Incoming::open(Box::new(tee), Path::new(bundles::STDIN), &trust)?;
         incoming.check_room(&path)?;
         drop(incoming);
         let mut copy = copy;

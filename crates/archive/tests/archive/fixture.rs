@@ -233,8 +233,7 @@ pub fn split(path: &Path, room: usize) -> TempDir {
 /// Opens and verifies: by position, from a pipe and from volumes, which must come to the same.
 pub fn check(path: &Path, trust: &Trust) -> Result<Bundle, Error> {
     let whole = Bundle::open(path, trust).and_then(|bundle| bundle.verify(2, false, &|_| {}).map(|_| bundle));
-    let piped =
-        std::fs::File::open(path).map(|file| pipe(Box::new(file) as Box<dyn std::io::Read + Send>, path, trust));
+    let piped = std::fs::File::open(path).map(|file| pipe(Box::new(file), path, trust));
     if let Ok(piped) = piped.map(|piped| piped.map_err(|e| e.to_string())) {
         assert_eq!(piped.is_ok(), whole.is_ok(), "{piped:?}, {:?}", whole.as_ref().err());
     }

@@ -6,6 +6,7 @@ mod audit;
 mod damage;
 mod fixture;
 mod golden;
+mod recovery;
 mod resume;
 mod round_trip;
 mod split;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use ferry_archive::{Build, Partial, PublicKey, SecretKey, Trust, Want};
+use ferry_archive::recovery::{Geometry, Protection};
+use ferry_archive::{Build, Partial, SecretKey, Trust, TrustedKey, Want};
 use ferry_bundle::known::Known;
 use ferry_bundle::lock::{self, Lock};
 use ferry_bundle::manifest::{self, BundleManifest, Image, Platforms};
@@ -16,6 +17,7 @@ use ferry_image::{Reference, referrer};
 use ferry_registry_client::Client;
 use tempfile::TempDir;
 
+use super::protect;
 use crate::args;
 use crate::failure::{End, Error};
 use crate::progress::Meter;
@@ -81,6 +83,9 @@ fn refuse_for_pipe(args: &args::Bundle) -> Result<(), End> {
         () if std::io::stdout().is_terminal() => ("standard output is a terminal", "send it into a pipe or a file"),
         () if args.json => ("--json and the bundle would both go to standard output", "give a file with `-o`"),
         () if args.volume_size.is_some() => ("a pipe has no volumes", "give a file with `-o`, or cut it with `split`"),
+        () if args.recovery.is_some() => {
+            ("a pipe has no recovery files beside it", "run `ferry protect` at the other end")
+        }
         () if args.read_back => ("what went into a pipe cannot be read back", "verify it at the other end"),
         () => return Ok(()),
     };
@@ -117,11 +122,23 @@ pub(crate) async fn run(bundle: Bundle) -> Result<(), End> {
     if args.json {
         print::out(&plan_json(&plan, !args.unsigned, &output)?);
     } else if args.dry_run {
-        print::out(&plan_text(&plan, !args.unsigned, &output));
+        print::out(&plan_text(&plan, !args.unsigned, &output, args.volume_size));
+    }
+    if let Some(budget) = args.recovery {
+        let fail = |why| ferry_archive::Error::RecoveryPlan { path: output.clone(), why };
+        let geometry = Geometry::plan(plan.size(!args.unsigned), args.volume_size, budget).map_err(fail)?;
+        if args.dry_run && !args.json {
+            print::out(&format!("  recovery files: {}", protect::words(&geometry)));
+        }
     }
     if args.dry_run {
         return Ok(());
     }
+    let trust = Trust {
+        keys: sign.iter().map(|key| TrustedKey::from(key.public_key())).collect(),
+        allow_unsigned: args.unsigned,
+        ..Trust::default()
+    };
     if let Some(path) = args.lock.as_ref().filter(|_| !args.locked) {
         let text =
             lock::print(&plan.lock).map_err(|source| ferry_bundle::Error::Lock { path: path.clone(), source })?;
@@ -130,7 +147,6 @@ pub(crate) async fn run(bundle: Bundle) -> Result<(), End> {
     if beside.is_some() {
         return stream(plan, &request, sign, &args).await;
     }
-    let public = sign.as_ref().map(SecretKey::public_key);
     let built = build(plan, &request, sign, &args).await.inspect_err(|_| kept(&spool))?;
     spool.remove();
     known.remove();
@@ -141,7 +157,12 @@ pub(crate) async fn run(bundle: Bundle) -> Result<(), End> {
         count => print::talk(&format!("{path} is complete: {size} in {}", print::count(count, "volume"))),
     }
     if args.read_back {
-        read_back(&built.sealed.path, public, args.talk.quiet).await?;
+        read_back(&built.sealed.path, &trust, args.talk.quiet).await?;
+    }
+    if let Some(budget) = args.recovery {
+        let sealed = ferry_archive::Bundle::open(&built.sealed.path, &trust)?;
+        let protection = Protection::plan(&sealed, budget)?;
+        protect::write(protection, sealed, None, args.talk.quiet).await?;
     }
     Ok(())
 }
@@ -159,10 +180,8 @@ async fn stream(plan: Plan, request: &Request, sign: Option<SecretKey>, args: &a
 }
 
 /// Reads every byte of the finished bundle from the medium.
-async fn read_back(path: &Path, public: Option<PublicKey>, quiet: bool) -> Result<(), End> {
-    let trust =
-        Trust { allow_unsigned: public.is_none(), keys: public.map(Into::into).into_iter().collect(), require: 1 };
-    let bundle = Arc::new(ferry_archive::Bundle::open(path, &trust)?);
+async fn read_back(path: &Path, trust: &Trust, quiet: bool) -> Result<(), End> {
+    let bundle = Arc::new(ferry_archive::Bundle::open(path, trust)?);
     let meter = Meter::new("reading back", bundle.size(), quiet);
     let (reader, counter) = (Arc::clone(&bundle), Arc::clone(&meter));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -398,7 +417,7 @@ fn locked(args: &args::Bundle) -> Result<Option<Lock>, End> {
     Ok(Some(lock))
 }
 
-fn plan_text(plan: &Plan, signed: bool, output: &Path) -> String {
+fn plan_text(plan: &Plan, signed: bool, output: &Path, volume: Option<u64>) -> String {
     let is_delta = !plan.layout.head().bases.is_empty();
     let columns = ["IMAGE", "PLATFORMS", "BLOBS", "SIZE", "LEFT OUT", "SOURCE"];
     let mut rows = vec![columns.map(str::to_owned).to_vec()];
@@ -420,8 +439,12 @@ fn plan_text(plan: &Plan, signed: bool, output: &Path) -> String {
     let (blobs, bytes) = plan.total();
     let size = plan.size(signed);
     let attached: Vec<String> = plan.images.iter().filter_map(attached).collect();
+    let volumes = |room| {
+        format!(", in {} of {} at most", print::count(size.div_ceil(room) as usize, "volume"), print::bytes(room))
+    };
+    let volumes = volume.map(volumes).unwrap_or_default();
     format!(
-        "{}\n\n{}  {}, {}, {} ({} shared between images)\n{left}  the file: {} bytes ({})\n  free space needed in {}: {}",
+        "{}\n\n{}  {}, {}, {} ({} shared between images)\n{left}  the file: {} bytes ({}){volumes}\n  free space needed in {}: {}",
         print::table(&rows),
         attached.concat(),
         print::count(plan.images.len(), "image"),

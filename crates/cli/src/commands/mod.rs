@@ -8,6 +8,8 @@ pub(crate) mod inspect;
 pub(crate) mod install;
 pub(crate) mod inventory;
 pub(crate) mod keygen;
+pub(crate) mod protect;
+pub(crate) mod repair;
 pub(crate) mod rewrite;
 pub(crate) mod serve;
 pub(crate) mod shell;

@@ -96,7 +96,7 @@ fn add(
 ) -> Result<(), Error> {
     let source = catalog.add_source(Arc::clone(bundles) as _);
     for named in all {
-        let forms = form::choose(&named, &documents, IndexMode::Auto).map_err(Error::Install)?;
+        let forms = form::choose(&named, documents, IndexMode::Auto).map_err(Error::Install)?;
         let Named { image, name, .. } = named;
         let original = form::original(&image, documents).map_err(Error::Install)?;
         let mut entries: BTreeMap<_, _> = BTreeMap::new();

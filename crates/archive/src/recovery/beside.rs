@@ -1,0 +1,111 @@
+//! What stands beside a bundle, by its name: volumes and recovery files.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use crate::{Bundle, Error, Location, Slice, volumes};
+
+/// What comes between a bundle's name and the number of a recovery file.
+const RECOVERY: &str = ".recovery-";
+
+/// Where a bundle is, and with it where its recovery files are looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Beside {
+    location: Location,
+}
+
+impl Beside {
+    pub(crate) fn of(location: &Location) -> Self {
+        Self { location: location.clone() }
+    }
+
+    pub(crate) fn of_bundle(bundle: &Bundle) -> Self {
+        let split = bundle.slices().room().is_some();
+        let there = |(number, part): (u32, &Slice)| part.is_there().then(|| (number, part.path.clone()));
+        let volumes = (1..).zip(bundle.slices().parts()).filter(|_| split).filter_map(there).collect();
+        Self { location: Location { base: bundle.path().to_owned(), volumes } }
+    }
+
+    /// The bundle's only file, or a volume, counted from 0: where it is, or where it belongs.
+    pub(crate) fn volume(&self, split: bool, index: u64) -> PathBuf {
+        let Location { base, volumes } = &self.location;
+        if !split {
+            return base.clone();
+        }
+        let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
+        volumes.get(&number).cloned().unwrap_or_else(|| volumes::name(base, number))
+    }
+
+    /// A recovery file, counted from 1: where it belongs.
+    pub(crate) fn recovery(&self, number: u16) -> PathBuf {
+        let mut name = self.location.base.clone().into_os_string();
+        name.push(format!("{RECOVERY}{number:03}"));
+        name.into()
+    }
+
+    /// The recovery files that are there, in whatever folder, by number; with `suffix` at their end.
+    pub(crate) fn recovery_files(&self, suffix: &str) -> Result<Vec<(u32, PathBuf)>, Error> {
+        let mut folders: Vec<&Path> = Vec::new();
+        for path in [&self.location.base].into_iter().chain(self.location.volumes.values()) {
+            let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            if !folders.contains(&folder) {
+                folders.push(folder);
+            }
+        }
+        let mut found = Vec::new();
+        for folder in folders {
+            let failed = |e| Error::io("read", folder, e);
+            for entry in std::fs::read_dir(folder).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                if let Some(number) = self.number(&entry.file_name(), suffix) {
+                    found.push((number, entry.path()));
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    fn number(&self, name: &OsStr, suffix: &str) -> Option<u32> {
+        let rest = name.as_encoded_bytes().strip_prefix(self.location.base.file_name()?.as_encoded_bytes())?;
+        let digits = rest.strip_prefix(RECOVERY.as_bytes())?.strip_suffix(suffix.as_bytes())?;
+        let plain = digits.len() >= 3 && digits.iter().all(u8::is_ascii_digit);
+        std::str::from_utf8(digits).ok().filter(|_| plain)?.parse().ok()
+    }
+}
+
+/// Whether recovery files stand beside a bundle: `ferry repair` may mend it.
+#[must_use]
+pub fn is_protected(location: &Location) -> bool {
+    Beside::of(location).recovery_files("").is_ok_and(|files| !files.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        let folder = tempfile::tempdir().expect("folder");
+        let location = Location::of(&folder.path().join("b.tar")).expect("location");
+        assert!(!is_protected(&location));
+        for name in [
+            "b.tar.recovery-002",
+            "b.tar.recovery-001",
+            "b.tar.recovery-01",
+            "c.tar.recovery-001",
+            "b.tar.recovery-003.partial",
+            "b.tar.002",
+        ] {
+            std::fs::write(folder.path().join(name), "").expect("write");
+        }
+        let beside = Beside::of(&location);
+        let numbers = |suffix| beside.recovery_files(suffix).expect("files").iter().map(|f| f.0).collect::<Vec<_>>();
+        assert_eq!((numbers(""), numbers(".partial")), (vec![1, 2], vec![3]));
+        assert_eq!(beside.recovery(2), folder.path().join("b.tar.recovery-002"));
+        let split = Location::of(&folder.path().join("b.tar.002")).expect("location");
+        assert!(is_protected(&location) && is_protected(&split));
+        let beside = Beside::of(&split);
+        assert_eq!(beside.volume(true, 0), folder.path().join("b.tar.001"));
+    }
+}
