@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ferry_archive::{
     Absent, Build, Bundle, Contents, Error, File, FileContent, Head, HeadBlob, HeadImage, HeadPlatform, Incoming,
-    Layout, Outgoing, Partial, PublicKey, Sealed, SecretKey, Trust, volumes,
+    Inflow, Layout, Outgoing, Partial, PublicKey, Sealed, SecretKey, Trust, volumes,
 };
 use ferry_content::{Ingest, Ingester};
 use ferry_image::{Descriptor, Digest, Ignore, Platform, media_type};

@@ -33,7 +33,7 @@ impl Case {
         let layer = noise(600_000);
         let manifest = parts.manifest(false, ferry_image::media_type::OCI_LAYER_GZIP, &[&layer, b"small"]);
         parts.image("example.org/shop:1", &manifest, &manifest);
-        fixture::build(&parts, &path, Some(Arc::new(fixture::secret())), false).expect("build");
+        fixture::build(&parts, &path, Some(fixture::secret()), false).expect("build");
         if let Some(volume) = volume {
             let bytes = fs::read(&path).expect("bundle");
             for (number, slice) in (1..).zip(bytes.chunks(volume)) {
@@ -280,7 +280,7 @@ fn recovery_files_of_another_bundle_are_no_help_and_no_harm() {
     let manifest = parts.manifest(false, ferry_image::media_type::OCI_LAYER_GZIP, &[&noise(500_000)]);
     parts.image("example.org/shop:2", &manifest, &manifest);
     fs::remove_file(other.at("b.tar")).expect("remove");
-    fixture::build(&parts, &other.at("b.tar"), Some(Arc::new(fixture::secret())), false).expect("build");
+    fixture::build(&parts, &other.at("b.tar"), Some(fixture::secret()), false).expect("build");
     let before = other.files();
     assert!(matches!(other.repair_to(None, false), Err(Error::OtherRecovery { .. })));
     other.damage("b.tar", |bytes| bytes[300_000] ^= 1);
