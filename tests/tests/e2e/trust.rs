@@ -3,7 +3,7 @@
 use std::fs;
 
 use ferry_tests::cosign::Signer;
-use ferry_tests::images::Image;
+use ferry_tests::images::{Format, Image, Layer};
 use ferry_tests::registry::Registry;
 use ferry_tests::site::Site;
 use ferry_tests::{require, tools};
@@ -319,4 +319,45 @@ fn signatures_stand_beside_volumes() {
         .run()
         .expect_code(3)
         .says(&["disk1/b.tar."]);
+}
+
+#[test]
+fn volumes_that_nobody_signed_are_signed_beside() {
+    require!("docker-registry", "tar");
+    let (source, _, site) = one();
+    let [alice, bob] = ["alice", "bob"].map(|name| person(&site, name));
+    // the smallest volumes that there are, of an image that needs several
+    let large = Image::single("linux/amd64", Format::Oci, vec![Layer::random(7, 150_000)]);
+    source.push("app/large:1", &large);
+    let line = format!("bundle {}/app/large:1 {FOR} -o b.tar --unsigned --volume-size 64KiB", source.host());
+    let _ = site.ferry(&line).ok();
+    assert!(site.at("b.tar.002").exists() && site.at("b.tar.sha256").exists(), "{:?}", site.names());
+    site.ferry("verify b.tar.001 --keys keys").run().expect_code(3).says(&["is not signed"]);
+    for person in ["alice", "bob"] {
+        let _ = site.ferry(&format!("sign b.tar.001 --sign-key {person}.key")).ok();
+    }
+    // under the common name, by any volume, cold, and as its volumes come one after the other
+    for named in ["b.tar", "b.tar.002", "--cold b.tar"] {
+        let told = site.ferry(&format!("verify {named} --keys keys --require 2")).ok();
+        told.says(&[&format!("alice ({alice})"), &format!("bob ({bob})")]);
+    }
+    let _ = site.ferry("install b.tar.001 --store store --out out --keys keys --require 2").ok();
+    // who signed says nothing of a damaged volume
+    let mut volume = site.bytes("b.tar.002");
+    volume[40_000] ^= 1;
+    site.write("b.tar.002", volume);
+    site.ferry("verify b.tar --keys keys --require 2").run().expect_code(3).says(&["damaged", "b.tar.002"]);
+    let _ = site.ferry("sign b.tar --sign-key alice.key --out again").run().expect_code(3);
+    assert!(!site.at("again").exists());
+}
+
+#[test]
+fn a_pipe_has_nothing_beside_it() {
+    require!("docker-registry");
+    let (_source, _, site, [_, bob]) = two_people();
+    let _ = site.ferry("sign b.tar --sign-key bob.key").ok();
+    let pipe = |options: &str| site.ferry(&format!("verify - --keys keys {options}")).stdin(&site.at("b.tar")).run();
+    pipe("").expect_code(0);
+    pipe("--require 2").expect_code(3).says(&["signed by 1 of the trusted keys"]);
+    assert!(site.at(&format!("b.tar.{bob}.minisig")).exists());
 }
