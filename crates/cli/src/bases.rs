@@ -2,22 +2,55 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ferry_archive::{Location, Want, want};
 use ferry_bundle::base::{Document, detect};
 use ferry_bundle::{Base, lock, manifest};
+use ferry_content::Problems;
 use ferry_image::{Digest, Receipt, receipt};
 
 use crate::failure::{End, Error};
 use crate::{args, keys};
 
+/// Opens all that `paths` are. Volumes of one name are one base, from whatever folders they are given. All that cannot be read is told
+/// together.
+pub(crate) fn load_all(paths: &[PathBuf], trust: &args::Trust) -> Result<Vec<Base>, End> {
+    let mut volumes: Vec<Location> = Vec::new();
+    for location in Location::group(paths)? {
+        if location.is_split() {
+            volumes.push(location);
+        }
+    }
+    let (mut problems, mut all) = (Problems::default(), Vec::new());
+    for path in paths {
+        let of = Location::of(path)?;
+        let is_part = |whole: &Location| of.is_split() && whole.base.file_name() == of.base.file_name();
+        let loaded = match volumes.iter().position(is_part) {
+            Some(at) => of_bundle(&volumes.remove(at), trust),
+            // of volumes that are loaded already
+            None if of.is_split() => continue,
+            None => load(path, trust),
+        };
+        match loaded {
+            Ok(base) => all.push(base),
+            Err(End::Problems(more)) => problems.append(more),
+            Err(end) => return Err(end),
+        }
+    }
+    Ok(problems.or(all)?)
+}
+
+fn of_bundle(location: &Location, trust: &args::Trust) -> Result<Base, End> {
+    let bundle = keys::open_at(location, &keys::trusted(trust)?, &trust.demand)?;
+    Ok(Base::of_bundle(&bundle, location.base.display().to_string())?)
+}
+
 /// Opens what `path` is: a bundle whose signature holds, or a receipt or lock, which are believed as they are.
 pub(crate) fn load(path: &Path, trust: &args::Trust) -> Result<Base, End> {
     let file = path.display().to_string();
     let Some(bytes) = json(path, receipt::MAX_BYTES)? else {
-        let bundle = keys::open(path, trust)?;
-        return Ok(Base::of_bundle(&bundle, file)?);
+        return of_bundle(&Location::of(path)?, trust);
     };
     let fingerprint = Digest::of(&bytes);
     match detect(&bytes) {

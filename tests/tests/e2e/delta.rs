@@ -147,8 +147,10 @@ fn a_patch_mends_a_damaged_bundle() {
     let mut bytes = site.bytes("one.tar");
     let at = bytes.windows(64).position(|window| *window == blob[1000..1064]).unwrap();
     bytes[at] ^= 1;
-    site.write("want.json", want(site, "one.tar", &[0], &[&layer]).to_string());
     site.write("damaged.tar", bytes);
+    let _ = site.ferry(&format!("verify damaged.tar --want want.json {TRUST}")).run().expect_code(3);
+    let found: Value = serde_json::from_str(&site.read("want.json")).unwrap();
+    assert_eq!(digests(&found["blobs"]), [layer.clone()].into());
     let _ = site.ferry(&format!("bundle --patch want.json -o patch.tar {SIGN}")).ok();
     assert_eq!(members(site, "patch.tar"), [app(1).digest().to_owned(), layer].into());
     let install = format!("install damaged.tar patch.tar --registry {} {TRUST}", target.host());
@@ -167,6 +169,28 @@ fn the_same_bases_give_the_same_bytes() {
     // a receipt and its bundle are one base
     let head = head(&crossed.site, "a.tar");
     assert_eq!(head["bases"].as_array().unwrap().len(), 2, "{head}");
+}
+
+#[test]
+fn a_base_may_be_volumes_in_several_folders() {
+    require!("docker-registry");
+    let crossed = Crossed::new();
+    let site = &crossed.site;
+    let _ = crossed.bundle("shop/app:1", "cut.tar", "--volume-size 150KB").ok();
+    let parts: Vec<String> = site.names().into_iter().filter(|n| n.starts_with("cut.tar.00")).collect();
+    assert_eq!(parts.len(), 3, "{:?}", site.names());
+    let _ = crossed.bundle("shop/app:2", "a.tar", &format!("--have cut.tar {TRUST}")).ok();
+    site.write("usb/cut.tar.002", site.bytes("cut.tar.002"));
+    std::fs::remove_file(site.at("cut.tar.002")).unwrap();
+    let options = format!("--have cut.tar.001 --have one.lock --have usb/cut.tar.002 {TRUST}");
+    let _ = crossed.bundle("shop/app:2", "b.tar", &options).ok();
+    for (bundle, bases) in [("a.tar", 1), ("b.tar", 2)] {
+        let head = head(site, bundle);
+        assert_eq!(digests(&head["relies"]), [shared().digest()].into(), "{bundle}");
+        assert_eq!(head["bases"].as_array().unwrap().len(), bases, "{bundle}");
+    }
+    let told = crossed.bundle("shop/app:2", "c.tar", &format!("--have cut.tar.001 {TRUST}")).run().expect_code(4);
+    told.says(&["cut.tar.002"]);
 }
 
 #[test]

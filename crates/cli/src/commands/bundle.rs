@@ -64,7 +64,7 @@ pub(crate) fn prepare(args: args::Bundle) -> Result<Bundle, End> {
     }
     let logins = if args.login.is_empty() { Vec::new() } else { secrets::from_stdin(&args.login)? };
     let client = registry::client(&args.registry, &settings, logins)?;
-    let bases = have(&args)?;
+    let bases = bases::load_all(&args.have, &args.trust)?;
     let sign = signing_key(&args)?;
     Ok(Bundle { args, manifest, output, sign, client, bases, patch, beside, notes })
 }
@@ -299,20 +299,6 @@ fn patched(args: &args::Bundle, want: &Want) -> Result<(BundleManifest, Vec<Stri
         manifest.name.clone_from(name);
     }
     Ok((manifest, notes))
-}
-
-/// What is on the far side already. All that cannot be read is told together.
-fn have(args: &args::Bundle) -> Result<Vec<Base>, End> {
-    let mut problems = ferry_content::Problems::default();
-    let mut all = Vec::new();
-    for path in &args.have {
-        match bases::load(path, &args.trust) {
-            Ok(base) => all.push(base),
-            Err(End::Problems(more)) => problems.append(more),
-            Err(end) => return Err(end),
-        }
-    }
-    Ok(problems.or(all)?)
 }
 
 /// A file that is there, or something that can only be meant as one.
