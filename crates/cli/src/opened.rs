@@ -43,9 +43,12 @@ pub(crate) async fn open(args: &args::Install) -> Result<Opened, End> {
     }
     let mut found = Vec::with_capacity(args.bundles.len());
     let (mut pipe, mut spooled) = (None, None);
-    for named in bundles::named(&args.bundles)? {
+    let named = bundles::named(&args.bundles)?;
+    // what one of several lacks another may have: then nobody is asked for it
+    let may_wait = named.len() == 1 || args.waiting.wait_for_volume.is_some();
+    for named in named {
         let Named::At(location) = named else { continue };
-        match opened(&location, &trust, args)? {
+        match opened(&location, &trust, args, may_wait)? {
             At::Hand(one) => found.push(one),
             At::Once(inflow) if piped == 0 && pipe.is_none() => {
                 pipe = Some(begin(inflow, location.base.clone(), &trust).await?);
@@ -95,13 +98,13 @@ enum At {
 }
 
 /// Opens a bundle; of volumes that are not all there, as they are brought, where somebody does that.
-fn opened(location: &Location, trust: &Trust, args: &args::Install) -> Result<At, End> {
+fn opened(location: &Location, trust: &Trust, args: &args::Install, may_wait: bool) -> Result<At, End> {
     let opened = Bundle::open_damaged(location, trust);
     let absent = match &opened {
         Err(error) => Some(error),
         Ok((_, faults)) => faults.first(),
     };
-    if let Some(error) = absent
+    if let Some(error) = absent.filter(|_| may_wait)
         && let Some(inflow) = bundles::in_order(location, error, &args.waiting)?
     {
         return Ok(At::Once(inflow));

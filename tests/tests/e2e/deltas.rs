@@ -288,6 +288,56 @@ fn a_damaged_bundle_and_what_mends_it_are_a_whole_one() {
 }
 
 #[test]
+fn what_verify_wants_is_brought_by_a_patch() {
+    require!("docker-registry");
+    let shop = Shop::new();
+    shop.bundle(&["shop/app:1", "shop/other:1"], "whole.tar", "");
+    shop.damage("whole.tar", &layer(&app(1), 1).stored, "broken.tar");
+    let _ = shop.site.ferry(&format!("verify broken.tar --want want.json {TRUST}")).run().expect_code(3);
+    shop.bundle_patch("want.json", "patch.tar");
+    for pair in ["broken.tar patch.tar", "patch.tar broken.tar"] {
+        let target = Registry::start(Access::Plain);
+        let _ = shop.install(pair, &target.host()).ok();
+        assert!(target.holds("shop/app", &app(1)) && target.holds("shop/other", &app(3)), "{pair}");
+        assert!(target.manifest("shop/other", "1").is_some(), "{pair}: what the patch does not have, too");
+        assert_eq!(target.requests().blobs_stored().len(), 5, "{pair}");
+    }
+    // a whole volume is missing, with the layer that all share
+    shop.bundle(&["shop/app:1", "shop/other:1"], "split.tar", "--volume-size 100K");
+    std::fs::remove_file(shop.site.at("split.tar.002")).unwrap();
+    let _ = shop.site.ferry(&format!("verify split.tar --want want.json {TRUST}")).run().expect_code(3);
+    shop.bundle_patch("want.json", "patch.tar");
+    let target = Registry::start(Access::Plain);
+    let _ = shop.install("split.tar", &target.host()).run().expect_code(4).says(&["split.tar.002"]);
+    let _ = shop.install("split.tar patch.tar", &target.host()).ok().says(&["split.tar.002"]);
+    assert!(target.holds("shop/app", &app(1)) && target.holds("shop/other", &app(3)));
+}
+
+#[test]
+fn volumes_are_one_bundle_wherever_they_are_and_whenever_they_come() {
+    require!("docker-registry");
+    let shop = Shop::new();
+    shop.bundle(&["shop/app:1"], "v.tar", "--volume-size 100K");
+    let target = Registry::start(Access::Plain);
+    shop.site.write("b/x", "");
+    std::fs::rename(shop.site.at("v.tar.002"), shop.site.at("b/v.tar.002")).unwrap();
+    let _ = shop.install("v.tar.001 b/v.tar.002", &target.host()).ok();
+    assert!(target.holds("shop/app", &app(1)));
+    let target = Registry::start(Access::Plain);
+    let mut waiting = shop.install("v.tar --wait-for-volume=60", &target.host()).start();
+    waiting.until("the target was asked", || !target.requests().0.is_empty());
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(target.manifest("shop/app", "1").is_none());
+    std::fs::rename(shop.site.at("b/v.tar.002"), shop.site.at("v.tar.002")).unwrap();
+    let _ = waiting.wait().expect_code(0);
+    assert!(target.holds("shop/app", &app(1)));
+    let (host, _serving) = shop.site.serve(&format!("v.tar {TRUST}"));
+    let got =
+        Endpoint::plain(&host).send("GET", &format!("/v2/shop/app/blobs/{}", shared().digest()), &[], &[]).unwrap();
+    assert!(got.body == *shared().stored);
+}
+
+#[test]
 fn a_delta_is_served_with_its_base_and_refused_without() {
     require!("docker-registry");
     let shop = Shop::new();
