@@ -26,7 +26,7 @@ async fn bundle(site: &Site) -> Arc<Bundle> {
 }
 
 async fn install(site: &Site, reader: impl Read + Send + 'static) -> Result<Pushed, Problems> {
-    let (passing, pipe) = Pipe::begin(Box::new(reader) as Box<dyn Read + Send>, Path::new("-"), &anybody())?;
+    let (passing, pipe) = Pipe::begin(Box::new(reader), Path::new("-"), &anybody())?;
     through(site, Bundles::with_pipe(passing, []), pipe).await
 }
 
@@ -94,8 +94,7 @@ async fn a_damaged_blob_is_never_stored_and_another_bundle_helps_out() {
     assert!(!stored(&site).contains(&name("large a")) && stored(&site).contains(&name("large b")));
     assert_eq!(site.at("team/library/one", "1"), None);
 
-    let (passing, pipe) =
-        Pipe::begin(Box::new(Cursor::new(bytes)) as Box<dyn Read + Send>, Path::new("-"), &anybody()).expect("front");
+    let (passing, pipe) = Pipe::begin(Box::new(Cursor::new(bytes)), Path::new("-"), &anybody()).expect("front");
     let pushed = through(&site, Bundles::with_pipe(passing, [bundle]), pipe).await.expect("mended");
     assert!(pushed.notes.iter().any(|note| note.contains("cannot be had whole")), "{:?}", pushed.notes);
     assert!(stored(&site).contains(&name("large a")) && site.at("team/library/one", "1").is_some());
