@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use ferry_archive::recovery::{Budget, Protection, Repair, Report, Was};
 use ferry_archive::{Bundle, Error, Location, volumes};
