@@ -35,6 +35,8 @@ pub fn binary() -> PathBuf {
 pub struct Ferry {
     command: Command,
     timeout: Duration,
+    /// Where stdout goes, if it is no text.
+    stdout: Option<PathBuf>,
     shown: String,
 }
 
@@ -71,7 +73,7 @@ impl Ferry {
             }
         }
         command.env("HOME", folder);
-        Self { command, timeout: Duration::from_secs(120), shown }
+        Self { command, timeout: Duration::from_secs(120), stdout: None, shown }
     }
 
     /// Runs it in a network namespace.
@@ -112,6 +114,13 @@ impl Ferry {
         self
     }
 
+    /// Sends its stdout, which is no text then, into a file.
+    #[must_use]
+    pub fn stdout(mut self, file: &Path) -> Self {
+        self.stdout = Some(file.to_owned());
+        self
+    }
+
     /// How long it may take before the test fails; two minutes unless said.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -134,7 +143,8 @@ impl Ferry {
         // files, not pipes: nobody has to read along, and a killed child cannot leave a reader hanging
         let (stdout, stderr) = (NamedTempFile::new().unwrap(), NamedTempFile::new().unwrap());
         let append = |file: &NamedTempFile| File::options().append(true).open(file.path()).unwrap();
-        self.command.stdout(append(&stdout)).stderr(append(&stderr));
+        let out = self.stdout.as_ref().map_or_else(|| append(&stdout), |path| File::create(path).unwrap());
+        self.command.stdout(out).stderr(append(&stderr));
         let child = self.command.spawn().unwrap_or_else(|e| panic!("ferry{}: {e}", self.shown));
         Running { child, stdout, stderr, started: Instant::now(), timeout: self.timeout, shown: self.shown }
     }

@@ -309,6 +309,17 @@ impl Error {
     }
 }
 
+impl Error {
+    /// The volumes that are not there, if this is about volumes.
+    pub fn absent_volumes(&self) -> impl Iterator<Item = &Path> {
+        let faults = match self {
+            Self::Volumes { faults, .. } => faults.as_slice(),
+            _ => &[],
+        };
+        faults.iter().filter(|fault| fault.what == VolumeState::Absent).map(|fault| fault.path.as_path())
+    }
+}
+
 impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {

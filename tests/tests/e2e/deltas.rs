@@ -305,7 +305,7 @@ fn what_verify_wants_is_brought_by_a_patch() {
     // a whole volume is missing, with the layer that all share
     shop.bundle(&["shop/app:1", "shop/other:1"], "split.tar", "--volume-size 100K");
     std::fs::remove_file(shop.site.at("split.tar.002")).unwrap();
-    let _ = shop.site.ferry(&format!("verify split.tar --want want.json {TRUST}")).run().expect_code(3);
+    let _ = shop.site.ferry(&format!("verify split.tar --want want.json {TRUST}")).run().expect_code(4);
     shop.bundle_patch("want.json", "patch.tar");
     let target = Registry::start(Access::Plain);
     let _ = shop.install("split.tar", &target.host()).run().expect_code(4).says(&["split.tar.002"]);

@@ -28,6 +28,7 @@ mod sources;
 mod targets;
 mod tls;
 mod trust;
+mod volumes;
 
 use ferry_tests::images::{Format, Image, Layer};
 use ferry_tests::registry::{Access, Registry};

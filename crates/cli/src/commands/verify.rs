@@ -97,10 +97,22 @@ fn whole(bundle: &Bundle, args: &args::Verify) -> Result<Held, End> {
         Err(faults) => {
             want(bundle, &faults, args)?;
             let mut problems = Problems::default();
-            faults.into_iter().for_each(|fault| problems.add("", fault));
+            told_once(faults).into_iter().for_each(|fault| problems.add("", fault));
             Err(problems.into())
         }
     }
+}
+
+/// That what stands in volumes that are not there cannot be read is no news.
+fn told_once(mut faults: Vec<ArchiveError>) -> Vec<ArchiveError> {
+    let absent: Vec<_> = faults.iter().flat_map(|fault| fault.absent_volumes().map(Path::to_owned)).collect();
+    for fault in &mut faults {
+        if let ArchiveError::Damaged { members, .. } = fault {
+            members.retain(|m| m.found.is_some() || !m.volumes.iter().any(|volume| absent.contains(volume)));
+        }
+    }
+    faults.retain(|fault| !matches!(fault, ArchiveError::Damaged { members, .. } if members.is_empty()));
+    faults
 }
 
 /// Writes down what a damaged bundle lacks.

@@ -1,0 +1,144 @@
+//! Bundles in pieces: volumes, and pipes.
+
+use std::process::Command;
+
+use ferry_tests::images::{Format, Image, Layer};
+use ferry_tests::registry::{Access, Registry};
+use ferry_tests::site::Site;
+use ferry_tests::{require, tools};
+
+use crate::{FOR, SIGN, TRUST};
+
+/// 900 kB in three layers.
+fn shop() -> (Registry, Site) {
+    let layers = (1..=3).map(|seed| Layer::random(seed, 300_000)).collect();
+    let image = Image::single("linux/amd64", Format::Oci, layers);
+    (Registry::filled(Access::Plain, &[("shop/app:1", &image)]), Site::new())
+}
+
+fn bundle(registry: &Registry, output: &str) -> String {
+    format!("bundle {}/shop/app:1 {FOR} --name shop -o {output} {SIGN}", registry.host())
+}
+
+#[test]
+fn volumes_join_to_the_file_that_would_have_been() {
+    require!("docker-registry");
+    let (registry, site) = shop();
+    let _ = site.ferry(&bundle(&registry, "whole.tar")).ok();
+    let planned = site.ferry(&format!("{} --volume-size 250K --dry-run", bundle(&registry, "v.tar"))).ok();
+    assert!(planned.stdout.contains("4 volumes of"), "{}", planned.stdout);
+    let told = site.ferry(&format!("{} --volume-size 250K --read-back", bundle(&registry, "v.tar"))).ok();
+    told.says(&["in 4 volumes", "read back from the medium, and whole"]);
+    let pieces: Vec<Vec<u8>> = (1..=4).map(|number| site.bytes(&format!("v.tar.{number:03}"))).collect();
+    assert!(pieces[..3].iter().all(|piece| piece.len() == 250_000));
+    assert!(pieces.concat() == site.bytes("whole.tar"));
+    let mut listed = Command::new("sha256sum");
+    listed.args(["--strict", "--quiet", "-c", "v.tar.sha256"]).current_dir(site.path());
+    assert!(listed.status().unwrap().success());
+    if tools::has("minisign") {
+        let (list, key) = (site.at("v.tar.sha256"), site.at("ferry.pub"));
+        let signed = tools::succeed("minisign", &["-Vm", list.to_str().unwrap(), "-p", key.to_str().unwrap()]);
+        assert!(signed.contains("volumes of bundle shop"), "{signed}");
+    }
+    for name in ["v.tar", "v.tar.001", "v.tar.004"] {
+        let _ = site.ferry(&format!("verify {name} --cold {TRUST}")).ok().says(&["shop is whole"]);
+        let _ = site.ferry(&format!("inspect {name} --json {TRUST}")).ok();
+    }
+    let both = site.ferry(&format!("verify v.tar whole.tar --json {TRUST}")).ok().json();
+    assert_eq!(both[0]["sums"], both[1]["sums"]);
+    // the other kind of bundle is not put beside it
+    let _ = site
+        .ferry(&bundle(&registry, "v.tar"))
+        .run()
+        .expect_code(7)
+        .says(&["v.tar.001", "one name must be one bundle"]);
+    let _ = site.ferry(&format!("{} --volume-size 1M", bundle(&registry, "whole.tar"))).run().expect_code(7);
+    for (size, word) in [("10", "too few"), ("4X", "is no size"), ("-1", "unexpected")] {
+        let _ = site
+            .ferry(&format!("{} --volume-size {size}", bundle(&registry, "x.tar")))
+            .run()
+            .expect_code(2)
+            .says(&[word]);
+    }
+}
+
+#[test]
+fn volumes_that_are_not_at_hand_are_named_or_waited_for() {
+    require!("docker-registry");
+    let (registry, site) = shop();
+    let _ = site.ferry(&format!("{} --volume-size 250K", bundle(&registry, "v.tar"))).ok();
+    let keep = |name: &str| std::fs::rename(site.at(name), site.at(&format!("kept/{name}"))).unwrap();
+    let bring = |name: &str| std::fs::rename(site.at(&format!("kept/{name}")), site.at(name)).unwrap();
+    site.write("kept/x", "");
+    keep("v.tar.002");
+    keep("v.tar.004");
+    let told = site.ferry(&format!("verify v.tar {TRUST}")).run().expect_code(4);
+    told.says(&["v.tar.002` is not there", "v.tar.004` is not there", "--wait-for-volume"]);
+    let told = site.ferry(&format!("inspect v.tar {TRUST}")).ok();
+    told.says(&["v.tar.002` is not there"]);
+    assert!(told.stdout.contains("shop/app:1"));
+    let _ = site.ferry(&format!("verify v.tar kept/v.tar.002 {TRUST}")).ok();
+    let _ = site
+        .ferry(&format!("verify v.tar --wait-for-volume=1 {TRUST}"))
+        .run()
+        .expect_code(6)
+        .says(&["v.tar.002` did not come"]);
+
+    let mut waiting = site.ferry(&format!("verify v.tar --wait-for-volume {TRUST}")).start();
+    waiting.until("it asks for the second", || true);
+    for name in ["v.tar.002", "v.tar.004"] {
+        let asked = format!("waiting for {name}");
+        for _ in 0..200 {
+            if waiting.stderr().contains(&asked) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        assert!(waiting.stderr().contains(&asked), "{}", waiting.stderr());
+        // as in a drive that takes one at a time
+        if name == "v.tar.004" {
+            keep("v.tar.001");
+        }
+        bring(name);
+    }
+    waiting.wait().expect_code(0).says(&["shop is whole"]);
+    bring("v.tar.001");
+    let damaged = [&site.bytes("v.tar.003")[..100], b"x", &site.bytes("v.tar.003")[101..]].concat();
+    site.write("v.tar.003", damaged);
+    let told = site.ferry(&format!("verify v.tar {TRUST}")).run().expect_code(3);
+    told.says(&["volume `v.tar.003`: its content is damaged", "in `v.tar.00"]);
+    // two are swapped
+    site.write("v.tar.003", site.bytes("v.tar.002"));
+    let told = site.ferry(&format!("verify v.tar {TRUST}")).run().expect_code(3);
+    told.says(&["volume `v.tar.003`: it holds what volume 002 must hold"]);
+}
+
+#[test]
+fn a_bundle_goes_through_pipes() {
+    require!("docker-registry");
+    let (registry, site) = shop();
+    let _ = site.ferry(&bundle(&registry, "whole.tar")).ok();
+    let before = site.names();
+    let _ = site.ferry(&bundle(&registry, "-")).stdout(&site.at("piped.tar")).ok().says(&["the bundle is complete"]);
+    assert!(site.bytes("piped.tar") == site.bytes("whole.tar"));
+    std::fs::rename(site.at("piped.tar"), site.at("whole.tar")).unwrap();
+    assert_eq!(site.names(), before, "nothing else is written");
+    let told = site.ferry(&format!("verify - {TRUST}")).stdin(&site.at("whole.tar")).ok();
+    told.says(&["shop is whole: signed by"]);
+    let whole = site.bytes("whole.tar");
+    let half = whole.len() / 2;
+    site.write("cut.tar", &whole[..half]);
+    site.write("flipped.tar", [&whole[..half], &[whole[half] ^ 1], &whole[half + 1..]].concat());
+    for (bad, word) in [("cut.tar", "truncated"), ("flipped.tar", "damaged: `blobs/sha256/")] {
+        let _ = site.ferry(&format!("verify - {TRUST}")).stdin(&site.at(bad)).run().expect_code(3).says(&[word]);
+    }
+    for (options, word) in [
+        ("--volume-size 1M", "no volumes"),
+        ("--json", "standard output"),
+        ("--recovery 5%", "ferry protect"),
+        ("--read-back", "read back"),
+    ] {
+        let command = format!("{} {options}", bundle(&registry, "-"));
+        let _ = site.ferry(&command).run().expect_code(2).says(&[word]);
+    }
+}
