@@ -180,6 +180,8 @@ fn a_base_may_be_volumes_in_several_folders() {
     let parts: Vec<String> = site.names().into_iter().filter(|n| n.starts_with("cut.tar.00")).collect();
     assert_eq!(parts.len(), 3, "{:?}", site.names());
     let _ = crossed.bundle("shop/app:2", "a.tar", &format!("--have cut.tar {TRUST}")).ok();
+    let over = crossed.bundle("shop/app:2", "cut.tar", &format!("--have cut.tar.003 --volume-size 9MB {TRUST}")).run();
+    over.expect_code(2).says(&["cut.tar.001", "which the bundle is made from"]);
     site.write("usb/cut.tar.002", site.bytes("cut.tar.002"));
     std::fs::remove_file(site.at("cut.tar.002")).unwrap();
     let options = format!("--have cut.tar.001 --have one.lock --have usb/cut.tar.002 {TRUST}");

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ferry_archive::recovery::{Geometry, Protection};
-use ferry_archive::{Build, Partial, SecretKey, Trust, TrustedKey, Want};
+use ferry_archive::volumes;
+use ferry_archive::{Build, Location, Partial, SecretKey, Trust, TrustedKey, Want};
 use ferry_bundle::known::Known;
 use ferry_bundle::lock::{self, Lock};
 use ferry_bundle::manifest::{self, BundleManifest, Image, Platforms};
@@ -59,6 +60,9 @@ pub(crate) fn prepare(args: args::Bundle) -> Result<Bundle, End> {
     let mut read = inputs(&args);
     read.push(settings.path.clone());
     output::check(&output, &manifest, &read)?;
+    if args.volume_size.is_some() {
+        output::check(&volumes::name(&output, 1), &manifest, &read)?;
+    }
     if !args.dry_run {
         may_write(&output)?;
     }
@@ -264,6 +268,9 @@ fn inputs(args: &args::Bundle) -> Vec<PathBuf> {
     let mut inputs: Vec<PathBuf> = args.what.iter().map(PathBuf::from).collect();
     inputs.extend(args.lock.clone());
     inputs.extend(args.have.iter().chain(&args.patch).cloned());
+    // a base may be volumes, of which one is named
+    let bases = args.have.iter().filter_map(|path| Location::of(path).ok());
+    inputs.extend(bases.flat_map(|location| location.volumes.into_values()));
     inputs.extend(args.sign_key.clone());
     inputs.extend(args.include_ferry.as_ref().map(PathBuf::from));
     inputs
