@@ -8,7 +8,7 @@ use ferry_tests::faults::{Line, Proxy};
 use ferry_tests::http::{Endpoint, Reply};
 use ferry_tests::images::{Format, Image, Layer};
 use ferry_tests::registry::faulty::{Fault, FaultyRegistry, Rule, What};
-use ferry_tests::registry::{Access, Registry};
+use ferry_tests::registry::{Access, PASSWORD, Registry, USER};
 use ferry_tests::site::Site;
 use ferry_tests::{require, tools};
 
@@ -195,6 +195,25 @@ fn both_in_one_command_in_any_order() {
     assert!(told.stderr.contains("2 images pushed"), "{}", told.stderr);
     let receipt: serde_json::Value = serde_json::from_str(&shop.site.read("out/receipt.json")).unwrap();
     assert_eq!(receipt["bundles"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn with_tokens_for_each_repository_it_is_the_same() {
+    require!("docker-registry");
+    let shop = Shop::new();
+    shop.bundle(&["shop/app:1"], "one.tar", "");
+    shop.bundle(&["shop/other:1"], "two.tar", &format!("--have one.tar {TRUST}"));
+    let target = Registry::start(Access::Token);
+    let docker = shop.site.login(&target.host(), USER, PASSWORD);
+    for bundle in ["one.tar", "two.tar"] {
+        target.forget_requests();
+        let _ = shop.install(bundle, &target.host()).env("DOCKER_CONFIG", &docker).ok();
+    }
+    let requests = target.requests();
+    assert_eq!(requests.blobs_stored().len(), 2, "{requests:?}");
+    assert_eq!(requests.blobs_sent().len(), 0, "it is mounted, not fetched: {requests:?}");
+    let refused = requests.matching(|r| matches!(r.status, 401 | 403) && r.path != "/v2/");
+    assert!(refused.len() <= 2, "a token is asked for once in each repository: {refused:?}");
 }
 
 #[test]
@@ -414,6 +433,21 @@ fn an_upload_out_of_a_pipe_that_fails_is_told_and_the_next_run_sends_the_rest() 
     let target = FaultyRegistry::holding(&[]).start(plan());
     let _ = shop.install("- --spool .", &target.host()).stdin(&file).ok();
     assert!(target.holds("shop/app", &app(1)));
+}
+
+#[test]
+fn a_target_that_takes_nothing_ends_the_pipe() {
+    require!("docker-registry");
+    let layers = (0..8).map(|seed| Layer::random(50 + seed, 200_000)).collect();
+    let image = Image::single("linux/amd64", Format::Oci, layers);
+    let shop = Shop { source: Registry::filled(Access::Plain, &[("app/many:1", &image)]), site: Site::new() };
+    shop.bundle(&["app/many:1"], "b.tar", "");
+    let target = FaultyRegistry::holding(&[]).start([Rule::always("PUT", What::Session, Fault::DropRequest(1000))]);
+    let told = shop.install("- --jobs 1", &target.host()).stdin(&shop.site.at("b.tar")).run().expect_code(5);
+    told.says(&["app/many:1", "cannot be read again"]);
+    let tried = target.count(|seen| seen.method == "PUT" && seen.path.contains("digest="));
+    assert!(tried < 8 * 2, "three failures are enough: {tried}");
+    assert!(target.manifest("app/many", "1").is_none());
 }
 
 #[test]
