@@ -222,6 +222,8 @@ fn a_lost_volume_comes_back() {
     let volumes: Vec<&String> = whole.iter().map(|(name, _)| name).filter(is_volume).collect();
     for lost in &volumes {
         fs::remove_file(site.at(lost)).unwrap();
+        let verify = site.ferry(&format!("verify b.tar {TRUST}")).run();
+        verify.says(&["`ferry repair b.tar` may mend"]);
         let dry = repair(&site, "--dry-run").expect_code(0);
         dry.says(&[lost, "was not there", "everything can be mended"]);
         let _ = repair(&site, "").expect_code(0).says(&[lost, "is whole again"]);
