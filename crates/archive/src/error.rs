@@ -287,7 +287,7 @@ pub enum Error {
         why: String,
     },
     /// The recovery files beside a bundle were made for another one.
-    #[error("the recovery files beside `{}` were made for another bundle", .path.display())]
+    #[error("the recovery files beside `{}` were made for another bundle: the two have hardly anything in common", .path.display())]
     OtherRecovery {
         /// The bundle.
         path: PathBuf,
@@ -396,7 +396,9 @@ impl Failure for Error {
             Self::NoRecovery { .. } => {
                 "bring them along, or the bundle anew; `ferry protect` makes them while the bundle is whole"
             }
-            Self::OtherRecovery { .. } => "bring those that belong to it, or make them anew with `ferry protect`",
+            Self::OtherRecovery { .. } => {
+                "bring those that belong to it, or make them anew with `ferry protect`; if it is the right one, copy it again"
+            }
             Self::BeyondRepair { .. } => {
                 "`ferry verify --want FILE` lists what is lost, for a small patch bundle; or copy the bundle again"
             }

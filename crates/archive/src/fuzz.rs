@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use crate::{Error, journal};
+use crate::{Error, journal, recovery};
 
 /// A line as the journal writes it, its check before it.
 pub fn journal_line(record: &str) -> String {
@@ -15,4 +15,9 @@ pub fn journal_line(record: &str) -> String {
 pub fn journal(path: &Path, blobs: &[u64]) -> Result<Option<Vec<Vec<Range<u64>>>>, Error> {
     let found = journal::read(path, blobs)?;
     Ok(found.map(|told| told.kept.iter().map(|ranges| ranges.iter().collect()).collect()))
+}
+
+/// A page of a recovery file with a checksum that agrees.
+pub fn recovery_page(page: &[u8]) -> Vec<u8> {
+    recovery::page::seal(page)
 }

@@ -17,6 +17,7 @@ pub mod headers;
 pub mod lists;
 pub mod names;
 pub mod pieces;
+pub mod recovery;
 pub mod referrers;
 pub mod requests;
 pub mod sources;
@@ -57,6 +58,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("bundle_documents", bundles::documents),
     ("signature", bundles::signature),
     ("journal", bundles::journal),
+    ("recovery_page", recovery::recovery_page),
     // requests to the embedded registry
     ("route", requests::route),
     // texts of the user

@@ -253,10 +253,10 @@ fn lists_that_name_nothing_or_nonsense() {
 }
 
 /// A tmpfs of that size, unmounted when dropped.
-struct SmallDisk(PathBuf);
+pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn mount(at: PathBuf, size: &str) -> Self {
+    pub(crate) fn mount(at: PathBuf, size: &str) -> Self {
         fs::create_dir_all(&at).unwrap();
         let path = at.to_str().unwrap();
         tools::succeed("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs", path]);

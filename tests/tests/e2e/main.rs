@@ -20,6 +20,7 @@ mod proxies;
 mod pulls;
 mod pushes;
 mod readers;
+mod recovery;
 mod referrers;
 mod rewrite;
 mod seed;

@@ -174,4 +174,74 @@ mod tests {
         let frozen = [15226802433696443150, 12097972680569586388, 15025413281599285391, 13209930743342761313];
         assert_eq!(sums, frozen, "recovery files of old bundles must stay readable");
     }
+
+    /// The code as `docs/format.md` describes it, slow and obvious.
+    mod by_the_book {
+        const BASIS: [u16; 16] = [
+            0x0001, 0xacca, 0x3c0e, 0x163e, 0xc582, 0xed2e, 0x914c, 0x4012, 0x6c98, 0x10d8, 0x6a72, 0xb900, 0xfdb8,
+            0xfb34, 0xff38, 0x991e,
+        ];
+
+        /// The field element that a word stands for.
+        pub(super) fn element(word: u16) -> u16 {
+            (0..16).filter(|bit| word >> bit & 1 == 1).fold(0, |sum, bit| sum ^ BASIS[bit])
+        }
+
+        fn times(a: u16, b: u16) -> u16 {
+            let (mut product, mut a) = (0, u32::from(a));
+            for bit in 0..16 {
+                if b >> bit & 1 == 1 {
+                    product ^= a;
+                }
+                a <<= 1;
+                if a & 0x1_0000 != 0 {
+                    a ^= 0x1_002d;
+                }
+            }
+            product as u16
+        }
+
+        /// To the power of 2^16 - 2.
+        fn inverse(a: u16) -> u16 {
+            let (mut power, mut result) = (a, 1);
+            for _ in 1..16 {
+                power = times(power, power);
+                result = times(result, power);
+            }
+            result
+        }
+
+        /// The recovery elements of these original elements.
+        pub(super) fn encode(originals: &[u16], recovery: u16) -> Vec<u16> {
+            let group = recovery.next_power_of_two();
+            let at = |x: u16| {
+                let mut sum = 0;
+                for (n, values) in (1..).zip(originals.chunks(usize::from(group))) {
+                    let point = |t: u16| element(n * group + t);
+                    for (t, value) in (0..).zip(values) {
+                        let others = (0..group).filter(|u| *u != t);
+                        let lagrange = others
+                            .fold(1, |product, u| times(product, times(x ^ point(u), inverse(point(t) ^ point(u)))));
+                        sum ^= times(*value, lagrange);
+                    }
+                }
+                sum
+            };
+            (0..recovery).map(|j| at(element(j))).collect()
+        }
+    }
+
+    #[test]
+    fn the_code_is_the_one_of_the_book() {
+        for percent in [1, 2, 5] {
+            let g = Geometry::plan(1_000_000, None, Budget::Percent(percent)).expect("plan");
+            let originals = many(&g, 64);
+            let recovery = encode(&g, 64, &originals);
+            for nth in [0, 7, 31] {
+                let element = |b: &Vec<u8>| by_the_book::element(u16::from_le_bytes([b[nth], b[32 + nth]]));
+                let book = by_the_book::encode(&originals.iter().map(element).collect::<Vec<_>>(), g.recovery());
+                assert_eq!(book, recovery.iter().map(element).collect::<Vec<_>>());
+            }
+        }
+    }
 }

@@ -15,12 +15,14 @@ const BLOCK: u64 = 64;
 const SHARDS: u64 = 200;
 /// The most shards, and the most recovery shards.
 const MAX_SHARDS: u64 = 2048;
-/// The smallest and the largest chunk that a writer makes, in bytes.
+/// The usual and the largest chunk, in bytes.
 const CHUNKS: Range<u32> = 16 << 10..128 << 10;
-/// The smallest chunk that is read.
+/// The smallest chunk, in bytes: the sector of most media.
 const MIN_CHUNK: u32 = 4 << 10;
 /// What a column, recovery chunks included, may have in memory.
 pub(super) const COLUMN: u64 = 48 << 20;
+/// So many columns make good use of the recovery data where damage is scattered; small bundles get smaller chunks for it.
+const COLUMNS: u64 = 16;
 /// The number of chunks up to which they stay small: their checksums are held in memory.
 const FEW: u64 = 1 << 20;
 /// The most checksums of one bundle.
@@ -115,7 +117,8 @@ impl Geometry {
         };
         let in_memory = |chunk: u32| (originals + recovery) * u64::from(chunk) <= COLUMN;
         let mut chunk = CHUNKS.start;
-        while !in_memory(chunk) && chunk > MIN_CHUNK {
+        let few_columns = |chunk: u32| size / originals < u64::from(chunk) * COLUMNS;
+        while chunk > MIN_CHUNK && (few_columns(chunk) || !in_memory(chunk)) {
             chunk /= 2;
         }
         while size / u64::from(chunk) > FEW && chunk < CHUNKS.end && in_memory(chunk * 2) {

@@ -67,10 +67,7 @@ impl Page {
         for sum in self.sums.iter().take(SUMS_IN_PAGE) {
             bytes.extend_from_slice(&sum.to_le_bytes());
         }
-        bytes.resize(CHECK, 0);
-        let check = sum(&bytes);
-        bytes.extend_from_slice(&check.to_le_bytes());
-        bytes
+        seal(&bytes)
     }
 
     /// Reads a page: what [`print`](Self::print) would write, and nothing else.
@@ -99,6 +96,15 @@ impl Page {
         let sums = (0..held as usize).map(|n| int::<8>(bytes, HEADER + 8 * n)).collect::<Option<_>>()?;
         Some(Self { set, file, index, sums })
     }
+}
+
+/// A page with its own checksum at its end; cut or filled with zeros where it has another size.
+pub(crate) fn seal(page: &[u8]) -> Vec<u8> {
+    let mut bytes = page.to_vec();
+    bytes.resize(CHECK, 0);
+    let check = sum(&bytes);
+    bytes.extend_from_slice(&check.to_le_bytes());
+    bytes
 }
 
 /// A little-endian number of `N` bytes.

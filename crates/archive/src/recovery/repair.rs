@@ -107,17 +107,15 @@ impl Repair<'_> {
             verified: None,
             bundle: self.location.base.clone(),
         };
-        let sums = found.id.sums;
-        // Nothing is ever written over a bundle that is whole, whatever recovery files say of it.
-        if self.output.is_none()
-            && report.misnamed.is_empty()
-            && let Ok(bundle) = Bundle::open_at(self.location, self.trust)
-            && let Ok(verified) = bundle.verify(self.threads, false, progress)
-        {
-            if super::protect::raw(bundle.sums_digest().hex()) != sums {
+        // A front that holds says which bundle it is, whatever else is damaged.
+        if let Ok((bundle, faults)) = Bundle::open_damaged(self.location, self.trust) {
+            if super::protect::raw(bundle.sums_digest().hex()) != found.id.sums {
                 return Err(Error::OtherRecovery { path: self.location.base.clone() });
             }
-            report.verified = Some(verified);
+            // Nothing is ever written over a bundle that is whole, whatever recovery files say of it.
+            if self.output.is_none() && faults.is_empty() {
+                report.verified = bundle.verify(self.threads, false, progress).ok();
+            }
         }
         let work = self.output.filter(|_| !self.dry_run).map(|output| copies(&found, &parts, output)).transpose()?;
         let damage = scan::scan(&found, &parts, work.as_deref(), self.threads, progress)?;

@@ -160,3 +160,31 @@ impl Part {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_costs_no_more_than_its_own_chunk() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("v");
+        let bytes: Vec<u8> = (0..40_u8).collect();
+        std::fs::write(&path, &bytes[..25]).expect("write");
+        let file = File::open(&path).expect("open");
+        let ranges: Vec<Range<u64>> = (0..4).map(|n| n * 10..(n + 1) * 10).chain([40..40]).collect();
+        let sum = |r: &Range<u64>| page::sum(&bytes[r.start as usize..r.end as usize]);
+        let mut sums: Vec<Option<u64>> = ranges.iter().map(|r| Some(sum(r))).collect();
+        sums[1] = None;
+        let mut buffer = Vec::new();
+        // it says it has 40 bytes, and reading all of them fails
+        let states = look(Some(&file), 40, &ranges, &sums, &mut buffer);
+        assert_eq!(states, [State::Good, State::Unsure, State::Bad, State::Bad, State::Good]);
+        assert_eq!(buffer[..20], bytes[..20]);
+        // a disk that gives nothing at all
+        let closed = File::options().append(true).open(&path).expect("open");
+        let states = look(Some(&closed), 40, &ranges, &sums, &mut buffer);
+        assert_eq!(states, [State::Bad, State::Bad, State::Bad, State::Bad, State::Good]);
+        assert_eq!(look(None, 0, &ranges[..1], &sums[..1], &mut buffer), [State::Bad]);
+    }
+}

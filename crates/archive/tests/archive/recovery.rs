@@ -274,7 +274,7 @@ fn a_copy_elsewhere_leaves_the_damaged_bundle_alone() {
 #[test]
 fn recovery_files_of_another_bundle_are_no_help_and_no_harm() {
     let (case, other) = (Case::new("5%", None), Case::new("100%", None));
-    // the same name, other content
+    // the same name, and most of the layer stands where it stood
     let mut parts = fixture::empty("shop", Some("2"));
     let manifest = parts.manifest(false, ferry_image::media_type::OCI_LAYER_GZIP, &[&noise(500_000)]);
     parts.image("example.org/shop:2", &manifest, &manifest);

@@ -19,10 +19,10 @@ pub(crate) async fn run(args: args::Repair) -> Result<(), End> {
     let (threads, dry_run, output) = (threads(args.jobs), args.dry_run, args.output.clone());
     // looked through, and verified in the end
     let meter = Meter::new("repairing", size(&location).saturating_mul(2), args.talk.quiet);
-    let (counter, place) = (Arc::clone(&meter), location.clone());
+    let counter = Arc::clone(&meter);
     let of = trust.clone();
     let work = move || {
-        let repair = Repair { location: &place, output: output.as_deref(), trust: &of, threads, dry_run };
+        let repair = Repair { location: &location, output: output.as_deref(), trust: &of, threads, dry_run };
         repair.run(&|n| counter.add(n))
     };
     let report = tokio::task::spawn_blocking(work).await.map_err(|e| Error::Runtime(std::io::Error::other(e)))?;
@@ -34,7 +34,7 @@ pub(crate) async fn run(args: args::Repair) -> Result<(), End> {
         lines(&report, dry_run, args.output.is_some()).iter().for_each(|line| print::talk(line));
     }
     if report.verified.is_some() {
-        let place = if args.output.is_some() { Location::of(&report.bundle)? } else { location };
+        let place = if args.output.is_some() { Location::of(&report.bundle)? } else { one(&args.bundle)? };
         return keys::expect(Bundle::open_at(&place, &trust)?.head(), &args.trust.demand);
     }
     if report.succeeds() {

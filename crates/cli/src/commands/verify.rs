@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use ferry_archive::recovery::is_protected;
 use ferry_archive::{Bundle, Damage, Error as ArchiveError, Head, Incoming, Inflow, Location, Signed, Trust, Want};
 use ferry_archive::{Verified, list};
 use ferry_content::{Problems, texts};
@@ -32,10 +33,14 @@ pub(crate) async fn run(args: args::Verify) -> Result<(), End> {
     let mut held = Vec::new();
     for named in named {
         let (args, trust) = (Arc::clone(&args), trust.clone());
+        let mendable = mendable(&named);
         let one = tokio::task::spawn_blocking(move || one(&named, &trust, &args)).await;
         match one.map_err(|e| Error::Runtime(std::io::Error::other(e)))? {
             Ok(one) => held.push(one),
-            Err(End::Problems(one)) => problems.append(one),
+            Err(End::Problems(one)) => {
+                problems.append(one);
+                problems.warn(mendable);
+            }
             Err(end) => return Err(end),
         }
     }
@@ -49,6 +54,17 @@ pub(crate) async fn run(args: args::Verify) -> Result<(), End> {
         }
     }
     Ok(problems.or(())?)
+}
+
+/// What can be done about damage, where recovery files stand beside a bundle.
+fn mendable(named: &Named) -> Option<String> {
+    match named {
+        Named::At(location) if is_protected(location) => {
+            let path = location.base.display();
+            Some(format!("recovery files stand beside {path}: what is damaged or lost, `ferry repair {path}` may mend"))
+        }
+        _ => None,
+    }
 }
 
 fn one(named: &Named, trust: &Trust, args: &args::Verify) -> Result<Held, End> {
