@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use ferry_archive::{
     Bundle, Head, HeadBase, KeyRef, Location, PublicKey, SecretKey, Signed, Signer, Trust, TrustedKey, Uncounted,
 };
+use ferry_image::Digest;
 
 use crate::args;
 use crate::environment;
@@ -89,6 +90,16 @@ pub(crate) fn signed_by(signed: &Signed) -> String {
         Some((last, [])) => format!("signed by {last}"),
         Some((last, others)) => format!("signed by {} and {last}", others.join(", ")),
     }
+}
+
+/// Says who signed a bundle that is about to be used.
+pub(crate) fn introduce(head: &Head, signed: &Signed) {
+    print::talk(&format!("{}: {}", full_name(head), signed_by(signed)));
+}
+
+/// Which bundle it is and who signed it, for programs.
+pub(crate) fn bundle_json(head: &Head, sums: &Digest, signed: &Signed) -> serde_json::Value {
+    serde_json::json!({"name": head.name, "version": head.version, "sums": sums, "signers": signers_json(signed)})
 }
 
 /// Who signed, for programs.

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ferry_archive::{Bundle, Incoming, Inflow, Location, Trust};
+use ferry_archive::{Bundle, Head, Incoming, Inflow, Location, Signed, Trust};
 use ferry_image::Digest;
 use ferry_install::{Bundles, Passing, Pipe};
 use tempfile::NamedTempFile;
@@ -19,6 +19,8 @@ pub(crate) struct Opened {
     pub(crate) bundles: Bundles,
     /// The rest of the one that comes through a pipe.
     pub(crate) pipe: Option<Pipe>,
+    /// Which they are and who signed them, for programs.
+    pub(crate) signed: Vec<serde_json::Value>,
     /// The file that a pipe was written into; it is removed when this is dropped.
     pub(crate) spooled: Option<NamedTempFile>,
 }
@@ -69,13 +71,19 @@ pub(crate) async fn open(args: &args::Install) -> Result<Opened, End> {
         None if piped == 1 => pipe = Some(begin(bundles::stdin(), PathBuf::from(bundles::STDIN), &trust).await?),
         None => {}
     }
-    for found in &found {
-        keys::tell(found.bundle.signed());
-        keys::expect(found.bundle.head(), &args.trust.demand)?;
+    let mut signed = Vec::with_capacity(found.len() + 1);
+    let mut meet = |head: &Head, sums: &Digest, by: &Signed| -> Result<(), End> {
+        keys::tell(by);
+        keys::expect(head, &args.trust.demand)?;
+        keys::introduce(head, by);
+        signed.push(keys::bundle_json(head, sums, by));
+        Ok(())
+    };
+    for Found { bundle, .. } in &found {
+        meet(bundle.head(), bundle.sums_digest(), bundle.signed())?;
     }
     if let Some((passing, pipe)) = &pipe {
-        keys::tell(pipe.signed());
-        keys::expect(passing.head(), &args.trust.demand)?;
+        meet(passing.head(), pipe.sums_digest(), pipe.signed())?;
     }
     let files = complete(found)?;
     let mut files = files.into_iter();
@@ -86,7 +94,7 @@ pub(crate) async fn open(args: &args::Install) -> Result<Opened, End> {
             (Bundles::new(first, files), None)
         }
     };
-    Ok(Opened { bundles, pipe, spooled })
+    Ok(Opened { bundles, pipe, signed, spooled })
 }
 
 /// How a bundle can be read.

@@ -72,6 +72,12 @@ impl Pipe {
         Ok((Passing::new(head, sums, path.to_owned(), files, documents.kept), Self { incoming }))
     }
 
+    /// The digest of its `SHA256SUMS`.
+    #[must_use]
+    pub fn sums_digest(&self) -> &Digest {
+        self.incoming.sums_digest()
+    }
+
     /// Who signed it.
     #[must_use]
     pub fn signed(&self) -> &Signed {

@@ -88,6 +88,13 @@ fn a_second_person_signs_and_both_are_required() {
     assert!(shown.contains(&format!("signed by alice ({alice}) and bob ({bob}), which are trusted here")), "{shown}");
     let json = site.ferry("inspect b.tar --keys keys --json").ok().json();
     assert_eq!(json["signers"].as_array().map(Vec::len), Some(2));
+    for how in ["--dry-run --json", "--json"] {
+        let line = format!("install b.tar --store store --out out --keys keys --require 2 {how}");
+        let installed = site.ferry(&line).ok();
+        installed.says(&[&format!("b: signed by alice ({alice}) and bob ({bob})")]);
+        let installed = installed.json();
+        assert_eq!(installed["bundles"][0]["signers"], json["signers"], "{how}");
+    }
     // `--key` names keys after their files, too, and the same key under two names is one
     fs::copy(site.at("keys/alice.pub"), site.at("keys/zoe.pub")).unwrap();
     site.ferry("verify b.tar --keys keys --require 3").run().expect_code(3).says(&["2 of the trusted keys"]);

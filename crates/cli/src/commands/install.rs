@@ -24,7 +24,7 @@ const FIRST: usize = 4;
 pub(crate) const STORE_NAME: &str = "localhost:5000";
 
 pub(crate) async fn run(args: args::Install) -> Result<(), End> {
-    let opened::Opened { bundles, pipe, spooled: _spooled } = opened::open(&args).await?;
+    let opened::Opened { bundles, pipe, signed, spooled: _spooled } = opened::open(&args).await?;
     let (destination, _empty) = destination(&args, &bundles)?;
     let options = Options {
         layout: args.layout.map(Into::into),
@@ -45,7 +45,7 @@ pub(crate) async fn run(args: args::Install) -> Result<(), End> {
     if args.dry_run {
         let mut probe = preflight.probe.clone();
         probe.leaves.extend(preflight.close().await);
-        return show(&preflight, &probe, args.json);
+        return show(&preflight, &probe, args.json.then_some(signed));
     }
     let (_, bytes) = preflight.blobs()?;
     let meter = Meter::new("pushing", bytes, args.talk.quiet);
@@ -61,7 +61,7 @@ pub(crate) async fn run(args: args::Install) -> Result<(), End> {
         print::talk(&format!("note: asking the target left {left}"));
     }
     let written = preflight.write(&pushed, jiff::Timestamp::now())?;
-    report(&preflight, &pushed, &written, args.json)
+    report(&preflight, &pushed, &written, args.json.then_some(signed))
 }
 
 /// Whether nodes will reach a store's registry without TLS, as far as anybody says so.
@@ -121,15 +121,15 @@ fn logins(args: &args::Install, target: &Target) -> Result<Vec<Login>, End> {
     }
 }
 
-/// What would change.
-fn show(preflight: &Preflight, probe: &Probe, json: bool) -> Result<(), End> {
+/// What would change; as JSON with what is said of the bundles there.
+fn show(preflight: &Preflight, probe: &Probe, json: Option<Vec<serde_json::Value>>) -> Result<(), End> {
     let (blobs, bytes) = preflight.blobs()?;
     let host = preflight.destination.target().host();
     let name = |planned: &ferry_install::Planned| match &planned.tag {
         Some(tag) => format!("{host}/{}:{tag}", planned.repository),
         None => format!("{host}/{}@{}", planned.repository, planned.settled().root.digest),
     };
-    if json {
+    if let Some(bundles) = json {
         let images: Vec<_> = preflight
             .images
             .iter()
@@ -144,7 +144,7 @@ fn show(preflight: &Preflight, probe: &Probe, json: bool) -> Result<(), End> {
             .collect();
         let yaml: Vec<_> = preflight.texts.iter().map(|t| &t.name).collect();
         let value = serde_json::json!({
-            "target": preflight.destination.target().to_string(), "images": images,
+            "bundles": bundles, "target": preflight.destination.target().to_string(), "images": images,
             "blobs": {"count": blobs, "bytes": bytes}, "referrers": referrers(preflight), "yaml": yaml,
             "emitted": emitted::json(&preflight.emitted, &preflight.options.out),
             "probe": probe, "notes": preflight.notes, "warnings": preflight.warnings,
@@ -219,16 +219,21 @@ fn state(state: &State) -> (&'static str, Option<&ferry_image::Digest>) {
     }
 }
 
-fn report(preflight: &Preflight, pushed: &Pushed, written: &Written, json: bool) -> Result<(), End> {
+fn report(
+    preflight: &Preflight,
+    pushed: &Pushed,
+    written: &Written,
+    json: Option<Vec<serde_json::Value>>,
+) -> Result<(), End> {
     let (blobs, bytes) = pushed.sent;
     let there = preflight.images.len() - pushed.images - pushed.skipped;
     // a path need not be UTF-8, JSON must be
     let shown = |path: &Path| path.display().to_string();
-    if json {
+    if let Some(bundles) = json {
         let yaml: Vec<_> =
             written.yaml.iter().map(|(path, n)| serde_json::json!({"file": shown(path), "changes": n})).collect();
         let value = serde_json::json!({
-            "target": preflight.destination.target().to_string(),
+            "bundles": bundles, "target": preflight.destination.target().to_string(),
             "images": {"pushed": pushed.images, "skipped": pushed.skipped, "present": there},
             "blobs": {"sent": blobs, "bytes": bytes, "spared": pushed.spared},
             "referrers": {"pushed": pushed.referrers, "present": pushed.referrers_present},

@@ -45,7 +45,9 @@ fn catalog(args: &args::Serve) -> Result<(Catalog, usize), End> {
     let mut opened = Vec::with_capacity(args.bundles.len());
     let trust = keys::trusted(&args.trust)?;
     for location in Location::group(&args.bundles)? {
-        opened.push(Arc::new(keys::open_at(&location, &trust, &args.trust.demand)?));
+        let bundle = keys::open_at(&location, &trust, &args.trust.demand)?;
+        keys::introduce(bundle.head(), bundle.signed());
+        opened.push(Arc::new(bundle));
     }
     let mut opened = opened.into_iter();
     let first = opened.next().ok_or_else(|| crate::failure::Error::usage("no bundle is named", "name one to serve"))?;
