@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ferry_archive::{
-    Bundle, Error, Head, HeadBase, HeadPlatform, HeadRelied, HeadVerified, PublicKey, SecretKey, Trust, TrustedKey,
+    Build, Bundle, Error, Head, HeadBase, HeadPlatform, HeadRelied, HeadVerified, PublicKey, SecretKey, Trust,
+    TrustedKey,
 };
 use ferry_image::{Descriptor, Digest, Ignore, Platform, SetRule, media_type};
 
@@ -371,5 +372,53 @@ fn write_those_that_are_missing() {
     let file = folder().join(format!("twice.tar.{}.minisig", second.key_id()));
     if !file.exists() {
         fs::write(file, twice.expect("bundle").sign(&second)).expect("write");
+    }
+}
+
+/// The folder of the volumes, each of these many bytes but the last.
+const VOLUMES: (&str, u64) = ("volumes", 5000);
+
+/// `twice.tar` once more, in volumes with their list.
+fn write_volumes(folder: &Path) {
+    let base = folder.join("twice.tar");
+    let how = Build { sign: Some(fixture::secret()), volume: Some(VOLUMES.1), ..Build::default() };
+    fixture::build_split(&twice(), &base, how, false).expect("build");
+}
+
+#[test]
+fn volumes_and_their_list_do_not_change() {
+    let golden = folder().join(VOLUMES.0);
+    let files = |folder: &Path| {
+        let mut names: Vec<_> = fs::read_dir(folder).expect("list").map(|e| e.expect("entry").file_name()).collect();
+        names.sort();
+        names.into_iter().map(|name| (name.clone(), fs::read(folder.join(name)).expect("read"))).collect::<Vec<_>>()
+    };
+    let written = tempfile::tempdir().expect("folder");
+    write_volumes(written.path());
+    let (now, then) = (files(written.path()), files(&golden));
+    assert_eq!(
+        now.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+        then.iter().map(|(name, _)| name).collect::<Vec<_>>()
+    );
+    for ((name, now), (_, then)) in now.iter().zip(&then) {
+        assert!(now == then, "{} is written otherwise than it was", name.display());
+    }
+    check(&golden.join("twice.tar"), &fixture::trust()).expect("whole");
+    let joined: Vec<u8> =
+        then.iter().filter(|(name, _)| is_volume(name)).flat_map(|(_, bytes)| bytes.clone()).collect();
+    assert!(joined == fs::read(folder().join("twice.tar")).expect("read"), "the volumes join to the file");
+}
+
+fn is_volume(name: &std::ffi::OsStr) -> bool {
+    ferry_archive::volumes::parse(Path::new(name)).is_some()
+}
+
+#[test]
+#[ignore = "writes the volumes of golden/ if they are missing"]
+fn write_the_volumes_that_are_missing() {
+    let golden = folder().join(VOLUMES.0);
+    if !golden.exists() {
+        fs::create_dir(&golden).expect("folder");
+        write_volumes(&golden);
     }
 }
