@@ -92,9 +92,9 @@ pub(crate) fn signed_by(signed: &Signed) -> String {
     }
 }
 
-/// Says who signed a bundle that is about to be used.
-pub(crate) fn introduce(head: &Head, signed: &Signed) {
-    print::talk(&format!("{}: {}", full_name(head), signed_by(signed)));
+/// Which bundle it is and who signed it, for people.
+pub(crate) fn introduction(head: &Head, signed: &Signed) -> String {
+    format!("{}: {}", full_name(head), signed_by(signed))
 }
 
 /// Which bundle it is and who signed it, for programs.

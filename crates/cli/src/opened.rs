@@ -19,7 +19,9 @@ pub(crate) struct Opened {
     pub(crate) bundles: Bundles,
     /// The rest of the one that comes through a pipe.
     pub(crate) pipe: Option<Pipe>,
-    /// Which they are and who signed them, for programs.
+    /// Which they are and who signed them, for people.
+    pub(crate) introductions: Vec<String>,
+    /// The same for programs.
     pub(crate) signed: Vec<serde_json::Value>,
     /// The file that a pipe was written into; it is removed when this is dropped.
     pub(crate) spooled: Option<NamedTempFile>,
@@ -71,11 +73,11 @@ pub(crate) async fn open(args: &args::Install) -> Result<Opened, End> {
         None if piped == 1 => pipe = Some(begin(bundles::stdin(), PathBuf::from(bundles::STDIN), &trust).await?),
         None => {}
     }
-    let mut signed = Vec::with_capacity(found.len() + 1);
+    let (mut introductions, mut signed) = (Vec::new(), Vec::new());
     let mut meet = |head: &Head, sums: &Digest, by: &Signed| -> Result<(), End> {
         keys::tell(by);
         keys::expect(head, &args.trust.demand)?;
-        keys::introduce(head, by);
+        introductions.push(keys::introduction(head, by));
         signed.push(keys::bundle_json(head, sums, by));
         Ok(())
     };
@@ -94,7 +96,7 @@ pub(crate) async fn open(args: &args::Install) -> Result<Opened, End> {
             (Bundles::new(first, files), None)
         }
     };
-    Ok(Opened { bundles, pipe, signed, spooled })
+    Ok(Opened { bundles, pipe, introductions, signed, spooled })
 }
 
 /// How a bundle can be read.

@@ -24,7 +24,7 @@ const FIRST: usize = 4;
 pub(crate) const STORE_NAME: &str = "localhost:5000";
 
 pub(crate) async fn run(args: args::Install) -> Result<(), End> {
-    let opened::Opened { bundles, pipe, signed, spooled: _spooled } = opened::open(&args).await?;
+    let opened::Opened { bundles, pipe, introductions, signed, spooled: _spooled } = opened::open(&args).await?;
     let (destination, _empty) = destination(&args, &bundles)?;
     let options = Options {
         layout: args.layout.map(Into::into),
@@ -42,7 +42,9 @@ pub(crate) async fn run(args: args::Install) -> Result<(), End> {
     };
     let preflight = preflight(Arc::new(bundles), destination, options).await?;
     print::warnings(&preflight.warnings);
+    let introduce = || introductions.iter().for_each(|line| print::talk(line));
     if args.dry_run {
+        introduce();
         let mut probe = preflight.probe.clone();
         probe.leaves.extend(preflight.close().await);
         return show(&preflight, &probe, args.json.then_some(signed));
@@ -54,6 +56,7 @@ pub(crate) async fn run(args: args::Install) -> Result<(), End> {
     let pushed = preflight.push_through(pipe, &options, meter.clone()).await;
     meter.finish();
     let pushed = pushed?;
+    introduce();
     for note in &pushed.notes {
         print::talk(&format!("note: {note}"));
     }

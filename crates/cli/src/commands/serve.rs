@@ -46,7 +46,7 @@ fn catalog(args: &args::Serve) -> Result<(Catalog, usize), End> {
     let trust = keys::trusted(&args.trust)?;
     for location in Location::group(&args.bundles)? {
         let bundle = keys::open_at(&location, &trust, &args.trust.demand)?;
-        keys::introduce(bundle.head(), bundle.signed());
+        print::talk(&keys::introduction(bundle.head(), bundle.signed()));
         opened.push(Arc::new(bundle));
     }
     let mut opened = opened.into_iter();
