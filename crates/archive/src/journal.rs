@@ -1,7 +1,8 @@
 //! The journal beside an unfinished bundle: which bytes of which blobs are safely on the disk.
 //!
 //! Text, one record a line, each proving itself by a short checksum: a line torn by a crash is passed over. A record
-//! is written only after the bytes it speaks of were synced, and even then it is only believed as far as "worth hashing again".
+//! is only believed as far as "worth hashing again". Of parts of a blob it is written after they were synced; of a finished blob at once, so
+//! that a killed process loses none, and again after it was synced.
 
 use std::fs::File;
 use std::io::{BufReader, Read as _, Write as _};
@@ -40,7 +41,7 @@ pub(crate) struct Header {
 /// A later record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Record {
-    /// Bytes of the blob at this place in the head's list are on the disk.
+    /// Bytes of the blob at this place in the head's list were written.
     Kept(usize, Range<u64>),
     /// All bytes of that blob are to be forgotten: their digest was wrong.
     Forgotten(usize),
@@ -108,10 +109,15 @@ impl Journal {
     }
 
     /// Appends records and syncs them.
-    pub(crate) fn append(&mut self, records: &[Record]) -> std::io::Result<()> {
-        let text: String = records.iter().map(|r| seal(&r.print())).collect();
-        self.file.write_all(text.as_bytes())?;
+    pub(crate) fn append(&self, records: &[Record]) -> std::io::Result<()> {
+        self.note(records)?;
         self.file.sync_data()
+    }
+
+    /// Appends records that a power loss may take. From any thread: they are written in one piece.
+    pub(crate) fn note(&self, records: &[Record]) -> std::io::Result<()> {
+        let text: String = records.iter().map(|r| seal(&r.print())).collect();
+        (&self.file).write_all(text.as_bytes())
     }
 }
 
@@ -189,7 +195,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("j");
         assert!(peek(&path).expect("none").is_none());
-        let mut journal = Journal::create(&path, &header(), &[Record::Kept(1, 0..5)]).expect("create");
+        let journal = Journal::create(&path, &header(), &[Record::Kept(1, 0..5)]).expect("create");
         journal.append(&[Record::Kept(0, 2..4), Record::Kept(1, 5..9), Record::Kept(9, 0..1)]).expect("append");
         journal.append(&[Record::Kept(2, 0..3), Record::Forgotten(2), Record::Kept(2, 1..2)]).expect("append");
         drop(journal);
