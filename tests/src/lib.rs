@@ -10,6 +10,7 @@ pub mod faults;
 pub mod ferry;
 pub mod http;
 pub mod images;
+pub mod kills;
 pub mod netns;
 pub mod numbers;
 pub mod proxy;

@@ -12,6 +12,7 @@ mod faults;
 mod find;
 mod habits;
 mod interruption;
+mod kills;
 mod logins;
 mod mirrors;
 mod names;
