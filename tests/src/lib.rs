@@ -6,6 +6,7 @@
 
 pub mod cosign;
 pub mod daemons;
+pub mod disks;
 pub mod faults;
 pub mod ferry;
 pub mod http;

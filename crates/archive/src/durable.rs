@@ -64,8 +64,8 @@ impl Durable {
     }
 
     /// The blob is whole. That is written down at once: if the process is killed, what it wrote is still there.
-    pub(crate) fn finished(&self, blob: usize, size: u64) {
-        if let Err(error) = self.journal.note(&[Record::Kept(blob, 0..size)]) {
+    pub(crate) fn finished(&self, blob: usize) {
+        if let Err(error) = self.journal.note(&[Record::Finished(blob)]) {
             self.shared.lock().failed.get_or_insert(error);
         }
     }

@@ -356,7 +356,7 @@ impl Ingest for Slot {
         if missing.is_empty() {
             self.shared.progress().committed[self.blob] = true;
             if let Some(durable) = self.shared.durable().as_ref() {
-                durable.finished(self.blob, self.shared.blobs[self.blob].size);
+                durable.finished(self.blob);
             }
             return Box::pin(async { Ok(()) });
         }

@@ -229,6 +229,11 @@ pub fn journal(data: &[u8]) {
                     bytes.fill(true);
                 }
             }
+            (Some(&"finished"), 2, Some(blob), ..) => {
+                if let Some(all) = expected.get_mut(blob) {
+                    all.fill(true);
+                }
+            }
             (Some(&"forgotten"), 2, Some(blob), ..) => {
                 if let Some(all) = expected.get_mut(blob) {
                     all.fill(false);
