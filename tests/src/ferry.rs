@@ -242,6 +242,26 @@ impl Running {
         tools::succeed("sh", &["-c", &format!("kill -{name} {}", self.child.id())]);
     }
 
+    /// Waits until it stands still after `STOP`: no thread of it is in the kernel any more.
+    ///
+    /// # Panics
+    /// When it takes longer than that.
+    pub fn stands_still(&self, most: Duration) {
+        let started = Instant::now();
+        let stopped = |stat: String| {
+            stat.rsplit(") ").next().is_some_and(|rest| ["T", "t", "Z", "X"].iter().any(|s| rest.starts_with(s)))
+        };
+        loop {
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
+            let stats = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
+            if stats.map(stopped).all(|stopped| stopped) {
+                return;
+            }
+            assert!(started.elapsed() < most, "$ ferry{}\nit does not stand still", self.shown);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Ends it as a power cut would.
     pub fn kill(mut self) -> Outcome {
         let _ = self.child.kill();

@@ -6,10 +6,12 @@
 
 pub mod cosign;
 pub mod daemons;
+pub mod disks;
 pub mod faults;
 pub mod ferry;
 pub mod http;
 pub mod images;
+pub mod kills;
 pub mod netns;
 pub mod numbers;
 pub mod proxy;

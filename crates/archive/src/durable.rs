@@ -22,6 +22,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Durable {
     shared: Arc<Shared>,
+    journal: Arc<Journal>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -44,10 +45,11 @@ impl Durable {
     /// Starts the thread for `slices`, with records going to `journal`.
     pub(crate) fn start(slices: Arc<Slices>, journal: Journal) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let of_thread = Arc::clone(&shared);
-        let thread =
-            std::thread::Builder::new().name("sync".to_owned()).spawn(move || run(&of_thread, &slices, journal))?;
-        Ok(Self { shared, thread: Some(thread) })
+        let journal = Arc::new(journal);
+        let (of_thread, journal_of_thread) = (Arc::clone(&shared), Arc::clone(&journal));
+        let run = move || run(&of_thread, &slices, &journal_of_thread);
+        let thread = std::thread::Builder::new().name("sync".to_owned()).spawn(run)?;
+        Ok(Self { shared, journal, thread: Some(thread) })
     }
 
     /// `range` of the blob was written.
@@ -58,6 +60,13 @@ impl Durable {
         // The first write after a rest starts the clock of `PAUSE`.
         if state.bytes >= BATCH || state.written.len() == 1 {
             self.shared.wake.notify_one();
+        }
+    }
+
+    /// The blob is whole. That is written down at once: if the process is killed, what it wrote is still there.
+    pub(crate) fn finished(&self, blob: usize) {
+        if let Err(error) = self.journal.note(&[Record::Finished(blob)]) {
+            self.shared.lock().failed.get_or_insert(error);
         }
     }
 
@@ -136,7 +145,7 @@ impl Shared {
     }
 }
 
-fn run(shared: &Shared, slices: &Slices, mut journal: Journal) {
+fn run(shared: &Shared, slices: &Slices, journal: &Journal) {
     while let Some(records) = shared.next() {
         let done = slices.sync_data().and_then(|()| journal.append(&records));
         if let Err(error) = done {

@@ -1,10 +1,12 @@
-//! The private reader of the journal, for the fuzz targets and nobody else. Thin: one call each.
+//! Private readers and writers, for the fuzz targets and nobody else. Thin: one call each.
 #![allow(missing_docs, clippy::missing_errors_doc, clippy::must_use_candidate)]
 
 use std::ops::Range;
 use std::path::Path;
 
-use crate::{Error, journal, recovery};
+use ferry_image::Digest;
+
+use crate::{Error, journal, list, recovery};
 
 /// A line as the journal writes it, its check before it.
 pub fn journal_line(record: &str) -> String {
@@ -20,4 +22,9 @@ pub fn journal(path: &Path, blobs: &[u64]) -> Result<Option<Vec<Vec<Range<u64>>>
 /// A page of a recovery file with a checksum that agrees.
 pub fn recovery_page(page: &[u8]) -> Vec<u8> {
     recovery::page::seal(page)
+}
+
+/// The list of the volumes of `base` with these digests.
+pub fn volume_list(base: &Path, digests: &[Digest]) -> String {
+    list::text(base, digests)
 }

@@ -1,7 +1,8 @@
 //! The journal beside an unfinished bundle: which bytes of which blobs are safely on the disk.
 //!
 //! Text, one record a line, each proving itself by a short checksum: a line torn by a crash is passed over. A record
-//! is written only after the bytes it speaks of were synced, and even then it is only believed as far as "worth hashing again".
+//! is only believed as far as "worth hashing again". That bytes are kept is written after they were synced; that a blob is finished at once, so
+//! that a killed process loses none.
 
 use std::fs::File;
 use std::io::{BufReader, Read as _, Write as _};
@@ -42,6 +43,8 @@ pub(crate) struct Header {
 pub(crate) enum Record {
     /// Bytes of the blob at this place in the head's list are on the disk.
     Kept(usize, Range<u64>),
+    /// All bytes of that blob were written and hashed; a power loss may take them.
+    Finished(usize),
     /// All bytes of that blob are to be forgotten: their digest was wrong.
     Forgotten(usize),
     /// All is kept, and files are about to get their final names: what does not stand under its unfinished name stands under that.
@@ -69,6 +72,7 @@ impl Record {
     fn print(&self) -> String {
         match self {
             Self::Kept(blob, range) => format!("kept {blob} {} {}", range.start, range.end),
+            Self::Finished(blob) => format!("finished {blob}"),
             Self::Forgotten(blob) => format!("forgotten {blob}"),
             Self::Sealing => "sealing".to_owned(),
         }
@@ -79,6 +83,7 @@ impl Record {
         match words.as_slice() {
             ["kept", blob, start, end] => Some(Self::Kept(blob.parse().ok()?, start.parse().ok()?..end.parse().ok()?)),
             ["sealing"] => Some(Self::Sealing),
+            ["finished", blob] => Some(Self::Finished(blob.parse().ok()?)),
             ["forgotten", blob] => Some(Self::Forgotten(blob.parse().ok()?)),
             _ => None,
         }
@@ -108,10 +113,15 @@ impl Journal {
     }
 
     /// Appends records and syncs them.
-    pub(crate) fn append(&mut self, records: &[Record]) -> std::io::Result<()> {
-        let text: String = records.iter().map(|r| seal(&r.print())).collect();
-        self.file.write_all(text.as_bytes())?;
+    pub(crate) fn append(&self, records: &[Record]) -> std::io::Result<()> {
+        self.note(records)?;
         self.file.sync_data()
+    }
+
+    /// Appends records that a power loss may take. From any thread: they are written in one piece.
+    pub(crate) fn note(&self, records: &[Record]) -> std::io::Result<()> {
+        let text: String = records.iter().map(|r| seal(&r.print())).collect();
+        (&self.file).write_all(text.as_bytes())
     }
 }
 
@@ -133,6 +143,7 @@ pub(crate) fn read(path: &Path, blobs: &[u64]) -> Result<Option<Told>, Error> {
                 kept[blob].insert(range);
             }
             Some(Record::Sealing) => is_sealing = true,
+            Some(Record::Finished(blob)) if blob < blobs.len() => kept[blob].insert(0..blobs[blob]),
             Some(Record::Forgotten(blob)) if blob < blobs.len() => kept[blob] = Ranges::default(),
             _ => {}
         }
@@ -189,9 +200,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("j");
         assert!(peek(&path).expect("none").is_none());
-        let mut journal = Journal::create(&path, &header(), &[Record::Kept(1, 0..5)]).expect("create");
+        let journal = Journal::create(&path, &header(), &[Record::Kept(1, 0..5)]).expect("create");
         journal.append(&[Record::Kept(0, 2..4), Record::Kept(1, 5..9), Record::Kept(9, 0..1)]).expect("append");
-        journal.append(&[Record::Kept(2, 0..3), Record::Forgotten(2), Record::Kept(2, 1..2)]).expect("append");
+        journal.note(&[Record::Finished(2), Record::Finished(9)]).expect("append");
+        journal.append(&[Record::Forgotten(2), Record::Kept(2, 1..2)]).expect("append");
         drop(journal);
         let sizes = [4, 9, 3];
         let Told { header: found, kept, is_sealing } = read(&path, &sizes).expect("read").expect("journal");

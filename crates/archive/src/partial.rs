@@ -21,7 +21,7 @@ use crate::journal::{Header, Journal, Record};
 use crate::layout::{FileContent, Placed};
 use crate::ranges::Ranges;
 use crate::unfinished::Unfinished;
-use crate::{Error, Layout, SecretKey, Slices, list, member};
+use crate::{Bundle, Error, Layout, Location, SecretKey, Slices, Trust, list, member};
 
 /// What an interrupted build left: enough to tell whether it was the same one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +103,54 @@ impl Partial {
     pub fn peek(output: &Path) -> Result<Option<Earlier>, Error> {
         let earlier = Unfinished::peek(output)?;
         Ok(earlier.map(|h| Earlier { inputs: h.inputs, lock: h.lock }))
+    }
+
+    /// The bundle `output`, if it stands there already, whole and with the very bytes that a build would give it: a run that was killed after it
+    /// had named the bundle, or one more of the same command. Every byte is read. `progress` is told of them. Blocking.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]; [`Error::NotAFile`]; [`Error::Io`] for the files beside it. What is wrong with what stands there is none.
+    pub fn standing(
+        output: &Path,
+        layout: &Layout,
+        build: &Build,
+        threads: usize,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<Option<Sealed>, Error> {
+        let location = Location::of(output)?;
+        if !location.is_split() && !output.is_file() || location.is_split() == build.volume.is_none() {
+            return Ok(None);
+        }
+        // an unfinished build of that name goes before
+        let Some(claim) = Unfinished::claim_unless_begun(output)? else { return Ok(None) };
+        let keys = build.sign.iter().map(|key| key.public_key().into()).collect();
+        let trust = Trust { keys, allow_unsigned: build.sign.is_none(), ..Trust::default() };
+        let size = layout.total_size(build.sign.is_some());
+        let whole = |bundle: &Bundle| {
+            let same = bundle.sums_digest() == layout.sums_digest() && bundle.size() == size;
+            same && bundle.slices().are_volumes_of(build.volume) && bundle.verify(threads, false, progress).is_ok()
+        };
+        let bundle = Bundle::open_at(&location, &trust).ok().filter(whole);
+        let bundle = match bundle {
+            Some(bundle) if build.volume.is_none() || Self::is_listed(output, &bundle, layout, build)? => bundle,
+            _ => {
+                claim.give_up()?;
+                return Ok(None);
+            }
+        };
+        claim.discard()?;
+        let volumes = if build.volume.is_some() { bundle.slices().parts().len() } else { 0 };
+        Ok(Some(Sealed { path: output.to_owned(), size, volumes, sums_digest: layout.sums_digest().clone() }))
+    }
+
+    /// Whether the list of its volumes is the one that would be written.
+    fn is_listed(output: &Path, bundle: &Bundle, layout: &Layout, build: &Build) -> Result<bool, Error> {
+        let head = layout.head();
+        let text = list::text(output, &list::hash(bundle.slices(), &|_| {})?);
+        let comment = list::comment(&head.name, head.version.as_deref(), layout.sums_digest());
+        let signature = build.sign.as_ref().map(|key| key.sign_as(&text, &comment));
+        let found = |path: PathBuf| std::fs::read_to_string(path).ok();
+        Ok(found(list::path(output)) == Some(text) && found(list::signature_path(output)) == signature)
     }
 
     /// Begins the bundle `output`, or continues one that an earlier build left unfinished, if it has the same content. Everything
@@ -307,6 +355,9 @@ impl Ingest for Slot {
         let missing = self.missing();
         if missing.is_empty() {
             self.shared.progress().committed[self.blob] = true;
+            if let Some(durable) = self.shared.durable().as_ref() {
+                durable.finished(self.blob);
+            }
             return Box::pin(async { Ok(()) });
         }
         let digest = &self.shared.blobs[self.blob].digest;

@@ -99,6 +99,19 @@ impl Slices {
         parts.unwrap_or_default().iter().map(|part| part.path.clone()).collect()
     }
 
+    /// Whether these are all the volumes of so many bytes each, the last of fewer or as many; one file without.
+    #[must_use]
+    pub(crate) fn are_volumes_of(&self, volume: Option<u64>) -> bool {
+        let Some(volume) = volume.filter(|_| self.room().is_some()) else {
+            return volume.is_none() == self.room().is_none();
+        };
+        let (last, before) = match self.parts.split_last() {
+            Some((last, before)) => (last.length, before),
+            None => return false,
+        };
+        (1..=volume).contains(&last) && before.iter().all(|part| part.length == volume)
+    }
+
     /// The same parts, with another room.
     #[must_use]
     pub(crate) fn with_room(self, room: u64) -> Self {

@@ -38,6 +38,25 @@ impl Unfinished {
         Ok(Self { output: output.to_owned(), partial, journal, lock, is_new })
     }
 
+    /// Claims the files, unless there is a journal of a build that was interrupted.
+    pub(crate) fn claim_unless_begun(output: &Path) -> Result<Option<Self>, Error> {
+        let claim = Self::claim(output)?;
+        match claim.journal.exists() {
+            true => claim.give_up().map(|()| None),
+            false => Ok(Some(claim)),
+        }
+    }
+
+    /// Nothing was done: leaves everything as it was found.
+    pub(crate) fn give_up(self) -> Result<(), Error> {
+        if self.is_new { discard(&self.partial) } else { Ok(()) }
+    }
+
+    /// Nothing is unfinished: what a killed run may have left goes.
+    pub(crate) fn discard(self) -> Result<(), Error> {
+        discard(&self.partial)
+    }
+
     pub(crate) fn output(&self) -> &Path {
         &self.output
     }

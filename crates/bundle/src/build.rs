@@ -51,6 +51,15 @@ impl Plan {
         let lock = lock::print(&self.lock).map_err(|source| Error::Lock { path: output.to_owned(), source })?;
         let (path, build): (PathBuf, Build) = (output.to_owned(), Build { lock, ..build });
         let layout = self.layout.clone();
+        let found = {
+            let (path, layout, build, threads) = (path.clone(), layout.clone(), build.clone(), threads());
+            blocking(move || Partial::standing(&path, &layout, &build, threads, &|_| {})).await??
+        };
+        if let Some(sealed) = found {
+            self.blobs.iter().for_each(|(blob, _)| progress.advanced(&blob.digest, blob.size));
+            let bytes = self.total().1;
+            return Ok(self.built(sealed, bytes));
+        }
         let partial = blocking(move || Partial::create(&path, layout, build)).await??;
         let resumed_bytes = partial.resumed_bytes();
         let partial = Arc::new(partial);
@@ -149,6 +158,10 @@ impl Drop for PauseOnDrop {
             partial.pause();
         }
     }
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn in_use(output: &Path) -> Error {

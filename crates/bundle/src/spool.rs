@@ -3,6 +3,8 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use ferry_content::scratch::Folder;
+
 use crate::Error;
 
 /// A folder beside the output, made when the first layer is compressed.
@@ -12,6 +14,8 @@ pub struct Spool {
     /// Held as long as this build works in it.
     lock: Option<File>,
     keep: bool,
+    /// Of a dry run.
+    own: Option<Folder>,
 }
 
 impl Spool {
@@ -23,21 +27,21 @@ impl Spool {
     pub fn beside(output: &Path, used: bool) -> Result<Self, Error> {
         let folder = named(output, ".spool");
         let lock = if used { Some(claim(&folder)?) } else { None };
-        Ok(Self { folder, lock, keep: true })
+        Ok(Self { folder, lock, keep: true, own: None })
     }
 
-    /// One of its own for a dry run, which disturbs nobody and leaves nothing.
-    #[must_use]
-    pub fn for_dry_run(output: &Path) -> Self {
-        let folder = named(output, &format!(".dry-run-{}.spool", std::process::id()));
-        // a dry run makes no folder for an output that has none yet
-        let folder = match folder.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
-                std::env::temp_dir().join(folder.file_name().unwrap_or_default())
-            }
-            _ => folder,
-        };
-        Self { folder, lock: None, keep: false }
+    /// One of its own for a dry run, which disturbs nobody and leaves nothing: beside the output, or where temporary files go if nothing can
+    /// be made there.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn for_dry_run(output: &Path, used: bool) -> Result<Self, Error> {
+        let prefix = format!("{}.dry-run-", output.file_name().unwrap_or_default().to_string_lossy());
+        let beside = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let make = || Folder::new(beside, &prefix).or_else(|_| Folder::new(&std::env::temp_dir(), &prefix));
+        let own = used.then(make).transpose()?;
+        let folder = own.as_ref().map_or_else(|| named(output, ".dry-run"), |own| own.path().to_owned());
+        Ok(Self { folder, lock: None, keep: false, own })
     }
 
     /// Where it is.
@@ -61,7 +65,9 @@ impl Spool {
 impl Drop for Spool {
     fn drop(&mut self) {
         // nothing is lost if it stays
-        let _ = if !self.keep {
+        let _ = if self.own.is_some() {
+            Ok(())
+        } else if !self.keep {
             std::fs::remove_dir_all(&self.folder)
         } else if self.lock.is_some() {
             // succeeds only where it is empty
@@ -108,10 +114,12 @@ mod tests {
         let busy = Spool::beside(&output, true).map(|_| ()).expect_err("busy");
         assert!(matches!(busy, Error::Archive(ferry_archive::Error::Busy { .. })), "{busy}");
 
-        let dry = Spool::for_dry_run(&output);
+        let dry = Spool::for_dry_run(&output, true).expect("spool");
         assert_ne!(dry.folder(), spool.folder());
-        std::fs::create_dir(dry.folder()).expect("create");
+        std::fs::write(dry.folder().join("layer"), "x").expect("write");
+        let left = dry.folder().to_owned();
         drop(dry);
+        assert!(!left.exists());
         assert!(spool.holds_something());
 
         let kept = spool.folder().to_owned();
@@ -129,6 +137,8 @@ mod tests {
         drop(Spool::beside(&folder.path().join("b.tar"), false).expect("spool"));
         assert_eq!(std::fs::read_dir(folder.path()).expect("folder").count(), 0);
         let nowhere = folder.path().join("not/there/b.tar");
-        assert!(Spool::for_dry_run(&nowhere).folder().parent().is_some_and(Path::is_dir));
+        let dry = Spool::for_dry_run(&nowhere, true).expect("spool");
+        assert!(dry.folder().is_dir());
+        assert!(!Spool::for_dry_run(&nowhere, false).expect("spool").folder().exists());
     }
 }

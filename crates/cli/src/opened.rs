@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ferry_archive::{Bundle, Head, Incoming, Inflow, Location, Signed, Trust};
+use ferry_content::scratch;
 use ferry_image::Digest;
 use ferry_install::{Bundles, Passing, Pipe};
 use tempfile::NamedTempFile;
@@ -155,12 +156,12 @@ fn complete(found: Vec<Found>) -> Result<Vec<Arc<Bundle>>, End> {
 /// Writes standard input into a file in `folder`, if there is room for what its head announces.
 async fn spool(folder: &Path, trust: &Trust) -> Result<NamedTempFile, End> {
     let io = |source| Error::Io { action: "write in", path: folder.to_owned(), source };
-    let file = tempfile::Builder::new().prefix("ferry-spool-").suffix(".tar").tempfile_in(folder).map_err(io)?;
+    let file = scratch::file(folder, "ferry-spool-", ".tar")?;
     let (copy, path, trust) = (file.reopen().map_err(io)?, file.path().to_owned(), trust.clone());
     // the file is removed with `file`, whatever becomes of this
     let write = move || -> Result<(), End> {
         let failed = |source| Error::Io { action: "write", path: path.clone(), source };
-        let tee = Tee { file: copy.try_clone().map_err(failed)? };
+        let tee = Tee { file: copy.try_clone().map_err(failed)?, path: path.clone() };
         let incoming = Incoming::open(Box::new(tee), Path::new(bundles::STDIN), &trust)?;
         incoming.check_room(&path)?;
         drop(incoming);
@@ -176,12 +177,14 @@ async fn spool(folder: &Path, trust: &Trust) -> Result<NamedTempFile, End> {
 /// Standard input, of which everything that is read is written down.
 struct Tee {
     file: File,
+    path: PathBuf,
 }
 
 impl Read for Tee {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let count = io::stdin().read(into)?;
-        self.file.write_all(&into[..count])?;
+        let written = self.file.write_all(&into[..count]);
+        written.map_err(|e| io::Error::new(e.kind(), format!("cannot write `{}`: {e}", self.path.display())))?;
         Ok(count)
     }
 }

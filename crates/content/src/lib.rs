@@ -8,7 +8,8 @@
 //! Not here: what a manifest means (`ferry-image`), the bundle file (`ferry-archive`), HTTP (`ferry-registry-client`).
 //!
 //! Reading order: [`failure`], [`error`], [`provider`], [`ingester`], [`copy`], then the places: [`memory`], [`files`], [`local`], [`store`];
-//! and [`texts`] for the user's YAML, with [`charts`] for Helm's.
+//! [`texts`] for the user's YAML, with [`charts`] for Helm's;
+//! and [`scratch`] for what lives as long as one run.
 
 pub mod charts;
 pub mod copy;
@@ -20,6 +21,7 @@ pub mod local;
 pub mod memory;
 pub mod problems;
 pub mod provider;
+pub mod scratch;
 pub mod store;
 pub mod texts;
 

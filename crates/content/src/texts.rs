@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
 use crate::Error;
+use crate::scratch::Staged;
 
 /// The largest text, in bytes.
 pub const MAX_TEXT: u64 = 16 << 20;
@@ -108,18 +109,27 @@ pub fn write_as(path: &Path, bytes: &[u8], permissions: std::fs::Permissions) ->
 /// `exact`: whatever the umask would take away.
 fn put(path: &Path, bytes: &[u8], permissions: std::fs::Permissions, exact: bool) -> Result<(), Error> {
     use std::io::Write as _;
+    use std::os::unix::fs::PermissionsExt as _;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
-    let mut file = tempfile::Builder::new()
-        .permissions(permissions.clone())
-        .tempfile_in(folder)
-        .map_err(|e| Error::io("create", path, e))?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(|e| Error::io("write", path, e))?;
+    let staged = Staged::beside(path, permissions.mode())?;
+    let mut file = staged.file();
+    file.write_all(bytes).map_err(|e| Error::io("write", path, e))?;
     if exact {
-        file.as_file().set_permissions(permissions).map_err(|e| Error::io("write", path, e))?;
+        file.set_permissions(permissions).map_err(|e| Error::io("write", path, e))?;
     }
-    file.persist(path).map_err(|e| Error::io("create", path, e.error))?;
-    Ok(())
+    staged.place()
+}
+
+/// Writes a new file whole or not at all; whether it was not there. What is there stays as it is. Its folder must be there.
+///
+/// # Errors
+/// Whatever the disk reports.
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<bool, Error> {
+    use std::io::Write as _;
+    let staged = Staged::beside(path, 0o644)?;
+    staged.file().write_all(bytes).map_err(|e| Error::io("write", path, e))?;
+    staged.place_new()
 }
 
 /// Whether a file could be written in `folder`, which may not be there yet. Nothing stays behind.

@@ -33,38 +33,45 @@ pub fn bundle(data: &[u8]) {
 
 /// The documents of a bundle, see [`pieces`]: sums, headers and places are made right around them.
 pub fn documents(data: &[u8]) {
-    let (mut front, mut files, mut blobs) = (BTreeMap::new(), Vec::new(), Vec::new());
-    front.insert(member::OCI_LAYOUT.to_owned(), b"{\"imageLayoutVersion\":\"1.0.0\"}".to_vec());
-    for Piece { name, bytes } in pieces(data) {
-        match name.as_str() {
-            member::HEAD | member::OCI_LAYOUT | member::INDEX | member::MANIFEST => _ = front.insert(name, bytes),
-            name if name.starts_with("blobs/") => blobs.push((name.to_owned(), bytes)),
-            _ => files.push((name, bytes)),
-        }
-    }
-    let order = [member::HEAD, member::OCI_LAYOUT, member::INDEX, member::MANIFEST];
-    let front = order.map(|name| (name.to_owned(), front.remove(name).unwrap_or_default()));
-    let members: Vec<(String, Vec<u8>)> = front.into_iter().chain(files).chain(blobs).collect();
-    let sums: String = members.iter().map(|(name, bytes)| format!("{}  {name}\n", Digest::of(bytes).hex())).collect();
-    let mut out = Vec::new();
-    for (name, bytes) in [(member::SUMS.to_owned(), sums.into_bytes())].iter().chain(&members) {
-        let Some(header) = member::header(name, bytes.len() as u64) else { return };
-        out.extend_from_slice(&header);
-        out.extend_from_slice(bytes);
-        out.resize(out.len().next_multiple_of(512), 0);
-    }
-    out.resize(out.len() + 1024, 0);
+    let Some((out, members)) = built(pieces(data)) else { return };
     if let Some(bundle) = open(&out) {
         for (name, bytes) in &members {
             let found = match name.strip_prefix("blobs/sha256/") {
                 Some(hex) => bundle.read_small(&Digest::sha256(hex).expect("digest"), 1 << 20),
-                None if order.contains(&name.as_str()) => continue,
+                None if FRONT.contains(&name.as_str()) => continue,
                 None => bundle.file(name),
             };
             assert_eq!(found.expect("what is listed can be read"), bytes);
         }
         forms(bundle);
     }
+}
+
+/// The members before files and blobs.
+const FRONT: [&str; 4] = [member::HEAD, member::OCI_LAYOUT, member::INDEX, member::MANIFEST];
+
+/// A bundle of these documents, and its members; `None` when a name fits in no header.
+pub(crate) fn built(pieces: Vec<Piece>) -> Option<(Vec<u8>, Vec<(String, Vec<u8>)>)> {
+    let (mut front, mut files, mut blobs) = (BTreeMap::new(), Vec::new(), Vec::new());
+    front.insert(member::OCI_LAYOUT.to_owned(), b"{\"imageLayoutVersion\":\"1.0.0\"}".to_vec());
+    for Piece { name, bytes } in pieces {
+        match name.as_str() {
+            member::HEAD | member::OCI_LAYOUT | member::INDEX | member::MANIFEST => _ = front.insert(name, bytes),
+            name if name.starts_with("blobs/") => blobs.push((name.to_owned(), bytes)),
+            _ => files.push((name, bytes)),
+        }
+    }
+    let front = FRONT.map(|name| (name.to_owned(), front.remove(name).unwrap_or_default()));
+    let members: Vec<(String, Vec<u8>)> = front.into_iter().chain(files).chain(blobs).collect();
+    let sums: String = members.iter().map(|(name, bytes)| format!("{}  {name}\n", Digest::of(bytes).hex())).collect();
+    let mut out = Vec::new();
+    for (name, bytes) in [(member::SUMS.to_owned(), sums.into_bytes())].iter().chain(&members) {
+        out.extend_from_slice(&member::header(name, bytes.len() as u64)?);
+        out.extend_from_slice(bytes);
+        out.resize(out.len().next_multiple_of(512), 0);
+    }
+    out.resize(out.len() + 1024, 0);
+    Some((out, members))
 }
 
 /// Whatever is pushed is a document that the target can check, and so is all that it names.
@@ -131,7 +138,7 @@ fn open(bytes: &[u8]) -> Option<Bundle> {
     Some(bundle)
 }
 
-fn is_not_believed(error: &Error) {
+pub(crate) fn is_not_believed(error: &Error) {
     assert_eq!(error.kind(), Kind::Untrusted, "{error}");
     assert!(error.hint().is_some(), "{error}");
 }
@@ -220,6 +227,11 @@ pub fn journal(data: &[u8]) {
             (Some(&"kept"), 4, Some(blob), Some(start), Some(end)) => {
                 if let Some(bytes) = expected.get_mut(blob).and_then(|all| all.get_mut(start..end)) {
                     bytes.fill(true);
+                }
+            }
+            (Some(&"finished"), 2, Some(blob), ..) => {
+                if let Some(all) = expected.get_mut(blob) {
+                    all.fill(true);
                 }
             }
             (Some(&"forgotten"), 2, Some(blob), ..) => {

@@ -21,6 +21,7 @@ pub mod recovery;
 pub mod referrers;
 pub mod requests;
 pub mod sources;
+pub mod volumes;
 pub mod yaml;
 
 /// A property of any input.
@@ -56,6 +57,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("source_documents", sources::documents),
     ("bundle", bundles::bundle),
     ("bundle_documents", bundles::documents),
+    ("incoming", volumes::incoming),
+    ("volume_list", volumes::volume_list),
     ("signature", bundles::signature),
     ("journal", bundles::journal),
     ("recovery_page", recovery::recovery_page),

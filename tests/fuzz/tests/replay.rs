@@ -63,7 +63,7 @@ targets! {
     challenge link range retry_after quota location
     manifest token tags catalog refusal credentials
     cosign referrer_lists
-    tar source source_documents bundle bundle_documents signature journal recovery_page
+    tar source source_documents bundle bundle_documents incoming volume_list signature journal recovery_page
     route
     yaml yaml_set bundle_manifest list lock relocation receipt want
 }

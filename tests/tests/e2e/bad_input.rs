@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use ferry_tests::disks::SmallDisk;
 use ferry_tests::images::{Format, Image, Layer, Random};
 use ferry_tests::registry::{Access, Registry};
 use ferry_tests::site::Site;
@@ -252,24 +253,6 @@ fn lists_that_name_nothing_or_nonsense() {
     let _ = site.ferry("no-such-command").run().expect_code(2);
 }
 
-/// A tmpfs of that size, unmounted when dropped.
-pub(crate) struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    pub(crate) fn mount(at: PathBuf, size: &str) -> Self {
-        fs::create_dir_all(&at).unwrap();
-        let path = at.to_str().unwrap();
-        tools::succeed("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs", path]);
-        Self(at)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = tools::run("umount", &["-l", self.0.to_str().unwrap()]);
-    }
-}
-
 #[test]
 fn a_full_disk() {
     require!("docker-registry", "root", "mount");
@@ -277,7 +260,7 @@ fn a_full_disk() {
         Image::single("linux/amd64", Format::Oci, vec![Layer::random(1, 3_000_000), Layer::random(2, 3_000_000)]);
     let source = Registry::filled(Access::Plain, &[("app/big:1", &image)]);
     let site = Site::new();
-    let disk = SmallDisk::mount(site.at("disk"), "4m");
+    let disk = SmallDisk::mount(&site.at("disk"), "4m");
     let bundle = format!("bundle {}/app/big:1 {FOR} -o disk/b.tar {SIGN}", source.host());
     let told = site.ferry(&bundle).run().expect_code(6);
     told.says(&["disk"]);
@@ -300,7 +283,7 @@ fn a_folder_that_cannot_be_written() {
     fs::create_dir(site.at("folder")).unwrap();
     assert_ne!(bundle("folder").run().code, 0, "a folder is not a file name");
     if tools::has("root") && tools::has("mount") {
-        let disk = SmallDisk::mount(site.at("ro"), "1m");
+        let disk = SmallDisk::mount(&site.at("ro"), "1m");
         tools::succeed("mount", &["-o", "remount,ro", site.at("ro").to_str().unwrap()]);
         bundle("ro/b.tar").run().expect_code(6).says(&["cannot write to `ro`"]);
         let _ = bundle("good.tar").ok();

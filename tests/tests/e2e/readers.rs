@@ -58,6 +58,9 @@ impl Mixed {
             ),
         );
         let _ = site.ferry(&format!("bundle m.yaml -o b.tar {SIGN}")).ok();
+        let _ = site.ferry(&format!("bundle m.yaml -o v.tar --volume-size 300K {SIGN}")).ok();
+        // everybody here reads what was joined from volumes
+        join(&site);
         let index_json = tools::succeed("tar", &["xOf", &site.at("b.tar").display().to_string(), "index.json"]);
         for digest in [chart.digest(), signature.digest(), sbom.digest()] {
             assert!(index_json.contains(digest), "{index_json}");
@@ -72,6 +75,20 @@ impl Mixed {
     fn file(&self) -> String {
         self.site.at("b.tar").display().to_string()
     }
+}
+
+/// Checks the volumes `v.tar` by their list, and joins them to `b.tar`, which they must be already.
+fn join(site: &Site) {
+    let script = r"
+        set -eu
+        test -e v.tar.002
+        sha256sum --strict --quiet -c v.tar.sha256
+        cat v.tar.[0-9][0-9][0-9] >joined.tar
+        cmp joined.tar b.tar
+        mv joined.tar b.tar
+    ";
+    let output = Command::new("sh").args(["-c", script]).current_dir(site.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
@@ -171,6 +188,16 @@ fn an_auditor_needs_no_ferry() {
     let (passed, said) = audit(&site);
     assert!(!passed && said.contains("> planted.txt"), "{said}");
     let _ = site.ferry("verify b.tar --key ferry.pub").run().expect_code(3);
+}
+
+#[test]
+fn an_auditor_joins_volumes() {
+    require!("docker-registry", "busybox-static", "minisign", "sha256sum", "tar");
+    let mixed = Mixed::new();
+    let (passed, said) = audit(&mixed.site);
+    assert!(passed, "{said}");
+    let at = |name: &str| mixed.site.at(name).display().to_string();
+    tools::succeed("minisign", &["-Vm", &at("v.tar.sha256"), "-p", &at("ferry.pub")]);
 }
 
 #[test]

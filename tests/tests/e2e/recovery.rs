@@ -3,15 +3,15 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use ferry_tests::disks::SmallDisk;
 use ferry_tests::images::{Format, Image, Layer, Random, layout};
 use ferry_tests::require;
 use ferry_tests::site::Site;
 
-use crate::bad_input::SmallDisk;
 use crate::{SIGN, TRUST};
 
 /// A site with `b.tar`, with layers of these sizes.
-fn bundle(layers: &[usize]) -> Site {
+pub(crate) fn bundle(layers: &[usize]) -> Site {
     let site = Site::new();
     let layers = (1..).zip(layers).map(|(seed, size)| Layer::random(seed, *size)).collect();
     let image = Image::single("linux/amd64", Format::Oci, layers);
@@ -36,13 +36,13 @@ fn split(site: &Site, volume: usize) {
 }
 
 /// Everything whose name begins so, with its bytes.
-fn files(site: &Site, start: &str) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn files(site: &Site, start: &str) -> Vec<(String, Vec<u8>)> {
     let names = site.names().into_iter().filter(|name| name.starts_with(start) && !name.ends_with('/'));
     names.map(|name| (name.clone(), site.bytes(&name))).collect()
 }
 
 /// Writes them back, and nothing else stays whose name begins so.
-fn put(site: &Site, start: &str, content: &[(String, Vec<u8>)]) {
+pub(crate) fn put(site: &Site, start: &str, content: &[(String, Vec<u8>)]) {
     for (name, _) in files(site, start) {
         fs::remove_file(site.at(&name)).unwrap();
     }
@@ -56,7 +56,7 @@ fn repair(site: &Site, more: &str) -> ferry_tests::ferry::Outcome {
 }
 
 /// A place in every kind of byte that a bundle has: name, position.
-fn classes(bytes: &[u8]) -> Vec<(String, usize)> {
+pub(crate) fn classes(bytes: &[u8]) -> Vec<(String, usize)> {
     let mut places = Vec::new();
     let mut archive = tar::Archive::new(bytes);
     for entry in archive.entries().unwrap() {
@@ -356,7 +356,7 @@ fn a_full_disk_is_said_before_anything_is_written() {
     require!("root", "mount");
     let site = bundle(&[2_000_000, 700_000]);
     let size = site.bytes("b.tar").len();
-    let disk = SmallDisk::mount(site.at("disk"), "3m");
+    let disk = SmallDisk::mount(&site.at("disk"), "3m");
     fs::copy(site.at("b.tar"), site.at("disk/b.tar")).unwrap();
     let protect = |percent: &str| site.ferry(&format!("protect disk/b.tar --recovery {percent} {TRUST}"));
     let _ = protect("50%").run().expect_code(6).says(&["disk/b.tar.recovery-001", "bytes are needed"]);

@@ -13,10 +13,9 @@ use ferry_bundle::lock::{self, Lock};
 use ferry_bundle::manifest::{self, BundleManifest, Image, Platforms};
 use ferry_bundle::spool::Spool;
 use ferry_bundle::{Base, Built, Plan, PlannedImage, PlannedReferrer, Request, list, output};
-use ferry_content::{copy, texts};
+use ferry_content::{copy, scratch, texts};
 use ferry_image::{Reference, referrer};
 use ferry_registry_client::Client;
-use tempfile::TempDir;
 
 use super::protect;
 use crate::args;
@@ -34,7 +33,7 @@ pub(crate) struct Bundle {
     bases: Vec<Base>,
     patch: Option<Want>,
     /// Where what would stand beside a file is kept while the bundle goes to standard output.
-    beside: Option<TempDir>,
+    beside: Option<scratch::Folder>,
     /// What is known to be worth saying before anything is asked.
     notes: Vec<String>,
 }
@@ -51,8 +50,7 @@ pub(crate) fn prepare(args: args::Bundle) -> Result<Bundle, End> {
         manifest.add_mirrors(host, mirrors);
     }
     refuse_for_pipe(&args)?;
-    let beside = is_pipe(&args).then(tempfile::tempdir).transpose();
-    let beside = beside.map_err(|source| Error::Io { action: "write to", path: std::env::temp_dir(), source })?;
+    let beside = is_pipe(&args).then(|| scratch::Folder::new(&std::env::temp_dir(), "ferry-pipe-")).transpose()?;
     let output = match &beside {
         Some(folder) => folder.path().join("bundle.tar"),
         None => output(&args)?,
@@ -98,9 +96,10 @@ fn refuse_for_pipe(args: &args::Bundle) -> Result<(), End> {
 
 pub(crate) async fn run(bundle: Bundle) -> Result<(), End> {
     let Bundle { args, manifest, output, sign, client, bases, patch, beside, notes } = bundle;
+    let has_archives = manifest.images.iter().any(|image| image.archive.is_some());
     let spool = match args.dry_run {
-        true => Spool::for_dry_run(&output),
-        false => Spool::beside(&output, manifest.images.iter().any(|image| image.archive.is_some()))?,
+        true => Spool::for_dry_run(&output, has_archives)?,
+        false => Spool::beside(&output, has_archives)?,
     };
     let known = Known::beside(&output, !args.dry_run);
     let request = Request {
@@ -385,9 +384,8 @@ fn may_write(output: &Path) -> Result<(), End> {
     let folder = output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let io = |source| Error::Io { action: "write to", path: folder.to_owned(), source };
     std::fs::metadata(folder).map_err(io)?;
-    // the error names the probe, which says nothing to anybody
-    let probe = tempfile::Builder::new().prefix(".ferry-").tempfile_in(folder);
-    probe.map(drop).map_err(|error| io(error.kind().into()).into())
+    // one without a name; the error would have one, which says nothing to anybody
+    tempfile::tempfile_in(folder).map(drop).map_err(|error| io(error.kind().into()).into())
 }
 
 fn platforms(texts: &[String]) -> Result<Option<Platforms>, End> {

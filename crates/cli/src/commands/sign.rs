@@ -1,10 +1,10 @@
 //! `ferry sign`.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ferry_archive::{Bundle, Location, SecretKey, Signed, Trust};
+use ferry_content::texts;
 
 use crate::failure::{End, Error};
 use crate::progress::Meter;
@@ -87,26 +87,16 @@ fn beside(bundle: &Path, key: &SecretKey) -> PathBuf {
 }
 
 /// Writes the signature, whole or not at all; whether it was not there before. Another file is never replaced.
-fn write(path: &Path, text: &str) -> Result<bool, Error> {
-    let io = |action| move |source| Error::Io { action, path: path.to_owned(), source };
+fn write(path: &Path, text: &str) -> Result<bool, End> {
     match std::fs::read(path) {
         Ok(found) if found == text.as_bytes() => return Ok(false),
-        Ok(_) => return Err(Error::OtherFile { path: path.to_owned() }),
+        Ok(_) => return Err(Error::OtherFile { path: path.to_owned() }.into()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(e) => return Err(io("read")(e)),
+        Err(source) => return Err(Error::Io { action: "read", path: path.to_owned(), source }.into()),
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".ferry-sign-")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(folder)
-        .map_err(io("create"))?;
-    file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(io("write"))?;
-    match file.persist_noclobber(path) {
-        Ok(_) => Ok(true),
-        Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => {
-            Err(Error::OtherFile { path: path.to_owned() })
-        }
-        Err(e) => Err(io("create")(e.error)),
+    if texts::write_new(path, text.as_bytes())? {
+        Ok(true)
+    } else {
+        Err(Error::OtherFile { path: path.to_owned() }.into())
     }
 }

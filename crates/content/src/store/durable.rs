@@ -17,12 +17,16 @@ pub(super) struct Temp {
 
 impl Temp {
     pub(super) fn create(folder: &Path, prefix: &str) -> Result<Self, Error> {
-        let path = folder.join(format!("{prefix}{}", random_id()?));
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
-        let file = file.map_err(|e| Error::io("create", &path, e))?;
-        // The lock tells a sweep by another process that this file is in use.
-        let _ = file.try_lock();
-        Ok(Self { path, file: Arc::new(file), placed: false })
+        loop {
+            let path = folder.join(format!("{prefix}{}", random_id()?));
+            let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+            let file = file.map_err(|e| Error::io("create", &path, e))?;
+            // The lock tells a sweep by another process that this file is in use. One that came before it took the file away.
+            let _ = file.lock();
+            if path.exists() {
+                return Ok(Self { path, file: Arc::new(file), placed: false });
+            }
+        }
     }
 
     pub(super) fn file(&self) -> &Arc<File> {

@@ -12,8 +12,6 @@ use super::{Error, durable};
 
 /// How long a turn at the lock is waited for; a single change takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// After this long without a change a blob that nobody holds open is what a killed process left.
-const BLOB_AGE: Duration = Duration::from_secs(60 * 60);
 /// After this long without a change an upload session is given up.
 const SESSION_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
@@ -141,20 +139,17 @@ impl Layout {
         }
     }
 
-    /// Removes what killed processes left in `uploads/`: old, and locked by nobody.
+    /// Removes what killed processes left in `uploads/`: locked by nobody; an upload session of a client's only when it is old.
     pub(super) fn sweep(&self) -> Result<(), Error> {
         let uploads = self.uploads();
         let entries = fs::read_dir(&uploads).map_err(|e| crate::Error::io("read", &uploads, e))?;
         for entry in entries.filter_map(Result::ok) {
             let path = entry.path();
             let name = entry.file_name();
-            let limit = if name.to_string_lossy().starts_with("session-") { SESSION_AGE } else { BLOB_AGE };
             let modified = entry.metadata().and_then(|m| m.modified());
             let age = modified.ok().and_then(|m| SystemTime::now().duration_since(m).ok());
-            if age.is_some_and(|age| age > limit)
-                && File::open(&path).is_ok_and(|file| file.try_lock().is_ok())
-                && fs::remove_file(&path).is_ok()
-            {
+            let waits = name.to_string_lossy().starts_with("session-") && age.is_none_or(|age| age <= SESSION_AGE);
+            if !waits && File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) && fs::remove_file(&path).is_ok() {
                 tracing::info!(path = %path.display(), "removed an upload that was never finished");
             }
         }

@@ -329,8 +329,10 @@ fn what_a_killed_process_left_is_swept_but_not_what_is_in_use() {
     let live = store.start_upload("r").expect("start");
     age(&store.layout.uploads().join(format!("session-{}-{}", live.id(), Digest::of(b"r").short())));
     fs::write(store.layout.uploads().join("blob-fresh"), "half").expect("write");
+    let held = super::durable::Temp::create(&store.layout.uploads(), "blob-").expect("create");
     Store::open(store.folder()).expect("reopen");
     assert!(!dead.exists());
+    assert!(held.path().exists());
     assert_eq!((in_uploads(&store), store.upload_offset("r", live.id()).expect("there")), (2, 0));
 }
 
