@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ferry_tests::disks::SmallDisk;
 use ferry_tests::images::{Format, Image, Layer, Random};

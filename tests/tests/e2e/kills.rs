@@ -14,10 +14,11 @@ use ferry_tests::registry::{Access, Registry, free_port};
 use ferry_tests::require;
 use ferry_tests::site::Site;
 
+use crate::recovery::{self, files, put, split};
 use crate::{FOR, SIGN, TRUST};
 
 const LAYER: usize = 50_000;
-const LAYERS: u64 = 20;
+const LAYERS: u64 = 12;
 /// What an unfinished blob of each stream, with the requests around it, may cost a kill.
 const LOST: u64 = 3 * LAYER as u64;
 /// Requests and answers that are no blobs, of one run.
@@ -127,7 +128,7 @@ fn a_bundle() {
 fn a_bundle_in_volumes_with_recovery_files() {
     require!("docker-registry");
     let moments = [
-        "b.tar.partial.010",
+        "b.tar.partial.006",
         "b.tar.partial.sha256",
         "b.tar.001",
         "b.tar.sha256",
@@ -136,7 +137,7 @@ fn a_bundle_in_volumes_with_recovery_files() {
         "b.tar.recovery-001.partial",
         "b.tar.recovery-001",
     ];
-    bundle("bundle --volume-size --recovery", "--volume-size 64K --recovery 10%", &moments);
+    bundle("bundle --volume-size --recovery", "--volume-size 100K --recovery 10%", &moments);
 }
 
 #[test]
@@ -258,6 +259,58 @@ fn an_install_into_a_store() {
 fn an_install_out_of_a_pipe_with_a_spool() {
     require!("docker-registry");
     store("install - --spool", "- --spool .", &["store/ferry/uploads", "store/index.json"]);
+}
+
+#[test]
+fn a_repair() {
+    let site = recovery::bundle(&[1_200_000, 600_000]);
+    split(&site, 300_000);
+    let _ = site.ferry(&format!("protect b.tar --recovery 3vol {TRUST}")).ok();
+    let whole = files(&site, "b.tar");
+    Trial {
+        what: "repair",
+        command: &|| site.ferry(&format!("repair b.tar {TRUST}")),
+        moments: ["b.tar.002.partial", "b.tar.002", "b.tar.recovery-001.partial"].map(|name| site.at(name)).to_vec(),
+        reset: &|| {
+            put(&site, "b.tar", &whole);
+            fs::remove_file(site.at("b.tar.002")).unwrap();
+            for (name, step) in [("b.tar.004", 10_000), ("b.tar.recovery-001", 50_000)] {
+                let mut bad = site.bytes(name);
+                bad.iter_mut().skip(5000).step_by(step).for_each(|byte| *byte ^= 1);
+                site.write(name, bad);
+            }
+            site.write("b.tar.005", &site.bytes("b.tar.005")[..200_000]);
+        },
+        killed: &|| {
+            let lost = files(&site, "b.tar.002");
+            assert!(lost.iter().all(|file| file.0 != "b.tar.002" || whole.contains(file)), "half-written");
+        },
+        ended: &|_| {
+            let (now, names) = (files(&site, "b.tar"), site.names());
+            assert!(now == whole, "{names:?}");
+        },
+    }
+    .run();
+}
+
+#[test]
+fn recovery_files() {
+    let site = recovery::bundle(&[2_000_000]);
+    let _ = site.ferry(&format!("protect b.tar --recovery 50% {TRUST}")).ok();
+    fs::remove_file(site.at("b.tar.report.json")).unwrap();
+    let whole = files(&site, "b.tar");
+    Trial {
+        what: "protect",
+        command: &|| site.ferry(&format!("protect b.tar --recovery 50% {TRUST}")),
+        moments: ["b.tar.recovery-001.partial", "b.tar.recovery-001"].map(|name| site.at(name)).to_vec(),
+        reset: &|| put(&site, "b.tar", &whole[..1]),
+        killed: &|| {
+            let now = files(&site, "b.tar");
+            assert!(now.iter().all(|file| file.0.ends_with(".partial") || whole.contains(file)), "half-written");
+        },
+        ended: &|_| assert!(files(&site, "b.tar") == whole, "{:?}", site.names()),
+    }
+    .run();
 }
 
 /// What a second run finds that has nothing to do: not a byte of a blob is fetched, and a damaged bundle is built anew.

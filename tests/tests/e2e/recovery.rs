@@ -1,7 +1,6 @@
 //! Recovery files: what disks and people do to a bundle is mended within the budget, and never made worse.
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use ferry_tests::disks::SmallDisk;
 use ferry_tests::images::{Format, Image, Layer, Random, layout};
@@ -27,7 +26,7 @@ pub(crate) fn bundle(layers: &[usize]) -> Site {
 }
 
 /// Cuts `b.tar` into volumes of so many bytes, which stand in its place.
-fn split(site: &Site, volume: usize) {
+pub(crate) fn split(site: &Site, volume: usize) {
     let bytes = site.bytes("b.tar");
     for (number, slice) in (1..).zip(bytes.chunks(volume)) {
         site.write(&format!("b.tar.{number:03}"), slice);
@@ -292,63 +291,6 @@ fn who_is_not_trusted_is_not_protected() {
     let _ = site.ferry(&format!("protect b.tar {TRUST}")).ok();
     let _ = site.ferry(&format!("repair b.tar --key {key}")).run().expect_code(3);
     let _ = repair(&site, "").expect_code(0).says(&["b.tar is whole and was"]);
-}
-
-/// Twenty times at a random moment; then it ends right, and nothing is left over.
-#[test]
-fn a_killed_repair_is_finished_by_the_next() {
-    let site = bundle(&[6_000_000, 3_000_000]);
-    split(&site, 1_500_000);
-    let _ = site.ferry(&format!("protect b.tar --recovery 3vol {TRUST}")).ok();
-    let whole = files(&site, "b.tar");
-    let mut random = Random::new(11);
-    let damage = |random: &mut Random| {
-        fs::remove_file(site.at("b.tar.002")).ok();
-        let mut bad = site.bytes("b.tar.004");
-        for _ in 0..30 {
-            let at = usize::try_from(random.draw()).unwrap() % bad.len();
-            bad[at] ^= 1;
-        }
-        site.write("b.tar.004", bad);
-        let cut = site.bytes("b.tar.005");
-        site.write("b.tar.005", &cut[..usize::try_from(random.draw()).unwrap() % cut.len()]);
-    };
-    damage(&mut random);
-    let start = Instant::now();
-    let _ = repair(&site, "").expect_code(0);
-    let usual = start.elapsed();
-    assert!(files(&site, "b.tar") == whole);
-    let mut killed = 0;
-    for _ in 0..20 {
-        damage(&mut random);
-        let running = site.ferry(&format!("repair b.tar {TRUST}")).start();
-        std::thread::sleep(usual.mul_f64((random.draw() % 1000) as f64 / 1000.0) + Duration::from_millis(5));
-        killed += usize::from(running.kill().code == 137);
-    }
-    assert!(killed > 5, "{killed} of 20");
-    let _ = repair(&site, "").expect_code(0);
-    for ((name, bytes), (now, is)) in whole.iter().zip(files(&site, "b.tar")) {
-        assert!(*name == now && *bytes == is, "{name}, {now}");
-    }
-    assert!(files(&site, "b.tar") == whole, "nothing is left over");
-}
-
-#[test]
-fn a_killed_protect_leaves_nothing_that_matters() {
-    let site = bundle(&[6_000_000]);
-    let _ = site.ferry(&format!("protect b.tar --recovery 50% {TRUST}")).ok();
-    let whole = files(&site, "b.tar");
-    let mut random = Random::new(12);
-    for _ in 0..10 {
-        let name = "b.tar.recovery-001";
-        fs::remove_file(site.at(name)).ok();
-        let running = site.ferry(&format!("protect b.tar --recovery 50% {TRUST}")).start();
-        std::thread::sleep(Duration::from_millis(random.draw() % 300));
-        let _ = running.kill();
-        assert!(!site.at(name).exists() || files(&site, name)[0].1 == whole[1].1, "whole, or not there");
-    }
-    let _ = site.ferry(&format!("protect b.tar --recovery 50% {TRUST}")).ok();
-    assert!(files(&site, "b.tar") == whole);
 }
 
 #[test]

@@ -167,9 +167,16 @@ impl Repair<'_> {
             return Ok(());
         }
         let there: u64 = parts.iter().map(|part| part.length).sum();
-        let bad: u64 = damage.values().map(|column| column.bad.len() as u64).sum::<u64>() * u64::from(geometry.chunk());
+        let chunk = u64::from(geometry.chunk());
+        let size = |column: u64, shard: u16| {
+            let within = column * chunk..((column + 1) * chunk).min(geometry.shard());
+            let (_, part) = geometry.part(shard, &within);
+            part.end - part.start
+        };
+        let bad: u64 = damage.iter().flat_map(|(at, column)| column.bad.iter().map(|shard| size(*at, *shard))).sum();
         let absent = geometry.size().saturating_sub(there);
-        if bad.saturating_sub(absent) > there / 2 {
+        // a whole volume of two may be bad
+        if bad.saturating_sub(absent) > there - there / 8 {
             return Err(Error::OtherRecovery { path: self.location.base.clone() });
         }
         Ok(())
