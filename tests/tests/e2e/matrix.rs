@@ -119,13 +119,14 @@ fn every_kind_of_byte_hurt_in_every_way_and_read_in_every_way() {
             untrusted(site.ferry(&format!("verify bad.tar {TRUST}")).run(), "as a file").says(&["bad.tar"]);
             let piped = site.ferry(&format!("verify - {TRUST}")).stdin(&site.at("bad.tar")).run();
             untrusted(piped, "through a pipe").says(&["standard input"]);
-            // a carried file that an install does not need is not read by position; what passes through a pipe is
+            // a carried file that an install does not need is not looked at: `verify` is for that
             let is_used = !class.contains("files/") || class.starts_with("header") || fault != "flipped";
             let way = (row + FAULTS.iter().position(|known| *known == fault).unwrap()) % 3;
             match way {
                 0 if is_used => _ = untrusted(target.install("bad.tar", None), "install of a file"),
                 0 => _ = target.install("bad.tar", None),
-                1 => _ = untrusted(target.install("-", Some("bad.tar")), "install out of a pipe"),
+                1 if is_used => _ = untrusted(target.install("-", Some("bad.tar")), "install out of a pipe"),
+                1 => _ = target.install("-", Some("bad.tar")),
                 _ => {}
             }
             // the same fault in the volume that has the byte

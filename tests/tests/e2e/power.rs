@@ -189,7 +189,7 @@ fn bundle(what: &str, options: &str, volume: Option<usize>, rate: u64) {
 #[test]
 fn a_bundle() {
     require!("docker-registry", "root", "mount", "mkfs.ext4", "losetup");
-    bundle("power, bundle", "", None, 200_000);
+    bundle("power, bundle", "", None, 220_000);
 }
 
 #[test]
