@@ -18,7 +18,7 @@ use crate::recovery::{self, files, put, split};
 use crate::{FOR, SIGN, TRUST};
 
 const LAYER: usize = 50_000;
-const LAYERS: u64 = 12;
+const LAYERS: u64 = 8;
 /// What an unfinished blob of each stream, with the requests around it, may cost a kill.
 const LOST: u64 = 3 * LAYER as u64;
 /// Requests and answers that are no blobs, of one run.
@@ -128,7 +128,7 @@ fn a_bundle() {
 fn a_bundle_in_volumes_with_recovery_files() {
     require!("docker-registry");
     let moments = [
-        "b.tar.partial.006",
+        "b.tar.partial.004",
         "b.tar.partial.sha256",
         "b.tar.001",
         "b.tar.sha256",

@@ -141,12 +141,18 @@ fn every_kind_of_byte_hurt_in_every_way_and_read_in_every_way() {
                 let told = target.install("v.tar", None);
                 assert!(!is_used || told.code == 3, "{what}, install of volumes: {}", told.stderr);
             }
-            let repaired = site.ferry(&format!("repair v.tar {TRUST}")).run();
-            assert_eq!(repaired.code, 0, "{what}, repair:\n{}", repaired.stderr);
-            assert!(files(&site, "v.tar") == volumes, "{what}: repair does not give the same bytes");
+            let mut mended = "";
+            if way == 2 {
+                let repaired = site.ferry(&format!("repair v.tar {TRUST}")).run();
+                assert_eq!(repaired.code, 0, "{what}, repair:\n{}", repaired.stderr);
+                assert!(files(&site, "v.tar") == volumes, "{what}: repair does not give the same bytes");
+                mended = "mended";
+            } else {
+                put(&site, "v.tar", &volumes);
+            }
             let install = ["file", "pipe", "volumes"][way];
             let damage = if is_lost { "empty volume" } else { "" };
-            table.insert((row, fault), format!("{class:<60} {fault:<10} 3 3 3  {install:<8} mended {damage}"));
+            table.insert((row, fault), format!("{class:<60} {fault:<10} 3 3 3  {install:<8} {mended} {damage}"));
         }
     }
     println!("{:<60} {:<10} verify a file, a pipe, volumes; install of; repair of volumes", "byte", "fault");
