@@ -253,8 +253,8 @@ impl Running {
         };
         loop {
             let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
-            let stats = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
-            if stats.map(stopped).all(|stopped| stopped) {
+            let mut stats = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
+            if stats.all(stopped) {
                 return;
             }
             assert!(started.elapsed() < most, "$ ferry{}\nit does not stand still", self.shown);

@@ -34,7 +34,7 @@ pub fn count() -> u64 {
 pub fn seed(what: &str) -> u64 {
     let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64;
     let seed = std::env::var("FERRY_KILL_SEED").map_or_else(|_| now(), |text| text.parse().expect("a number"));
-    eprintln!("{what}: FERRY_KILL_SEED={seed}");
+    numbers::say(&format!("{what}: FERRY_KILL_SEED={seed}"));
     seed
 }
 

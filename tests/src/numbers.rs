@@ -4,6 +4,10 @@ use std::io::Write as _;
 
 /// Says one.
 pub fn tell(name: &str, value: f64, unit: &str) {
-    let line = format!("NUMBER\t{name}\t{value:.3}\t{unit}\n");
-    std::io::stderr().write_all(line.as_bytes()).unwrap();
+    say(&format!("NUMBER\t{name}\t{value:.3}\t{unit}"));
+}
+
+/// Says a line, of a table for example.
+pub fn say(line: &str) {
+    std::io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
 }

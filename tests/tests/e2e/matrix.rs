@@ -7,8 +7,8 @@ use std::fs;
 use ferry_tests::ferry::Outcome;
 use ferry_tests::images::digest;
 use ferry_tests::registry::{Access, Registry};
-use ferry_tests::require;
 use ferry_tests::site::Site;
+use ferry_tests::{numbers, require};
 
 use crate::recovery::{bundle, classes, files, put};
 use crate::{SIGN, TRUST};
@@ -155,8 +155,11 @@ fn every_kind_of_byte_hurt_in_every_way_and_read_in_every_way() {
             table.insert((row, fault), format!("{class:<60} {fault:<10} 3 3 3  {install:<8} {mended} {damage}"));
         }
     }
-    println!("{:<60} {:<10} verify a file, a pipe, volumes; install of; repair of volumes", "byte", "fault");
-    table.values().for_each(|line| println!("{line}"));
+    numbers::say(&format!(
+        "{:<60} {:<10} verify a file, a pipe, volumes; install of; repair of volumes",
+        "byte", "fault"
+    ));
+    table.values().for_each(|line| numbers::say(line));
     assert!(table.len() > 100);
 }
 
@@ -175,7 +178,7 @@ fn what_stands_beside_hurt_in_every_way() {
     let (registry, blobs, manifest) = target(&site, &good);
     let mut target = Target { site: &site, registry, blobs, manifest, installs: 0 };
     let beside = |name: &&String| name.contains("sha256") || name.contains("recovery") || name.ends_with(".minisig");
-    println!("{:<40} {:<10} {:>8} verify repair", "file beside", "fault", "place");
+    numbers::say(&format!("{:<40} {:<10} {:>8} verify repair", "file beside", "fault", "place"));
     for name in whole.iter().map(|(name, _)| name).filter(beside) {
         let bytes = site.bytes(name);
         let places = [20, bytes.len() / 2, bytes.len() - 2];
@@ -197,7 +200,7 @@ fn what_stands_beside_hurt_in_every_way() {
                     assert!(files(&site, "v.tar") == whole, "{what}: it is not as it was");
                     mended = "anew";
                 }
-                println!("{name:<40} {fault:<10} {at:>8} {:>6} {mended}", told.code);
+                numbers::say(&format!("{name:<40} {fault:<10} {at:>8} {:>6} {mended}", told.code));
                 put(&site, "v.tar", &whole);
             }
         }

@@ -121,13 +121,13 @@ fn a_lock_holds_as_long_as_its_digest_is_served() {
     // a registry that has only the new one
     drop(proxy);
     let without = Registry::filled(Access::Plain, &[("app/two:1", &new)]);
-    let _proxy = Proxy::listen(at, without.address(), Line::good());
+    let proxy = Proxy::listen(at, without.address(), Line::good());
     let told = locked("gone.tar").run().expect_code(7);
     told.says(&["app/two:1", old.digest(), "hint", "--lock"]);
     assert!(!site.names().iter().any(|name| name.starts_with("gone.tar")), "{:?}", site.names());
     assert_eq!(without.requests().blob_bytes_sent(), 0, "nothing is fetched for what cannot be");
     // and one that has nothing of that name
-    drop(_proxy);
+    drop(proxy);
     let empty = Registry::start(Access::Plain);
     let _proxy = Proxy::listen(at, empty.address(), Line::good());
     locked("gone.tar").run().expect_code(7).says(&["app/two:1", old.digest()]);
