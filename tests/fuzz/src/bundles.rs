@@ -50,8 +50,11 @@ pub fn documents(data: &[u8]) {
 /// The members before files and blobs.
 const FRONT: [&str; 4] = [member::HEAD, member::OCI_LAYOUT, member::INDEX, member::MANIFEST];
 
+/// Names and bytes.
+pub(crate) type Members = Vec<(String, Vec<u8>)>;
+
 /// A bundle of these documents, and its members; `None` when a name fits in no header.
-pub(crate) fn built(pieces: Vec<Piece>) -> Option<(Vec<u8>, Vec<(String, Vec<u8>)>)> {
+pub(crate) fn built(pieces: Vec<Piece>) -> Option<(Vec<u8>, Members)> {
     let (mut front, mut files, mut blobs) = (BTreeMap::new(), Vec::new(), Vec::new());
     front.insert(member::OCI_LAYOUT.to_owned(), b"{\"imageLayoutVersion\":\"1.0.0\"}".to_vec());
     for Piece { name, bytes } in pieces {
@@ -62,7 +65,7 @@ pub(crate) fn built(pieces: Vec<Piece>) -> Option<(Vec<u8>, Vec<(String, Vec<u8>
         }
     }
     let front = FRONT.map(|name| (name.to_owned(), front.remove(name).unwrap_or_default()));
-    let members: Vec<(String, Vec<u8>)> = front.into_iter().chain(files).chain(blobs).collect();
+    let members: Members = front.into_iter().chain(files).chain(blobs).collect();
     let sums: String = members.iter().map(|(name, bytes)| format!("{}  {name}\n", Digest::of(bytes).hex())).collect();
     let mut out = Vec::new();
     for (name, bytes) in [(member::SUMS.to_owned(), sums.into_bytes())].iter().chain(&members) {

@@ -50,7 +50,7 @@ impl Target<'_> {
             }
         };
         if self.installs.is_multiple_of(3) {
-            return self.into_registry(bundle, &run);
+            return self.at_registry(bundle, &run);
         }
         let store = self.site.at("store");
         let _ = fs::remove_dir_all(&store);
@@ -66,7 +66,7 @@ impl Target<'_> {
     }
 
     /// A registry checks what it gets; what it has is looked at all the same.
-    fn into_registry(&self, bundle: &str, run: &dyn Fn(String) -> Outcome) -> Outcome {
+    fn at_registry(&self, bundle: &str, run: &dyn Fn(String) -> Outcome) -> Outcome {
         let prefix = format!("t{}", self.installs);
         let told = run(format!("--registry {}/{prefix}", self.registry.host()));
         let repository = format!("{prefix}/x/y");
