@@ -60,6 +60,12 @@ pub enum Error {
         /// What is there.
         path: PathBuf,
     },
+    /// A name that would be taken for that of a volume.
+    #[error("`{}` cannot be the name of a bundle: it ends like that of a volume, or is not UTF-8", .path.display())]
+    VolumeName {
+        /// The output.
+        path: PathBuf,
+    },
     /// Another process builds the same bundle.
     #[error("another build is writing `{}`", .path.display())]
     Busy {
@@ -179,6 +185,12 @@ pub enum Error {
         path: PathBuf,
         /// Those that are wrong.
         faults: Vec<VolumeFault>,
+    },
+    /// A volume that was waited for.
+    #[error("{why}")]
+    NoVolume {
+        /// Which, and where it was looked for.
+        why: String,
     },
     /// The list of volumes does not hold.
     #[error("`{}`: {why}", .path.display())]
@@ -325,7 +337,7 @@ impl Failure for Error {
         match self {
             Self::Io { .. } | Self::DiskFull { .. } | Self::NotAFile { .. } | Self::FileChanged { .. } => Kind::Local,
             Self::Busy { .. } | Self::InTheWay { .. } => Kind::Conflict,
-            Self::Unfinished { .. } | Self::NotFound { .. } => Kind::Missing,
+            Self::Unfinished { .. } | Self::NotFound { .. } | Self::NoVolume { .. } => Kind::Missing,
             Self::OutOfPlace { .. } | Self::Contents { .. } | Self::Key { .. } | Self::Recovery { .. } => Kind::Invalid,
             Self::PasswordNeeded | Self::VolumeTwice { .. } | Self::RecoveryPlan { .. } => Kind::Usage,
             Self::NoRecovery { .. } => Kind::Missing,
@@ -384,8 +396,12 @@ impl Failure for Error {
             Self::Volumes { .. } => {
                 "copy these volumes again; when some are elsewhere, name them too, or use `--wait-for-volume`"
             }
-            Self::VolumeList { .. } => "copy it again with its signature; the bundle can also be read without it",
+            Self::NoVolume { .. } => "bring it there, then run the same command again",
+            Self::VolumeList { .. } => {
+                "copy the list and its signature again, or remove both: the bundle does not need them to be read"
+            }
             Self::VolumesDiffer { .. } => "copy these volumes again; the others are good",
+            Self::VolumeName { .. } => "choose a name that does not end in a dot and three digits, such as NAME.tar",
             Self::VolumeTwice { .. } => "name one of them",
             Self::TrailingBytes { .. } => "something was appended to it: copy it again",
             Self::TooLarge { .. } | Self::Sums { .. } | Self::Head { .. } => {

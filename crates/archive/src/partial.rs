@@ -30,6 +30,8 @@ pub struct Earlier {
     pub inputs: String,
     /// The `lock` it was created with.
     pub lock: String,
+    /// The bytes of its volumes.
+    pub volume: Option<u64>,
 }
 
 /// How a bundle is built, beside what it holds.
@@ -102,7 +104,7 @@ impl Partial {
     /// [`Error::Io`] when the journal is there and cannot be read.
     pub fn peek(output: &Path) -> Result<Option<Earlier>, Error> {
         let earlier = Unfinished::peek(output)?;
-        Ok(earlier.map(|h| Earlier { inputs: h.inputs, lock: h.lock }))
+        Ok(earlier.map(|h| Earlier { inputs: h.inputs, lock: h.lock, volume: h.volume }))
     }
 
     /// The bundle `output`, if it stands there already, whole and with the very bytes that a build would give it: a run that was killed after it

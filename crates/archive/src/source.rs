@@ -89,7 +89,11 @@ impl Source for Sequential {
         // Nothing is allocated because of a size that is only said.
         let mut bytes = Vec::new();
         let read = (&mut self.reader).take(size).read_to_end(&mut bytes);
-        read.map_err(|e| Error::io("read", &self.path, e))?;
+        read.map_err(|e| match e.kind() {
+            // of volumes one after the other
+            ErrorKind::NotFound => Error::NoVolume { why: e.to_string() },
+            _ => Error::io("read", &self.path, e),
+        })?;
         self.at += bytes.len() as u64;
         if (bytes.len() as u64) < size {
             return Err(Error::Truncated { path: self.path.clone(), expected: at + size, found: self.at });

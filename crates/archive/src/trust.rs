@@ -36,7 +36,7 @@ impl Trust {
     /// Checks the signature of a list of volumes, which must also be the one of this bundle by its `comment`.
     ///
     /// # Errors
-    /// As [`check`](Self::check); [`Error::Signature`] when it is of another bundle.
+    /// As [`check`](Self::check); [`Error::VolumeList`] when it does not hold, or is of another bundle.
     pub(crate) fn check_list(
         &self,
         path: &Path,
@@ -46,12 +46,15 @@ impl Trust {
     ) -> Result<(), Error> {
         // one signature is all that a list has
         let one = Self { require: 1, ..self.clone() };
-        one.check(path, text, signature, &[])?;
+        let fail = |why: String| Error::VolumeList { path: path.to_owned(), why };
+        one.check(path, text, signature, &[]).map_err(|e| match e {
+            Error::Signature { why, .. } => fail(format!("bad signature: {why}")),
+            other => other,
+        })?;
         match signature.and_then(parse_signature) {
-            Some(parsed) if comment.is_some_and(|comment| parsed.comment != comment) => {
-                let why = "its trusted comment names another bundle".to_owned();
-                Err(Error::Signature { path: path.to_owned(), why })
-            }
+            Some(parsed) if comment.is_some_and(|comment| parsed.comment != comment) => Err(fail(
+                "the trusted comment of its signature names another bundle, or another build of this one".to_owned(),
+            )),
             _ => Ok(()),
         }
     }

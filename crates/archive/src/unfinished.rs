@@ -30,6 +30,7 @@ impl Unfinished {
     /// Claims the files against other builds.
     pub(crate) fn claim(output: &Path) -> Result<Self, Error> {
         refuse_other_than_file(output)?;
+        volumes::refuse_name(output)?;
         let partial = beside(output, ".partial");
         refuse_other_than_file(&partial)?;
         let journal = beside(&partial, ".journal");
@@ -93,27 +94,31 @@ impl Unfinished {
         };
         let told = told.filter(same);
         let files = self.files(header);
-        if told.as_ref().is_some_and(|told| told.is_sealing) {
+        let is_sealing = told.as_ref().is_some_and(|told| told.is_sealing);
+        if header.volume.is_some() && !is_sealing {
+            self.refuse_strangers()?;
+        }
+        if is_sealing {
             self.unname(&files)?;
         }
         let is_whole =
-            |(path, size): &(PathBuf, u64)| std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() == *size);
+            |Planned { path, size, .. }: &Planned| std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() == *size);
         let told = told.filter(|_| files.iter().all(is_whole));
         // what another build left makes room first
-        let is_ours = |path: &PathBuf| files.iter().any(|(ours, _)| ours == path);
+        let is_ours = |path: &PathBuf| files.iter().any(|ours| ours.path == *path);
         for path in volumes::in_folder(&self.partial)?.into_values().filter(|path| !is_ours(path)) {
             discard(&path)?;
         }
         if header.volume.is_some() {
             self.lock.set_len(0).map_err(|e| Error::io("write", &self.partial, e))?;
         }
-        let there: u64 = files.iter().map(|(path, _)| allocated(path)).sum();
+        let there: u64 = files.iter().map(|file| allocated(&file.path)).sum();
         check_room(&self.partial, header.size, there)?;
         if told.is_none() {
             discard(&self.journal)?;
         }
         let mut parts = Vec::new();
-        for (path, size) in &files {
+        for Planned { path, size, .. } in &files {
             let file = match header.volume {
                 None => self.lock.try_clone().map_err(|e| Error::io("open", path, e))?,
                 Some(_) => {
@@ -140,33 +145,39 @@ impl Unfinished {
         other.map_or(Ok(()), |path| Err(Error::InTheWay { path }))
     }
 
-    /// The files to write, with their sizes.
-    fn files(&self, header: &Header) -> Vec<(PathBuf, u64)> {
-        let Some(volume) = header.volume else { return vec![(self.partial.clone(), header.size)] };
-        let count = u32::try_from(header.size.div_ceil(volume)).unwrap_or(u32::MAX);
-        let size = |number: u32| volume.min(header.size - volume * u64::from(number - 1));
-        (1..=count).map(|number| (volumes::name(&self.partial, number), size(number))).collect()
+    /// Volumes that stand under the final names must be those of an earlier bundle, by its list: nothing else is replaced or removed.
+    fn refuse_strangers(&self) -> Result<(), Error> {
+        let listed = std::fs::read_to_string(list::path(&self.output)).ok();
+        let listed = listed.and_then(|text| list::parse(&self.output, &text).ok()).map_or(0, |digests| digests.len());
+        let mut there = volumes::in_folder(&self.output)?.into_iter();
+        let stranger = there.find(|(number, _)| *number as usize > listed);
+        stranger.map_or(Ok(()), |(_, path)| Err(Error::InTheWay { path }))
     }
 
-    /// Where such a file goes in the end.
-    fn final_name(&self, path: &Path) -> PathBuf {
-        match volumes::parse(path) {
-            Some((base, number)) if base == self.partial => volumes::name(&self.output, number),
-            _ => self.output.clone(),
-        }
+    /// The files to write.
+    fn files(&self, header: &Header) -> Vec<Planned> {
+        let Some(volume) = header.volume else {
+            return vec![Planned { path: self.partial.clone(), size: header.size, named: self.output.clone() }];
+        };
+        let count = u32::try_from(header.size.div_ceil(volume)).unwrap_or(u32::MAX);
+        let planned = |number: u32| Planned {
+            path: volumes::name(&self.partial, number),
+            size: volume.min(header.size - volume * u64::from(number - 1)),
+            named: volumes::name(&self.output, number),
+        };
+        (1..=count).map(planned).collect()
     }
 
     /// Takes back what a build that was interrupted while it sealed had named already.
-    fn unname(&mut self, files: &[(PathBuf, u64)]) -> Result<(), Error> {
-        for (path, size) in files {
-            let named = self.final_name(path);
-            let is_there =
-                |path: &Path, size: u64| std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() == size);
+    fn unname(&mut self, files: &[Planned]) -> Result<(), Error> {
+        for Planned { path, size, named } in files {
+            let is_there = |path: &Path| std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() == *size);
             // `NAME.partial` itself is there as soon as it is claimed
-            if is_there(&named, *size) && !is_there(path, *size) {
-                std::fs::rename(&named, path).map_err(|e| Error::io("rename", &named, e))?;
+            if is_there(named) && !is_there(path) {
+                std::fs::rename(named, path).map_err(|e| Error::io("rename", named, e))?;
                 if *path == self.partial {
-                    // the file that was claimed is gone
+                    // what was claimed is gone, and this is a finished bundle
+                    self.is_new = false;
                     self.lock = open_locked(path)?;
                 }
             }
@@ -205,12 +216,14 @@ impl Unfinished {
                 discard(old)?;
             }
         }
-        let named: Vec<PathBuf> = files.iter().map(|(path, _)| self.final_name(path)).collect();
-        for ((path, _), named) in files.iter().zip(&named) {
+        for Planned { path, named, .. } in &files {
             std::fs::rename(path, named).map_err(|e| Error::io("create", named, e))?;
         }
         if header.volume.is_some() {
-            for surplus in volumes::in_folder(&self.output)?.into_values().filter(|path| !named.contains(path)) {
+            for surplus in volumes::in_folder(&self.output)?
+                .into_values()
+                .filter(|path| files.iter().all(|file| file.named != *path))
+            {
                 discard(&surplus)?;
             }
             for (path, named) in lists.iter().filter(|(path, _)| path.exists()) {
@@ -224,6 +237,16 @@ impl Unfinished {
             None => Ok(()),
         }
     }
+}
+
+/// A file on its way to its name.
+#[derive(Debug)]
+struct Planned {
+    path: PathBuf,
+    /// The bytes that it will have.
+    size: u64,
+    /// Its name in the end.
+    named: PathBuf,
 }
 
 /// The need of all volumes together, where one of them finds the disk full.

@@ -58,6 +58,15 @@ pub fn name(base: &Path, number: u32) -> PathBuf {
     name.into()
 }
 
+/// Refuses names that a bundle cannot be found by later: those of volumes.
+///
+/// # Errors
+/// [`Error::VolumeName`].
+pub fn refuse_name(output: &Path) -> Result<(), Error> {
+    let fine = output.file_name().is_some_and(|name| name.to_str().is_some()) && parse(output).is_none();
+    if fine { Ok(()) } else { Err(Error::VolumeName { path: output.to_owned() }) }
+}
+
 /// The base and the number of a volume's name; `None` for other names.
 #[must_use]
 pub fn parse(path: &Path) -> Option<(PathBuf, u32)> {
@@ -74,12 +83,16 @@ impl Location {
     /// When the folder of volumes cannot be read.
     pub fn of(path: &Path) -> Result<Self, Error> {
         let one = || Self { base: path.to_owned(), volumes: BTreeMap::new() };
-        let base = match parse(path) {
-            Some((base, _)) => base,
+        let (base, named) = match parse(path) {
+            Some((base, number)) => (base, Some(number)),
             None if path.exists() => return Ok(one()),
-            None => path.to_owned(),
+            None => (path.to_owned(), None),
         };
-        let volumes = in_folder(&base)?;
+        let mut volumes = in_folder(&base)?;
+        // one that is named and not there is missed like any other
+        if let Some(number) = named {
+            volumes.entry(number).or_insert_with(|| path.to_owned());
+        }
         Ok(if volumes.is_empty() { one() } else { Self { base, volumes } })
     }
 
@@ -129,6 +142,7 @@ impl Location {
         for number in 1..=*last {
             parts.push(match self.volumes.get(&number) {
                 None => Slice::absent(name(&self.base, number)),
+                Some(path) if is_absent(path) => Slice::absent(path.clone()),
                 Some(path) => Slice::open(path.clone(), open(path)?).map_err(|e| Error::io("read", path, e))?,
             });
         }
@@ -186,6 +200,10 @@ impl<N: FnMut(u32) -> io::Result<File>> io::Read for InOrder<N> {
             self.current = Some((self.next)(self.number)?);
         }
     }
+}
+
+fn is_absent(path: &Path) -> bool {
+    std::fs::metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
 }
 
 fn open(path: &Path) -> Result<File, Error> {

@@ -2,13 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ferry_archive::volumes::{self, VolumeState};
 use ferry_archive::{Error as ArchiveError, Inflow, Location};
 
-use crate::failure::End;
+use crate::failure::{End, Error};
 use crate::{args, print};
 
 /// What `-` is called in messages.
@@ -25,12 +25,39 @@ pub(crate) enum Named {
     At(Location),
 }
 
-/// The bundles that are meant by `paths`: volumes of one name are one bundle.
+/// The bundles that are meant by `paths`: volumes of one name are one bundle. What stands beside a bundle (signatures, lists, recovery
+/// files, the report) and is named with it, as a shell's `shop.tar*` does, is passed over.
 pub(crate) fn named(paths: &[PathBuf]) -> Result<Vec<Named>, End> {
     let is_pipe = |path: &&PathBuf| path.as_os_str() == "-";
-    let files: Vec<PathBuf> = paths.iter().filter(|path| !is_pipe(path)).cloned().collect();
+    let files: Vec<PathBuf> = paths.iter().filter(|path| !is_pipe(path) && !is_beside(path, paths)).cloned().collect();
     let pipe = paths.iter().find(is_pipe).map(|_| Named::Pipe);
     Ok(pipe.into_iter().chain(Location::group(&files)?.into_iter().map(Named::At)).collect())
+}
+
+/// [`named`], where nothing comes through a pipe.
+pub(crate) fn locations(paths: &[PathBuf]) -> Result<Vec<Location>, End> {
+    let at = |named| match named {
+        Named::At(location) => Ok(location),
+        Named::Pipe => {
+            Err(Error::usage("a bundle is needed that can be read at any place", "give it as a file").into())
+        }
+    };
+    named(paths)?.into_iter().map(at).collect()
+}
+
+/// Whether a file belongs to a bundle that is named, too, and is none itself.
+pub(crate) fn is_beside(path: &Path, all: &[PathBuf]) -> bool {
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let of = |bundle: &Path| volumes::parse(bundle).map_or_else(|| bundle.to_owned(), |(base, _)| base);
+    let companion = |rest: &str| {
+        let kinds = [".sha256", ".minisig", ".sig", ".report.json"];
+        kinds.iter().any(|kind| rest.ends_with(kind)) || rest.starts_with(".recovery-")
+    };
+    let mine = name(path);
+    all.iter().filter(|other| *other != path).any(|other| {
+        let rest = mine.strip_prefix(&name(&of(other))).unwrap_or_default();
+        rest.starts_with('.') && companion(rest)
+    })
 }
 
 /// What standard input has.
@@ -93,4 +120,33 @@ fn wait(location: &Location, number: u32, seconds: Option<u64>) -> io::Result<Fi
     }
     let why = format!("`{}` did not come", name.display());
     Err(io::Error::new(io::ErrorKind::NotFound, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_beside_a_bundle_is_no_bundle() {
+        let all: Vec<PathBuf> = [
+            "v/s.tar.001",
+            "v/s.tar.002",
+            "v/s.tar.sha256",
+            "v/s.tar.sha256.minisig",
+            "v/s.tar.bob.minisig",
+            "v/s.tar.recovery-001",
+            "v/s.tar.report.json",
+            "v/s.tar.cosign.sig",
+            "other.tar",
+            "s.tar.gz",
+        ]
+        .iter()
+        .map(PathBuf::from)
+        .collect();
+        let bundles: Vec<_> =
+            all.iter().filter(|path| !is_beside(path, &all)).map(|path| path.to_string_lossy()).collect();
+        assert_eq!(bundles, ["v/s.tar.001", "v/s.tar.002", "other.tar", "s.tar.gz"]);
+        let alone = [PathBuf::from("s.tar.sha256")];
+        assert!(!is_beside(&alone[0], &alone), "named alone it is told to be none");
+    }
 }

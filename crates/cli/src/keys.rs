@@ -132,7 +132,8 @@ pub(crate) fn public(args: &args::Keys) -> Result<Vec<TrustedKey>, End> {
         let text = read(&file)?;
         let key = PublicKey::from_text(&text)
             .map_err(|e| ferry_content::Problems::one(format!("`{}`", file.display()), e))?;
-        if keys.iter().all(|known| !known.key.is_same(&key)) {
+        // one key in two forms is kept in both: signatures of either form may be its own
+        if keys.iter().all(|known| known.key.id() != key.id() || !known.key.is_same(&key)) {
             let name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
             keys.push(TrustedKey { name, key });
         }

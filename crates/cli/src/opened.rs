@@ -156,6 +156,7 @@ fn complete(found: Vec<Found>) -> Result<Vec<Arc<Bundle>>, End> {
 /// Writes standard input into a file in `folder`, if there is room for what its head announces.
 async fn spool(folder: &Path, trust: &Trust) -> Result<NamedTempFile, End> {
     let io = |source| Error::Io { action: "write in", path: folder.to_owned(), source };
+    std::fs::create_dir_all(folder).map_err(io)?;
     let file = scratch::file(folder, "ferry-spool-", ".tar")?;
     let (copy, path, trust) = (file.reopen().map_err(io)?, file.path().to_owned(), trust.clone());
     // the file is removed with `file`, whatever becomes of this

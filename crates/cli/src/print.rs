@@ -49,7 +49,7 @@ pub(crate) fn warnings(warnings: &[String]) {
 pub(crate) fn end(end: &End) -> ExitCode {
     match end {
         End::Interrupted => {
-            talk("interrupted; run the same command again and it continues where it was");
+            talk("interrupted; run the same command again: what it keeps on a disk or at a target is used then");
             ExitCode::from(130)
         }
         End::Different => ExitCode::from(1),

@@ -44,7 +44,7 @@ fn a_dropped_build_keeps_what_it_wrote() {
     assert!(matches!(Partial::create(&path, parts.layout(), Build::default()), Err(Error::Busy { .. })));
     drop(partial);
     assert!(!path.exists());
-    let earlier = Earlier { inputs: "what was asked".to_owned(), lock: "what it was".to_owned() };
+    let earlier = Earlier { inputs: "what was asked".to_owned(), lock: "what it was".to_owned(), volume: None };
     assert_eq!(Partial::peek(&path).expect("peek"), Some(earlier));
 
     let partial = create(&parts, &path);

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use ferry_archive::recovery::{Geometry, Protection};
 use ferry_archive::volumes;
-use ferry_archive::{Build, Location, Partial, SecretKey, Trust, TrustedKey, Want};
+use ferry_archive::{Build, Location, Partial, SecretKey, Trust, TrustedKey, Want, volumes};
 use ferry_bundle::known::Known;
 use ferry_bundle::lock::{self, Lock};
 use ferry_bundle::manifest::{self, BundleManifest, Image, Platforms};
@@ -21,7 +21,7 @@ use super::protect;
 use crate::args;
 use crate::failure::{End, Error};
 use crate::progress::Meter;
-use crate::{bases, config, keys, print, registry, secrets};
+use crate::{bases, bundles, config, keys, print, registry, secrets};
 
 /// What is known before anything is fetched.
 pub(crate) struct Bundle {
@@ -63,6 +63,7 @@ pub(crate) fn prepare(args: args::Bundle) -> Result<Bundle, End> {
     }
     if !args.dry_run {
         may_write(&output)?;
+        print::warnings(&left_behind(&output));
     }
     let logins = if args.login.is_empty() { Vec::new() } else { secrets::from_stdin(&args.login)? };
     let client = registry::client(&args.registry, &settings, logins)?;
@@ -208,8 +209,18 @@ async fn build(plan: Plan, request: &Request, sign: Option<SecretKey>, args: &ar
             request.output.display()
         ));
     }
-    if Partial::peek(&request.output)?.is_some_and(|earlier| earlier.inputs != request.inputs()) {
-        print::talk("note: the unfinished build that is there was asked for otherwise; what differs from it is lost");
+    match Partial::peek(&request.output)? {
+        Some(earlier) if earlier.volume != args.volume_size => {
+            print::talk(
+                "note: the unfinished build that is there has volumes of another size, or none; what it fetched is lost",
+            );
+        }
+        Some(earlier) if earlier.inputs != request.inputs() => {
+            print::talk(
+                "note: the unfinished build that is there was asked for otherwise; what differs from it is lost",
+            );
+        }
+        _ => {}
     }
     let meter = Meter::new("fetching", bytes, args.talk.quiet);
     let options = copy::Options { concurrency: request.jobs, ..copy::Options::default() };
@@ -376,11 +387,25 @@ fn installer(args: &args::Bundle) -> Result<Option<PathBuf>, End> {
     }
 }
 
+/// Signatures and recovery files of an earlier bundle of that name: the other side would refuse the new one because of them.
+fn left_behind(output: &Path) -> Vec<String> {
+    let folder = output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let of_it = entries.map(|entry| folder.join(entry.file_name())).filter(|path| {
+        bundles::is_beside(path, &[output.to_owned()]) && ![".sha256", ".sha256.minisig", ".report.json"].iter().any(|end| path.to_string_lossy().ends_with(end))
+    });
+    let warn = |path: PathBuf| format!("`{}` belongs to an earlier bundle of this name: remove it, if this one will differ", path.display());
+    let mut warnings: Vec<String> = of_it.map(warn).collect();
+    warnings.sort();
+    warnings
+}
+
 /// Finds out before anything is fetched whether the folder can be written to.
 fn may_write(output: &Path) -> Result<(), End> {
     if output.exists() && !output.is_file() || output.to_string_lossy().ends_with('/') {
         return Err(ferry_archive::Error::NotAFile { path: output.to_owned() }.into());
     }
+    volumes::refuse_name(output)?;
     let folder = output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let io = |source| Error::Io { action: "write to", path: folder.to_owned(), source };
     std::fs::metadata(folder).map_err(io)?;

@@ -38,6 +38,11 @@ pub(crate) async fn run(args: args::Inventory) -> Result<(), End> {
     for note in &found.notes {
         print::talk(&format!("note: {note}"));
     }
+    if found.receipt.repositories.is_empty() {
+        let nothing =
+            format!("nothing was found below {}: is that the prefix that the install used?", destination.target());
+        print::warnings(&[nothing]);
+    }
     let json = found.receipt.to_json().map_err(|e| Error::Runtime(e.into()))?;
     texts::write(&args.output, &json)?;
     if !args.talk.quiet {

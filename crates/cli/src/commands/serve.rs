@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ferry_archive::{HeadImage, Location, oci};
+use ferry_archive::{HeadImage, oci};
 use ferry_content::store::Store;
 use ferry_content::{Problems, Provider as _};
 use ferry_image::{Digest, Reference};
@@ -13,7 +13,7 @@ use ferry_registry_server::catalog::{Catalog, Entry, SourceId};
 use ferry_registry_server::{Backend, Limits, Registry, Server, Settings, Tls};
 
 use crate::failure::End;
-use crate::{args, keys, print, signals};
+use crate::{args, bundles, keys, print, signals};
 
 pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
     let (backend, what): (Arc<dyn Backend>, String) = match &args.store {
@@ -44,7 +44,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
 fn catalog(args: &args::Serve) -> Result<(Catalog, usize), End> {
     let mut opened = Vec::with_capacity(args.bundles.len());
     let trust = keys::trusted(&args.trust)?;
-    for location in Location::group(&args.bundles)? {
+    for location in bundles::locations(&args.bundles)? {
         let bundle = keys::open_at(&location, &trust, &args.trust.demand)?;
         print::talk(&keys::introduction(bundle.head(), bundle.signed()));
         opened.push(Arc::new(bundle));

@@ -84,7 +84,12 @@ fn one(named: &Named, trust: &Trust, args: &args::Verify) -> Result<Held, End> {
     }
     match opened {
         Ok((bundle, _)) => whole(&bundle, args),
-        Err(error) => Err(front(error, location, trust).into()),
+        Err(error) => {
+            if args.want.is_some() {
+                print::talk("nothing can be wanted: the front of the bundle, which lists its blobs, does not hold");
+            }
+            Err(front(error, location, trust).into())
+        }
     }
 }
 
@@ -112,11 +117,38 @@ fn whole(bundle: &Bundle, args: &args::Verify) -> Result<Held, End> {
         }
         Err(faults) => {
             want(bundle, &faults, args)?;
+            affected(bundle, &faults);
             let mut problems = Problems::default();
             told_once(faults).into_iter().for_each(|fault| problems.add("", fault));
             Err(problems.into())
         }
     }
+}
+
+/// Whose blobs are damaged: their digests say nothing to people.
+fn affected(bundle: &Bundle, faults: &[ArchiveError]) {
+    let (blobs, _) = damaged(faults);
+    let want = Want::of(bundle, &blobs);
+    let names: Vec<String> = want.images.iter().map(|image| format!("`{}`", image.reference)).collect();
+    if !blobs.is_empty() && !names.is_empty() {
+        print::talk(&format!("damaged or missing blobs are needed by {}", names.join(", ")));
+    }
+}
+
+/// The damaged blobs, and the names of other damaged members.
+fn damaged(faults: &[ArchiveError]) -> (Vec<Digest>, Vec<&str>) {
+    let members = faults.iter().flat_map(|fault| match fault {
+        ArchiveError::Damaged { members, .. } => members.as_slice(),
+        _ => &[],
+    });
+    let (mut blobs, mut files) = (Vec::new(), Vec::new());
+    for Damage { name, .. } in members {
+        match name.strip_prefix("blobs/sha256/").and_then(|hex| Digest::sha256(hex).ok()) {
+            Some(digest) => blobs.push(digest),
+            None => files.push(name.as_str()),
+        }
+    }
+    (blobs, files)
 }
 
 /// That what stands in volumes that are not there cannot be read is no news.
@@ -134,29 +166,21 @@ fn told_once(mut faults: Vec<ArchiveError>) -> Vec<ArchiveError> {
 /// Writes down what a damaged bundle lacks.
 fn want(bundle: &Bundle, faults: &[ArchiveError], args: &args::Verify) -> Result<(), End> {
     let Some(path) = &args.want else { return Ok(()) };
-    let members = faults.iter().flat_map(|fault| match fault {
-        ArchiveError::Damaged { members, .. } => members.as_slice(),
-        _ => &[],
-    });
-    let (mut blobs, mut files) = (Vec::new(), Vec::new());
-    for Damage { name, .. } in members {
-        match name.strip_prefix("blobs/sha256/").and_then(|hex| Digest::sha256(hex).ok()) {
-            Some(digest) => blobs.push(digest),
-            None => files.push(name.as_str()),
-        }
-    }
+    let (blobs, files) = damaged(faults);
     for file in files {
         print::warnings(&[format!("`{file}` is damaged, and no patch can bring it: copy the bundle again")]);
     }
     let want = Want::of(bundle, &blobs);
     if want.blobs.is_empty() {
-        print::talk("no blob is damaged: there is nothing to want");
+        print::talk(
+            "no blob is damaged, only what stands between them: no patch can mend that; copy the bundle again, or use `ferry repair`",
+        );
         return Ok(());
     }
     let json = want.to_json().map_err(|e| Error::Runtime(e.into()))?;
     texts::write(path, &json)?;
     print::talk(&format!(
-        "{} wanted are listed in {}: on the connected side, `ferry bundle --patch {} -o patch.tar`",
+        "wanted: {}, listed in {}: on the connected side, `ferry bundle --patch {} -o patch.tar`",
         print::count(want.blobs.len(), "blob"),
         path.display(),
         path.file_name().unwrap_or_default().to_string_lossy()
@@ -208,6 +232,7 @@ fn json(Held { head, signed, sums, verified }: &Held, cold: bool) -> serde_json:
         "name": head.name, "version": head.version,
         "signer": signed.signers.first().map(|signer| keys::full_id(&signer.key.key)),
         "signers": keys::signers_json(signed), "sums": sums,
+        "bases": head.bases, "relies": {"count": head.relies.len(), "bytes": head.relies.iter().map(|r| r.size).sum::<u64>()},
         "bytes": verified.bytes, "blobs": verified.blobs, "cold": cold,
     })
 }
@@ -216,4 +241,13 @@ fn tell(Held { head, signed, verified, .. }: &Held, cold: bool) {
     let (name, signer, bytes) = (keys::full_name(head), keys::signed_by(signed), print::bytes(verified.bytes));
     let how = if cold { "read from the medium and checked" } else { "checked" };
     print::talk(&format!("{name} is whole: {signer}, {}, {bytes} {how}", print::count(verified.blobs, "blob")));
+    if !head.relies.is_empty() {
+        let bases: Vec<String> = head.bases.iter().map(keys::base_name).collect();
+        let (count, bytes) = (head.relies.len(), head.relies.iter().map(|relied| relied.size).sum());
+        let left = format!("{}, {}", print::count(count, "blob"), print::bytes(bytes));
+        print::talk(&format!(
+            "it is a delta: {left} are not in it and must be at the target, from {}",
+            bases.join(", ")
+        ));
+    }
 }
