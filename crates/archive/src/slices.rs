@@ -14,6 +14,7 @@ use ferry_content::files::ReadAt;
 use rustix::fs::Advice;
 
 use crate::disk::write_all_vectored;
+use crate::volumes;
 
 /// The parts, in order.
 #[derive(Debug)]
@@ -95,8 +96,14 @@ impl Slices {
     pub fn paths(&self, range: Range<u64>) -> Vec<PathBuf> {
         let Some(room) = self.room().filter(|_| !range.is_empty()) else { return Vec::new() };
         let number = |at: u64| usize::try_from(at / room).unwrap_or(usize::MAX);
-        let parts = self.parts.get(number(range.start)..=number(range.end - 1).min(self.parts.len().saturating_sub(1)));
-        parts.unwrap_or_default().iter().map(|part| part.path.clone()).collect()
+        // the last ones may not be there, and nobody knew of them
+        let base = self.parts.first().and_then(|part| volumes::parse(&part.path)).map(|(base, _)| base);
+        let named = |i: usize| match self.parts.get(i) {
+            Some(part) => Some(part.path.clone()),
+            None => Some(volumes::name(base.as_deref()?, u32::try_from(i + 1).ok()?)),
+        };
+        let last = number(range.end - 1).min(volumes::MAX_VOLUMES as usize - 1);
+        (number(range.start)..=last).filter_map(named).collect()
     }
 
     /// Whether these are all the volumes of so many bytes each, the last of fewer or as many; one file without.
@@ -270,6 +277,16 @@ mod tests {
             Slice::open(path, file).expect("slice")
         };
         Slices::volumes(sizes.iter().enumerate().map(make).collect(), room)
+    }
+
+    #[test]
+    fn volumes_at_the_end_that_nobody_knew_of_are_named_too() {
+        let part = |number| Slice::absent(volumes::name(Path::new("here/b.tar"), number));
+        let slices = Slices::volumes(vec![part(1), part(2)], 10);
+        let names = |range| slices.paths(range).iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+        assert_eq!(names(3..10), ["here/b.tar.001"]);
+        assert_eq!(names(15..31), ["here/b.tar.002", "here/b.tar.003", "here/b.tar.004"]);
+        assert_eq!(names(0..u64::MAX).len(), volumes::MAX_VOLUMES as usize);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `ferry verify`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ferry_archive::recovery::is_protected;
@@ -154,9 +154,11 @@ fn damaged(faults: &[ArchiveError]) -> (Vec<Digest>, Vec<&str>) {
 /// That what stands in volumes that are not there cannot be read is no news.
 fn told_once(mut faults: Vec<ArchiveError>) -> Vec<ArchiveError> {
     let absent: Vec<_> = faults.iter().flat_map(|fault| fault.absent_volumes().map(Path::to_owned)).collect();
+    // those that nobody has seen are named after the others, in whatever folder these are
+    let is_absent = |volume: &PathBuf| absent.iter().any(|known| known.file_name() == volume.file_name());
     for fault in &mut faults {
         if let ArchiveError::Damaged { members, .. } = fault {
-            members.retain(|m| m.found.is_some() || !m.volumes.iter().any(|volume| absent.contains(volume)));
+            members.retain(|m| m.found.is_some() || !m.volumes.iter().any(is_absent));
         }
     }
     faults.retain(|fault| !matches!(fault, ArchiveError::Damaged { members, .. } if members.is_empty()));
