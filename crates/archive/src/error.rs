@@ -339,7 +339,9 @@ impl Failure for Error {
             Self::Busy { .. } | Self::InTheWay { .. } => Kind::Conflict,
             Self::Unfinished { .. } | Self::NotFound { .. } | Self::NoVolume { .. } => Kind::Missing,
             Self::OutOfPlace { .. } | Self::Contents { .. } | Self::Key { .. } | Self::Recovery { .. } => Kind::Invalid,
-            Self::PasswordNeeded | Self::VolumeTwice { .. } | Self::RecoveryPlan { .. } => Kind::Usage,
+            Self::PasswordNeeded | Self::VolumeTwice { .. } | Self::VolumeName { .. } | Self::RecoveryPlan { .. } => {
+                Kind::Usage
+            }
             Self::NoRecovery { .. } => Kind::Missing,
             Self::OtherRecovery { .. } | Self::BeyondRepair { .. } => Kind::Untrusted,
             Self::Volumes { faults, .. } if faults.iter().all(|f| f.what == VolumeState::Absent) => Kind::Missing,

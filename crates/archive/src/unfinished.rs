@@ -101,8 +101,9 @@ impl Unfinished {
         if is_sealing {
             self.unname(&files)?;
         }
-        let is_whole =
-            |Planned { path, size, .. }: &Planned| std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() == *size);
+        let is_whole = |Planned { path, size, .. }: &Planned| {
+            std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() == *size)
+        };
         let told = told.filter(|_| files.iter().all(is_whole));
         // what another build left makes room first
         let is_ours = |path: &PathBuf| files.iter().any(|ours| ours.path == *path);

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ferry_archive::recovery::{Geometry, Protection};
-use ferry_archive::volumes;
 use ferry_archive::{Build, Location, Partial, SecretKey, Trust, TrustedKey, Want, volumes};
 use ferry_bundle::known::Known;
 use ferry_bundle::lock::{self, Lock};
@@ -392,9 +391,12 @@ fn left_behind(output: &Path) -> Vec<String> {
     let folder = output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let of_it = entries.map(|entry| folder.join(entry.file_name())).filter(|path| {
-        bundles::is_beside(path, &[output.to_owned()]) && ![".sha256", ".sha256.minisig", ".report.json"].iter().any(|end| path.to_string_lossy().ends_with(end))
+        bundles::is_beside(path, &[output.to_owned()])
+            && ![".sha256", ".sha256.minisig", ".report.json"].iter().any(|end| path.to_string_lossy().ends_with(end))
     });
-    let warn = |path: PathBuf| format!("`{}` belongs to an earlier bundle of this name: remove it, if this one will differ", path.display());
+    let warn = |path: PathBuf| {
+        format!("`{}` belongs to an earlier bundle of this name: remove it, if this one will differ", path.display())
+    };
     let mut warnings: Vec<String> = of_it.map(warn).collect();
     warnings.sort();
     warnings
