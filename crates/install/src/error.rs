@@ -136,6 +136,22 @@ pub enum Error {
         /// Why it would be read again.
         why: String,
     },
+    /// A pipe was left where it was, since what it brings cannot be sent.
+    #[error("`{}` was not read to its end: {failed} blobs could not be sent, and nothing more of it was", .path.display())]
+    Unread {
+        /// What the bundle is called.
+        path: PathBuf,
+        /// How many blobs failed.
+        failed: usize,
+    },
+    /// A blob of which nobody can say what became of it.
+    #[error("blob {blob} is not in {place}, and no attempt to send it was made")]
+    Unsent {
+        /// Which.
+        blob: Digest,
+        /// The repository.
+        place: String,
+    },
     /// A want list is made with what has passed already.
     #[error("what is missing cannot be listed for a bundle that comes through a pipe")]
     Piped,
@@ -282,7 +298,7 @@ impl Failure for Error {
             Self::Sparse { .. } | Self::Missing { .. } | Self::TooDeep { .. } => Kind::Remote,
             Self::Referrer { error, .. } => error.kind(),
             Self::NoPush { error, .. } => error.kind(),
-            Self::Passed { .. } => Kind::Remote,
+            Self::Passed { .. } | Self::Unread { .. } | Self::Unsent { .. } => Kind::Remote,
             Self::Late { .. } | Self::Piped => Kind::Invalid,
             Self::Document { .. } => Kind::Untrusted,
             Self::Collision(_)
@@ -339,6 +355,9 @@ impl Failure for Error {
             Self::Passed { .. } => {
                 "run the same command again: what is there is not sent again; or let `--spool DIR` write the pipe into a file first, \
                  which can be read again"
+            }
+            Self::Unread { .. } | Self::Unsent { .. } => {
+                "no tag was set; run the same command again: what is there is not sent again"
             }
             Self::Gone { .. } => "something tidies up there; run the same command again, and it is asked for anew",
             Self::Differ { .. } => {

@@ -96,10 +96,16 @@ impl Preflight {
         let mut spared = 0;
         let needs = self.needs()?;
         let copied = match pipe {
-            None => self.copy(needs, options, progress).await,
-            Some(pipe) => self.copy_passing(pipe, needs, options, progress).await,
+            None => self.copy(needs.clone(), options, progress).await,
+            Some(pipe) => self.copy_passing(pipe, needs.clone(), options, progress).await,
         };
-        let (done, problems) = copied;
+        let (done, mut problems) = copied;
+        if problems.is_empty() {
+            for need in unsettled(&needs, done.iter().map(|(need, _)| need)) {
+                let place = format!("{}/{}", self.destination.target().host(), need.repository);
+                problems.add(self.subject(need), Error::Unsent { blob: need.blob.digest.clone(), place });
+            }
+        }
         for (need, outcome) in problems.or(done)? {
             match outcome {
                 Outcome::Copied => sent = (sent.0 + 1, sent.1 + need.blob.size),
@@ -232,9 +238,11 @@ impl Preflight {
                 Err(_) => {}
             }
         }
+        let open: BTreeSet<_> = unsettled(&needs, done.iter().map(|(need, _)| need)).into_iter().map(key).collect();
         let rest = subset(&needs, |need| {
             let digest = &need.blob.digest;
-            again.contains(digest) || (need.after.is_some() && arrived.contains(digest))
+            let comes = again.contains(digest) || (need.after.is_some() && arrived.contains(digest));
+            comes && open.contains(&key(need))
         });
         let (more, others) = self.copy(rest, options, progress).await;
         done.extend(more);
@@ -371,6 +379,16 @@ impl Preflight {
     }
 }
 
+fn key(need: &Need) -> (&Digest, &str) {
+    (&need.blob.digest, need.repository.as_str())
+}
+
+/// Those of `needs` of which it is not known that the target has them: no manifest may be put over them.
+fn unsettled<'a>(needs: &'a [Need], done: impl Iterator<Item = &'a Need>) -> Vec<&'a Need> {
+    let done: BTreeSet<_> = done.map(key).collect();
+    needs.iter().filter(|need| !done.contains(&key(need))).collect()
+}
+
 /// Those of `needs` that are `wanted`. What is waited for and not among them is not waited for.
 fn subset(needs: &[Need], wanted: impl Fn(&Need) -> bool) -> Vec<Need> {
     let chosen: Vec<usize> = needs.iter().enumerate().filter(|(_, need)| wanted(need)).map(|(i, _)| i).collect();
@@ -482,5 +500,19 @@ mod tests {
         assert_eq!(shown(&[], &[("a", "x"), ("b", "w")], true), ["a>x=x", "b>x<w=w", "a>y<x=x", "c>y"]);
         assert_eq!(shown(&["a"], &[("a", "y")], true), ["a>x<y=y", "b>x", "a>y=y", "c>y"]);
         assert_eq!(shown(&[], &[("a", "x")], false), ["a>x=x", "b>x", "c>y"]);
+    }
+
+    #[test]
+    fn whatever_has_no_outcome_is_told() {
+        let pushed = vec![("x", blobs(&["a", "b"])), ("y", blobs(&["a"]))];
+        let needs = needs(&vec![], pushed, &BTreeMap::new(), true);
+        let open = |done: &[usize]| -> Vec<String> {
+            let open = unsettled(&needs, done.iter().map(|i| &needs[*i]));
+            shown(&open.into_iter().cloned().collect::<Vec<_>>())
+        };
+        assert_eq!(open(&[0, 1, 2]), Vec::<String>::new());
+        // twice the same is not two
+        assert_eq!(open(&[0, 0, 1]), ["a>y<x+0"]);
+        assert_eq!(open(&[2]), ["a>x", "b>x"]);
     }
 }
