@@ -99,12 +99,14 @@ pub enum Error {
         source: ferry_image::Error,
     },
     /// Blobs of an image that are left to the target, and are not there.
-    #[error("{}", lacking(.blobs, .bases))]
+    #[error("{}", lacking(.blobs, .bases, .closed))]
     Lacking {
         /// Which.
         blobs: Vec<Descriptor>,
         /// The bundles that should have brought them, as `NAME[@VERSION]`.
         bases: Vec<String>,
+        /// Repositories that could not be looked into.
+        closed: Vec<String>,
     },
     /// Blobs of an image that no bundle which is served carries.
     #[error("{}", unserved(.blobs, .bases))]
@@ -406,13 +408,17 @@ fn missing(what: &str, names: &[String]) -> String {
     }
 }
 
-fn lacking(blobs: &[Descriptor], bases: &[String]) -> String {
+fn lacking(blobs: &[Descriptor], bases: &[String], closed: &[String]) -> String {
     let (are, them) = if blobs.len() == 1 { ("is", "it") } else { ("are", "them") };
     let who = match quoted(bases) {
         bases if bases.is_empty() => String::new(),
         bases => format!(", where {bases} brings {them}"),
     };
-    format!("{} {are} left to the target and not there{who}:{}", counted(blobs), listed(blobs))
+    let not_seen = match quoted(closed) {
+        closed if closed.is_empty() => String::new(),
+        closed => format!(" (nobody may look into {closed} with these credentials)"),
+    };
+    format!("{} {are} left to the target and not there{not_seen}{who}:{}", counted(blobs), listed(blobs))
 }
 
 fn unserved(blobs: &[Descriptor], bases: &[String]) -> String {

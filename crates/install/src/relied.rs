@@ -23,8 +23,20 @@ use crate::{Error, push::Blobs};
 pub(crate) struct Relied {
     /// A repository that has each.
     pub(crate) homes: BTreeMap<Digest, String>,
-    /// What is nowhere.
+    /// What is nowhere. Empty unless everything was asked: half of it would pass for the whole.
     pub(crate) missing: BTreeMap<Digest, Descriptor>,
+    /// Repositories that nobody let us look into, where something that is missing may be.
+    pub(crate) closed: BTreeSet<String>,
+}
+
+/// What came of one search.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Found {
+    At(String),
+    /// In none of the places that could be looked into; these could not.
+    Nowhere(Vec<String>),
+    /// Not looked for to the end, after the failure of another search.
+    NotAsked,
 }
 
 /// Where one blob is looked for, in this order.
@@ -64,21 +76,38 @@ impl Relied {
             .buffered(jobs.max(1))
             .collect()
             .await;
-        for (search, found) in searches.into_iter().zip(found) {
-            match found? {
-                Some(home) => drop(self.homes.insert(search.blob.digest, home)),
-                None => drop(self.missing.insert(search.blob.digest.clone(), search.blob)),
+        self.learn(searches.into_iter().zip(found))
+    }
+
+    /// Keeps what was found. Nothing is missing where not all was asked: the failure is what counts then.
+    fn learn(&mut self, results: impl Iterator<Item = (Search, Result<Found, Error>)>) -> Result<(), Error> {
+        let mut failed = None;
+        for (search, found) in results {
+            match found {
+                Ok(Found::At(home)) => drop(self.homes.insert(search.blob.digest, home)),
+                Ok(Found::Nowhere(closed)) => {
+                    self.closed.extend(closed);
+                    self.missing.insert(search.blob.digest.clone(), search.blob);
+                }
+                Ok(Found::NotAsked) => {}
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        Ok(())
+        match failed {
+            None => Ok(()),
+            Some(error) => {
+                self.missing.clear();
+                Err(error)
+            }
+        }
     }
 
     /// What of `blobs` is nowhere, if anything.
     pub(crate) fn lacking(&self, bundles: &Bundles, blobs: &[Descriptor]) -> Option<Error> {
         let blobs: Vec<Descriptor> =
             blobs.iter().filter(|blob| self.missing.contains_key(&blob.digest)).cloned().collect();
-        let bases = bases(bundles, &blobs);
-        (!blobs.is_empty()).then_some(Error::Lacking { blobs, bases })
+        let (bases, closed) = (bases(bundles, &blobs), self.closed.iter().cloned().collect());
+        (!blobs.is_empty()).then_some(Error::Lacking { blobs, bases, closed })
     }
 
     /// Writes down what is missing, for a patch: that of the first bundle that relies on any of it.
@@ -177,17 +206,19 @@ fn searches(
 }
 
 /// The first place that has it. After a failure nothing more is asked.
-async fn find(destination: &Destination, search: &Search, stop: &AtomicBool) -> Result<Option<String>, Error> {
+async fn find(destination: &Destination, search: &Search, stop: &AtomicBool) -> Result<Found, Error> {
+    let mut closed = Vec::new();
     for place in &search.places {
         if stop.load(Ordering::Relaxed) {
-            return Ok(None);
+            return Ok(Found::NotAsked);
         }
         match destination.has_blob(place, &search.blob).await {
-            Ok(true) => return Ok(Some(place.clone())),
+            Ok(true) => return Ok(Found::At(place.clone())),
             Ok(false) => {}
             // who may not look there has nothing to mount from there
             Err(Error::Client(error)) if matches!(error.status(), Some(401 | 403)) => {
                 tracing::debug!(%error, place, "not looked into");
+                closed.push(place.clone());
             }
             Err(error) => {
                 stop.store(true, Ordering::Relaxed);
@@ -195,7 +226,7 @@ async fn find(destination: &Destination, search: &Search, stop: &AtomicBool) -> 
             }
         }
     }
-    Ok(None)
+    Ok(Found::Nowhere(closed))
 }
 
 /// A blob was there when the target was asked, and is not there now.
@@ -227,5 +258,23 @@ mod tests {
         let [a, b] = [&blobs(&["a"])[0], &blobs(&["b"])[0]];
         // where it is needed, where it is said to be, everywhere else
         assert_eq!(shown, [(a, "p/x p/y p/old p/base p/z".to_owned()), (b, "p/y p/old p/x p/z".to_owned())]);
+    }
+
+    #[test]
+    fn nothing_is_missing_where_not_all_was_asked() {
+        let nowhere = |closed: &[&str]| Ok(Found::Nowhere(closed.iter().map(|&place| place.to_owned()).collect()));
+        let at = || Ok(Found::At("p/x".to_owned()));
+        let failed = || Err(Error::Passed { why: "503".to_owned() });
+        let learn = |results: Vec<Result<Found, Error>>| {
+            let names = ["a", "b", "c"];
+            let searches = blobs(&names).into_iter().map(|blob| Search { blob, places: Vec::new() });
+            let mut relied = Relied::default();
+            let result = relied.learn(searches.zip(results)).map_err(|error| error.kind());
+            (result, relied.homes.len(), relied.missing.len(), relied.closed.len())
+        };
+        let remote = Err(ferry_content::Kind::Remote);
+        assert_eq!(learn(vec![at(), nowhere(&[]), nowhere(&["p/y"])]), (Ok(()), 1, 2, 1));
+        assert_eq!(learn(vec![nowhere(&[]), failed(), Ok(Found::NotAsked)]), (remote, 0, 0, 0));
+        assert_eq!(learn(vec![at(), Ok(Found::NotAsked), failed()]), (remote, 1, 0, 0));
     }
 }
