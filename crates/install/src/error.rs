@@ -99,12 +99,14 @@ pub enum Error {
         source: ferry_image::Error,
     },
     /// Blobs of an image that are left to the target, and are not there.
-    #[error("{}", lacking(.blobs, .bases))]
+    #[error("{}", lacking(.blobs, .bases, .closed))]
     Lacking {
         /// Which.
         blobs: Vec<Descriptor>,
         /// The bundles that should have brought them, as `NAME[@VERSION]`.
         bases: Vec<String>,
+        /// Repositories that could not be looked into.
+        closed: Vec<String>,
     },
     /// Blobs of an image that no bundle which is served carries.
     #[error("{}", unserved(.blobs, .bases))]
@@ -135,6 +137,22 @@ pub enum Error {
     Passed {
         /// Why it would be read again.
         why: String,
+    },
+    /// A pipe was left where it was, since what it brings cannot be sent.
+    #[error("`{}` was not read to its end: {failed} blobs could not be sent, and nothing more of it was", .path.display())]
+    Unread {
+        /// What the bundle is called.
+        path: PathBuf,
+        /// How many blobs failed.
+        failed: usize,
+    },
+    /// A blob of which nobody can say what became of it.
+    #[error("blob {blob} is not in {place}, and no attempt to send it was made")]
+    Unsent {
+        /// Which.
+        blob: Digest,
+        /// The repository.
+        place: String,
     },
     /// A want list is made with what has passed already.
     #[error("what is missing cannot be listed for a bundle that comes through a pipe")]
@@ -282,7 +300,7 @@ impl Failure for Error {
             Self::Sparse { .. } | Self::Missing { .. } | Self::TooDeep { .. } => Kind::Remote,
             Self::Referrer { error, .. } => error.kind(),
             Self::NoPush { error, .. } => error.kind(),
-            Self::Passed { .. } => Kind::Remote,
+            Self::Passed { .. } | Self::Unread { .. } | Self::Unsent { .. } => Kind::Remote,
             Self::Late { .. } | Self::Piped => Kind::Invalid,
             Self::Document { .. } => Kind::Untrusted,
             Self::Collision(_)
@@ -340,6 +358,9 @@ impl Failure for Error {
                 "run the same command again: what is there is not sent again; or let `--spool DIR` write the pipe into a file first, \
                  which can be read again"
             }
+            Self::Unread { .. } | Self::Unsent { .. } => {
+                "no tag was set; run the same command again: what is there is not sent again"
+            }
             Self::Gone { .. } => "something tidies up there; run the same command again, and it is asked for anew",
             Self::Differ { .. } => {
                 "install them one after the other; or build the newer one with `--have` of the older, and its content counts"
@@ -387,13 +408,17 @@ fn missing(what: &str, names: &[String]) -> String {
     }
 }
 
-fn lacking(blobs: &[Descriptor], bases: &[String]) -> String {
+fn lacking(blobs: &[Descriptor], bases: &[String], closed: &[String]) -> String {
     let (are, them) = if blobs.len() == 1 { ("is", "it") } else { ("are", "them") };
     let who = match quoted(bases) {
         bases if bases.is_empty() => String::new(),
         bases => format!(", where {bases} brings {them}"),
     };
-    format!("{} {are} left to the target and not there{who}:{}", counted(blobs), listed(blobs))
+    let not_seen = match quoted(closed) {
+        closed if closed.is_empty() => String::new(),
+        closed => format!(" (nobody may look into {closed} with these credentials)"),
+    };
+    format!("{} {are} left to the target and not there{not_seen}{who}:{}", counted(blobs), listed(blobs))
 }
 
 fn unserved(blobs: &[Descriptor], bases: &[String]) -> String {

@@ -85,62 +85,79 @@ impl Pipe {
     }
 
     /// Sends each of `wanted` to its ingester as it comes, and reads to the end. Gives what became of each that came, and what is wrong with
-    /// the pipe.
+    /// the pipe; that its end was not reached is wrong, too.
     pub(crate) async fn pass(
         self,
         wanted: HashMap<Digest, (usize, Arc<dyn Ingester>)>,
         options: &copy::Options,
         progress: &Arc<dyn Progress>,
     ) -> (Vec<(usize, Result<Outcome, ContentError>)>, Result<(), Error>) {
-        let (send, mut events) = mpsc::channel(WAITING);
+        let (send, events) = mpsc::channel(WAITING);
         let path = self.incoming.path().to_owned();
         let digests = wanted.keys().cloned().collect();
         let reading = tokio::task::spawn_blocking(move || read(self.incoming, &digests, &send));
-        let places = Arc::new(Semaphore::new(options.concurrency.max(1)));
-        let mut uploads = Uploads { tasks: JoinSet::new(), done: Vec::new(), failed: 0 };
-        let mut current: Option<mpsc::Sender<Bytes>> = None;
-        let mut is_over = false;
-        while let Some(event) = events.recv().await {
-            match event {
-                Event::Blob(blob) => {
-                    current = None;
-                    let place = Arc::clone(&places).acquire_owned().await;
-                    uploads.settle();
-                    is_over = uploads.failed >= NETWORK_FAILURES;
-                    if is_over {
-                        break;
-                    }
-                    let Some((need, ingester)) = wanted.get(&blob.digest) else { continue };
-                    let (to, from) = mpsc::channel(WAITING);
-                    current = Some(to);
-                    let once = Once::new(path.display().to_string(), from);
-                    let (need, ingester) = (*need, Arc::clone(ingester));
-                    let (options, progress) = (options.clone(), Arc::clone(progress));
-                    uploads.tasks.spawn(async move {
-                        let result = upload(blob, once, ingester, &options, progress).await;
-                        drop(place);
-                        (need, result)
-                    });
+        let (done, is_over) = send_on(events, &path, &wanted, options, progress).await;
+        // a pipe that nobody reads to its end may never end
+        let read = if is_over {
+            let failed = done.iter().filter(|(_, result)| result.is_err()).count();
+            Err(Error::Unread { path, failed })
+        } else {
+            reading.await.unwrap_or_else(|e| Err(abandoned(&path, e)))
+        };
+        (done, read)
+    }
+}
+
+/// Sends each blob on as it comes. Gives what became of each, and whether it ended because nothing more would have arrived.
+async fn send_on(
+    mut events: mpsc::Receiver<Event>,
+    path: &Path,
+    wanted: &HashMap<Digest, (usize, Arc<dyn Ingester>)>,
+    options: &copy::Options,
+    progress: &Arc<dyn Progress>,
+) -> (Vec<(usize, Result<Outcome, ContentError>)>, bool) {
+    let places = Arc::new(Semaphore::new(options.concurrency.max(1)));
+    let mut uploads = Uploads { tasks: JoinSet::new(), done: Vec::new(), failed: 0 };
+    let mut current: Option<mpsc::Sender<Bytes>> = None;
+    let mut is_over = false;
+    while let Some(event) = events.recv().await {
+        match event {
+            Event::Blob(blob) => {
+                current = None;
+                let place = Arc::clone(&places).acquire_owned().await;
+                uploads.settle();
+                is_over = uploads.failed >= NETWORK_FAILURES;
+                if is_over {
+                    break;
                 }
-                Event::Bytes(bytes) => {
-                    // who wants no more of it is done with it, one way or the other
-                    if let Some(to) = &current
-                        && to.send(bytes).await.is_err()
-                    {
-                        current = None;
-                    }
+                let Some((need, ingester)) = wanted.get(&blob.digest) else { continue };
+                let (to, from) = mpsc::channel(WAITING);
+                current = Some(to);
+                let once = Once::new(path.display().to_string(), from);
+                let (need, ingester) = (*need, Arc::clone(ingester));
+                let (options, progress) = (options.clone(), Arc::clone(progress));
+                uploads.tasks.spawn(async move {
+                    let result = upload(blob, once, ingester, &options, progress).await;
+                    drop(place);
+                    (need, result)
+                });
+            }
+            Event::Bytes(bytes) => {
+                // who wants no more of it is done with it, one way or the other
+                if let Some(to) = &current
+                    && to.send(bytes).await.is_err()
+                {
+                    current = None;
                 }
             }
         }
-        drop(current);
-        drop(events);
-        while let Some(joined) = uploads.tasks.join_next().await {
-            uploads.add(joined);
-        }
-        // a pipe that nobody reads to its end may never end
-        let read = if is_over { Ok(()) } else { reading.await.unwrap_or_else(|e| Err(abandoned(&path, e))) };
-        (uploads.done, read)
     }
+    drop(current);
+    drop(events);
+    while let Some(joined) = uploads.tasks.join_next().await {
+        uploads.add(joined);
+    }
+    (uploads.done, is_over)
 }
 
 fn abandoned(path: &Path, error: tokio::task::JoinError) -> Error {
@@ -326,6 +343,51 @@ impl Documents {
             // what came before anybody knew that it is one; a digest cannot contain itself, so this ends
             let here = self.open.keys().find(|digest| self.kept.get(digest).is_some()).cloned();
             next = here.and_then(|digest| self.open.remove(&digest));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ferry_content::Ingest;
+
+    use super::*;
+
+    /// Takes nothing: its network is gone.
+    struct Cut;
+
+    impl Ingester for Cut {
+        fn start<'a>(&'a self, _: &'a Descriptor) -> BoxFuture<'a, Result<Option<Box<dyn Ingest>>, ContentError>> {
+            Box::pin(async { Err(ContentError::other(Error::Passed { why: "cut".to_owned() })) })
+        }
+
+        fn place(&self) -> String {
+            "cut".to_owned()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_not_read_to_its_end_is_said_to_be_so() {
+        for (blobs, expected) in [(2, (2, false)), (3, (3, false)), (5, (3, true))] {
+            let all: Vec<Descriptor> = (0..blobs).map(|n: u8| Descriptor::of("layer", &[n])).collect();
+            let cut = |(i, blob): (usize, &Descriptor)| (blob.digest.clone(), (i, Arc::new(Cut) as Arc<dyn Ingester>));
+            let wanted = all.iter().enumerate().map(cut).collect();
+            let (send, events) = mpsc::channel(1);
+            let reader = tokio::spawn(async move {
+                for (n, blob) in all.into_iter().enumerate() {
+                    let bytes = Bytes::from(vec![n as u8]);
+                    for event in [Event::Blob(blob), Event::Bytes(bytes)] {
+                        if send.send(event).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            });
+            let options = copy::Options { concurrency: 1, ..copy::Options::default() };
+            let progress: Arc<dyn Progress> = Arc::new(copy::Silent);
+            let (done, is_over) = send_on(events, Path::new("-"), &wanted, &options, &progress).await;
+            reader.await.expect("reader");
+            assert_eq!((done.len(), is_over), expected, "of {blobs}");
         }
     }
 }

@@ -274,9 +274,7 @@ async fn look(
         Ok(blobs) => blobs,
         Err(error) => return problems.add("", error),
     };
-    let is_known = |planned: &&Planned| !matches!(planned.state, State::Absent);
-    let known = images.iter().filter(is_known).map(|planned| planned.repository.clone()).collect();
-    if let Err(error) = relied.look(destination, bundles, (&there, &pushed), &known, jobs).await {
+    if let Err(error) = relied.look(destination, bundles, images, (&there, &pushed), jobs).await {
         return problems.add("target", error);
     }
     if relied.missing.is_empty() {
@@ -294,7 +292,7 @@ async fn look(
         }
         whole.push((repository, blobs));
     }
-    if let Err(error) = relied.look(destination, bundles, (&there, &whole), &known, jobs).await {
+    if let Err(error) = relied.look(destination, bundles, images, (&there, &whole), jobs).await {
         return problems.add("target", error);
     }
     for (planned, (_, blobs)) in pushed_images().zip(whole) {

@@ -44,11 +44,39 @@ pub struct Pushed {
 pub(crate) struct Need {
     pub(crate) blob: Descriptor,
     pub(crate) repository: String,
-    pub(crate) mount_from: Option<String>,
+    pub(crate) way: Way,
+}
+
+/// How a blob comes into the repository that needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// From a bundle.
+    Carried,
+    /// Mounted from the repository into which another need brings it first; one that is not waited for is over.
+    After { need: Option<usize>, from: String },
+    /// Mounted from where an image is there that has it; or from a bundle.
+    Mounted(String),
+    /// No bundle carries it: mounted from where the target has it, or copied from there.
+    At(String),
+    /// No bundle carries it, and this very repository has it: nothing is to be done.
+    There,
+}
+
+impl Need {
+    fn mount_from(&self) -> Option<&str> {
+        match &self.way {
+            Way::After { from, .. } | Way::Mounted(from) | Way::At(from) => Some(from),
+            Way::Carried | Way::There => None,
+        }
+    }
+
     /// The need that brings the blob to where it is mounted from.
-    after: Option<usize>,
-    /// No bundle carries it; the target has it in this repository.
-    pub(crate) home: Option<String>,
+    fn after(&self) -> Option<usize> {
+        match &self.way {
+            Way::After { need, .. } => *need,
+            _ => None,
+        }
+    }
 }
 
 impl Preflight {
@@ -58,7 +86,7 @@ impl Preflight {
     /// When the bundle's documents contradict its head.
     pub fn blobs(&self) -> Result<(usize, u64), Error> {
         let needs = self.needs()?;
-        let first = needs.iter().filter(|need| need.after.is_none() && need.home.is_none());
+        let first = needs.iter().filter(|need| matches!(need.way, Way::Carried | Way::Mounted(_)));
         Ok(first.fold((0, 0), |(count, bytes), need| (count + 1, bytes + need.blob.size)))
     }
 
@@ -94,12 +122,19 @@ impl Preflight {
     ) -> Result<Pushed, Problems> {
         let mut sent = (0, 0);
         let mut spared = 0;
-        let needs = self.needs()?;
+        let (there, needs): (Vec<_>, Vec<_>) = self.needs()?.into_iter().partition(|need| need.way == Way::There);
+        spared += there.len();
         let copied = match pipe {
-            None => self.copy(needs, options, progress).await,
-            Some(pipe) => self.copy_passing(pipe, needs, options, progress).await,
+            None => self.copy(needs.clone(), options, progress).await,
+            Some(pipe) => self.copy_passing(pipe, needs.clone(), options, progress).await,
         };
-        let (done, problems) = copied;
+        let (done, mut problems) = copied;
+        if problems.is_empty() {
+            for need in unsettled(&needs, done.iter().map(|(need, _)| need)) {
+                let place = format!("{}/{}", self.destination.target().host(), need.repository);
+                problems.add(self.subject(need), Error::Unsent { blob: need.blob.digest.clone(), place });
+            }
+        }
         for (need, outcome) in problems.or(done)? {
             match outcome {
                 Outcome::Copied => sent = (sent.0 + 1, sent.1 + need.blob.size),
@@ -181,14 +216,16 @@ impl Preflight {
     }
 
     fn job(&self, need: &Need) -> Result<Job, Error> {
-        let provider = match (&need.home, &need.mount_from) {
-            (Some(home), _) => self.destination.blobs_of(home)?,
+        let provider = match &need.way {
+            Way::At(home) => self.destination.blobs_of(home)?,
             // what has passed is at the target by now, or nowhere
-            (None, Some(from)) if self.bundles.passes(&need.blob.digest) => self.destination.blobs_of(from)?,
-            (None, _) => Arc::clone(&self.bundles) as Arc<dyn Provider>,
+            Way::After { from, .. } | Way::Mounted(from) if self.bundles.passes(&need.blob.digest) => {
+                self.destination.blobs_of(from)?
+            }
+            _ => Arc::clone(&self.bundles) as Arc<dyn Provider>,
         };
-        let ingester = self.destination.uploads(&need.repository, need.mount_from.as_deref())?;
-        Ok(Job { after: need.after, ..Job::new(need.blob.clone(), provider, ingester) })
+        let ingester = self.destination.uploads(&need.repository, need.mount_from())?;
+        Ok(Job { after: need.after(), ..Job::new(need.blob.clone(), provider, ingester) })
     }
 
     /// What can be had at any time; then what comes through the pipe; then what waited for that, and what did not come whole and another
@@ -200,9 +237,8 @@ impl Preflight {
         options: &copy::Options,
         progress: Arc<dyn Progress>,
     ) -> (Vec<(Need, Outcome)>, Problems) {
-        let passes =
-            |need: &Need| need.home.is_none() && need.mount_from.is_none() && self.bundles.passes(&need.blob.digest);
-        let waits = |need: &Need| need.after.is_some_and(|after| passes(&needs[after]));
+        let passes = |need: &Need| need.way == Way::Carried && self.bundles.passes(&need.blob.digest);
+        let waits = |need: &Need| need.after().is_some_and(|after| passes(&needs[after]));
         let ready = subset(&needs, |need| !passes(need) && !waits(need));
         let (mut done, mut problems) = self.copy(ready, options, Arc::clone(&progress)).await;
         let mut wanted = HashMap::new();
@@ -232,9 +268,11 @@ impl Preflight {
                 Err(_) => {}
             }
         }
+        let open: BTreeSet<_> = unsettled(&needs, done.iter().map(|(need, _)| need)).into_iter().map(key).collect();
         let rest = subset(&needs, |need| {
             let digest = &need.blob.digest;
-            again.contains(digest) || (need.after.is_some() && arrived.contains(digest))
+            let comes = again.contains(digest) || (need.after().is_some() && arrived.contains(digest));
+            comes && open.contains(&key(need))
         });
         let (more, others) = self.copy(rest, options, progress).await;
         done.extend(more);
@@ -371,11 +409,25 @@ impl Preflight {
     }
 }
 
+fn key(need: &Need) -> (&Digest, &str) {
+    (&need.blob.digest, need.repository.as_str())
+}
+
+/// Those of `needs` of which it is not known that the target has them: no manifest may be put over them.
+fn unsettled<'a>(needs: &'a [Need], done: impl Iterator<Item = &'a Need>) -> Vec<&'a Need> {
+    let done: BTreeSet<_> = done.map(key).collect();
+    needs.iter().filter(|need| !done.contains(&key(need))).collect()
+}
+
 /// Those of `needs` that are `wanted`. What is waited for and not among them is not waited for.
 fn subset(needs: &[Need], wanted: impl Fn(&Need) -> bool) -> Vec<Need> {
     let chosen: Vec<usize> = needs.iter().enumerate().filter(|(_, need)| wanted(need)).map(|(i, _)| i).collect();
     let renumber = |after: usize| chosen.binary_search(&after).ok();
-    chosen.iter().map(|i| Need { after: needs[*i].after.and_then(renumber), ..needs[*i].clone() }).collect()
+    let way = |need: &Need| match &need.way {
+        Way::After { need, from } => Way::After { need: need.and_then(renumber), from: from.clone() },
+        other => other.clone(),
+    };
+    chosen.iter().map(|i| Need { way: way(&needs[*i]), ..needs[*i].clone() }).collect()
 }
 
 /// A repository, and the blobs of an image in it.
@@ -416,14 +468,15 @@ pub(crate) fn needs(
     relied: &BTreeMap<Digest, String>,
     per_repository: bool,
 ) -> Vec<Need> {
-    let mut homes: BTreeMap<Digest, &str> =
-        relied.iter().map(|(digest, home)| (digest.clone(), home.as_str())).collect();
+    let mut homes: BTreeMap<&Digest, &str> = BTreeMap::new();
+    let mut has: BTreeSet<(&Digest, &str)> = BTreeSet::new();
     for (repository, blobs) in there {
         for blob in blobs {
-            homes.entry(blob.digest.clone()).or_insert(repository);
+            homes.entry(&blob.digest).or_insert(repository);
+            has.insert((&blob.digest, repository));
         }
     }
-    let mut needs = Vec::new();
+    let mut needs: Vec<Need> = Vec::new();
     let mut seen: BTreeSet<(Digest, &str)> = BTreeSet::new();
     let mut begun: BTreeMap<Digest, usize> = BTreeMap::new();
     for (repository, blobs) in pushed {
@@ -431,14 +484,17 @@ pub(crate) fn needs(
             if !seen.insert((blob.digest.clone(), if per_repository { repository } else { "" })) {
                 continue;
             }
-            let home = homes.get(&blob.digest).filter(|home| **home != repository).map(|home| (*home).to_owned());
-            let after = begun.get(&blob.digest).copied();
-            let there = relied.get(&blob.digest).cloned();
-            if home.is_none() && there.is_none() {
-                homes.insert(blob.digest.clone(), repository);
-                begun.insert(blob.digest.clone(), needs.len());
+            let way = match (relied.get(&blob.digest), homes.get(&blob.digest), begun.get(&blob.digest)) {
+                (Some(home), ..) if home == repository || has.contains(&(&blob.digest, repository)) => Way::There,
+                (Some(home), ..) => Way::At(home.clone()),
+                (None, Some(home), _) if *home != repository => Way::Mounted((*home).to_owned()),
+                (None, None, Some(need)) => Way::After { need: Some(*need), from: needs[*need].repository.clone() },
+                (None, ..) => Way::Carried,
+            };
+            if way == Way::Carried {
+                begun.entry(blob.digest.clone()).or_insert(needs.len());
             }
-            needs.push(Need { blob, repository: repository.to_owned(), mount_from: home, after, home: there });
+            needs.push(Need { blob, repository: repository.to_owned(), way });
         }
     }
     needs
@@ -452,16 +508,17 @@ mod tests {
         names.iter().map(|name| Descriptor::of("layer", name.as_bytes())).collect()
     }
 
-    /// `blob>repository`, `<from` where it is mounted, `+N` where it waits, `=home` where no bundle has it.
+    /// `blob>repository`, `<from` where it is mounted, `+N` where it waits, `=home` where no bundle has it, `!` where it is there.
     fn shown(needs: &[Need]) -> Vec<String> {
         let name = |need: &Need| ["a", "b", "c"].into_iter().find(|n| Digest::of(n.as_bytes()) == need.blob.digest);
-        let from = |need: &Need| need.mount_from.as_ref().map(|from| format!("<{from}")).unwrap_or_default();
-        let after = |need: &Need| need.after.map(|after| format!("+{after}")).unwrap_or_default();
-        let home = |need: &Need| need.home.as_ref().map(|home| format!("={home}")).unwrap_or_default();
-        let show = |need: &Need| {
-            let name = name(need).unwrap_or("?");
-            format!("{name}>{}{}{}{}", need.repository, from(need), after(need), home(need))
+        let way = |need: &Need| match &need.way {
+            Way::Carried => String::new(),
+            Way::After { need, from } => format!("<{from}{}", need.map(|i| format!("+{i}")).unwrap_or_default()),
+            Way::Mounted(from) => format!("<{from}"),
+            Way::At(home) => format!("={home}"),
+            Way::There => "!".to_owned(),
         };
+        let show = |need: &Need| format!("{}>{}{}", name(need).unwrap_or("?"), need.repository, way(need));
         needs.iter().map(show).collect()
     }
 
@@ -479,8 +536,22 @@ mod tests {
         // one place for all
         assert_eq!(shown(&[], &[], false), ["a>x", "b>x", "c>y"]);
         // what no bundle carries is where it was found, and goes from there
-        assert_eq!(shown(&[], &[("a", "x"), ("b", "w")], true), ["a>x=x", "b>x<w=w", "a>y<x=x", "c>y"]);
-        assert_eq!(shown(&["a"], &[("a", "y")], true), ["a>x<y=y", "b>x", "a>y=y", "c>y"]);
-        assert_eq!(shown(&[], &[("a", "x")], false), ["a>x=x", "b>x", "c>y"]);
+        assert_eq!(shown(&[], &[("a", "x"), ("b", "w")], true), ["a>x!", "b>x=w", "a>y=x", "c>y"]);
+        assert_eq!(shown(&["a"], &[("a", "y")], true), ["a>x=y", "b>x", "a>y!", "c>y"]);
+        assert_eq!(shown(&[], &[("a", "x")], false), ["a>x!", "b>x", "c>y"]);
+    }
+
+    #[test]
+    fn whatever_has_no_outcome_is_told() {
+        let pushed = vec![("x", blobs(&["a", "b"])), ("y", blobs(&["a"]))];
+        let needs = needs(&vec![], pushed, &BTreeMap::new(), true);
+        let open = |done: &[usize]| -> Vec<String> {
+            let open = unsettled(&needs, done.iter().map(|i| &needs[*i]));
+            shown(&open.into_iter().cloned().collect::<Vec<_>>())
+        };
+        assert_eq!(open(&[0, 1, 2]), Vec::<String>::new());
+        // twice the same is not two
+        assert_eq!(open(&[0, 0, 1]), ["a>y<x+0"]);
+        assert_eq!(open(&[2]), ["a>x", "b>x"]);
     }
 }

@@ -1,7 +1,7 @@
 //! Blobs that the bundles leave to the target: found there before anything is pushed, and where.
 //!
-//! What an image needs and no bundle carries must be in some repository of the target. That which needs it is asked first, then those
-//! that the bundle names, then others of this install that are there; the first that has it is where it is mounted from. What is nowhere
+//! What an image needs and no bundle carries must be in some repository of the target. Those that need it are asked first, then those
+//! that the bundle names, then all others of this install; the first that has it is where it is mounted from. What is nowhere
 //! is told before the first byte is sent.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +15,7 @@ use futures_util::{StreamExt as _, stream};
 
 use crate::bundles::{Bundles, Carrier};
 use crate::destination::Destination;
+use crate::preflight::Planned;
 use crate::{Error, push::Blobs};
 
 /// What is known of them.
@@ -22,8 +23,20 @@ use crate::{Error, push::Blobs};
 pub(crate) struct Relied {
     /// A repository that has each.
     pub(crate) homes: BTreeMap<Digest, String>,
-    /// What is nowhere.
+    /// What is nowhere. Empty unless everything was asked: half of it would pass for the whole.
     pub(crate) missing: BTreeMap<Digest, Descriptor>,
+    /// Repositories that nobody let us look into, where something that is missing may be.
+    pub(crate) closed: BTreeSet<String>,
+}
+
+/// What came of one search.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Found {
+    At(String),
+    /// In none of the places that could be looked into; these could not.
+    Nowhere(Vec<String>),
+    /// Not looked for to the end, after the failure of another search.
+    NotAsked,
 }
 
 /// Where one blob is looked for, in this order.
@@ -34,7 +47,7 @@ struct Search {
 }
 
 impl Relied {
-    /// Looks for what `pushed` needs and nobody carries. `there` are images that are at the target, `known` other repositories that it has.
+    /// Looks for what `pushed` needs and nobody carries, also in the other repositories of `images`. `there` are images that are at the target.
     ///
     /// # Errors
     /// When the target does not answer.
@@ -42,8 +55,8 @@ impl Relied {
         &mut self,
         destination: &Destination,
         bundles: &Bundles,
+        images: &[Planned],
         (there, pushed): (&Blobs<'_>, &Blobs<'_>),
-        known: &BTreeSet<String>,
         jobs: usize,
     ) -> Result<(), Error> {
         for (repository, blobs) in there {
@@ -55,27 +68,46 @@ impl Relied {
         let target = destination.target();
         let is_wanted = |digest: &Digest| bundles.blob(digest).is_none() && !self.knows(digest);
         let named = |digest: &Digest| named(target, bundles, digest);
-        let searches = searches(pushed, is_wanted, named, known);
+        // whether a repository is there is not known of one that only gets new tags: each is asked
+        let others = images.iter().map(|planned| planned.repository.as_str()).collect();
+        let searches = searches(pushed, is_wanted, named, &others);
         let stop = AtomicBool::new(false);
         let found: Vec<_> = stream::iter(searches.iter().map(|search| find(destination, search, &stop)))
             .buffered(jobs.max(1))
             .collect()
             .await;
-        for (search, found) in searches.into_iter().zip(found) {
-            match found? {
-                Some(home) => drop(self.homes.insert(search.blob.digest, home)),
-                None => drop(self.missing.insert(search.blob.digest.clone(), search.blob)),
+        self.learn(searches.into_iter().zip(found))
+    }
+
+    /// Keeps what was found. Nothing is missing where not all was asked: the failure is what counts then.
+    fn learn(&mut self, results: impl Iterator<Item = (Search, Result<Found, Error>)>) -> Result<(), Error> {
+        let mut failed = None;
+        for (search, found) in results {
+            match found {
+                Ok(Found::At(home)) => drop(self.homes.insert(search.blob.digest, home)),
+                Ok(Found::Nowhere(closed)) => {
+                    self.closed.extend(closed);
+                    self.missing.insert(search.blob.digest.clone(), search.blob);
+                }
+                Ok(Found::NotAsked) => {}
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        Ok(())
+        match failed {
+            None => Ok(()),
+            Some(error) => {
+                self.missing.clear();
+                Err(error)
+            }
+        }
     }
 
     /// What of `blobs` is nowhere, if anything.
     pub(crate) fn lacking(&self, bundles: &Bundles, blobs: &[Descriptor]) -> Option<Error> {
         let blobs: Vec<Descriptor> =
             blobs.iter().filter(|blob| self.missing.contains_key(&blob.digest)).cloned().collect();
-        let bases = bases(bundles, &blobs);
-        (!blobs.is_empty()).then_some(Error::Lacking { blobs, bases })
+        let (bases, closed) = (bases(bundles, &blobs), self.closed.iter().cloned().collect());
+        (!blobs.is_empty()).then_some(Error::Lacking { blobs, bases, closed })
     }
 
     /// Writes down what is missing, for a patch: that of the first bundle that relies on any of it.
@@ -145,46 +177,48 @@ fn named(target: &Target, bundles: &Bundles, digest: &Digest) -> Vec<String> {
 
 /// Each blob that is wanted, once, and where to look for it. Pure.
 ///
-/// One that many need is asked for in the first of their repositories: whatever is found is mounted into all, and no request more is spent
-/// on those that are new. Repositories that the target does not know have nothing.
+/// Whatever is found is mounted into all that need it, so it is asked for in one place after the other. All of an install are asked only
+/// for what is neither where it is needed nor where the bundle says.
 fn searches(
     pushed: &Blobs<'_>,
     is_wanted: impl Fn(&Digest) -> bool,
     named: impl Fn(&Digest) -> Vec<String>,
-    known: &BTreeSet<String>,
+    others: &BTreeSet<&str>,
 ) -> Vec<Search> {
     let mut order: Vec<Search> = Vec::new();
     let mut at: BTreeMap<&Digest, usize> = BTreeMap::new();
     for (repository, blobs) in pushed {
         for blob in blobs.iter().filter(|blob| is_wanted(&blob.digest)) {
-            at.entry(&blob.digest).or_insert_with(|| {
-                order.push(Search { blob: blob.clone(), places: vec![(*repository).to_owned()] });
+            let at = *at.entry(&blob.digest).or_insert_with(|| {
+                order.push(Search { blob: blob.clone(), places: Vec::new() });
                 order.len() - 1
             });
+            order[at].places.push((*repository).to_owned());
         }
     }
     for search in &mut order {
-        for place in named(&search.blob.digest).into_iter().chain(known.iter().cloned()) {
-            if !search.places.contains(&place) {
-                search.places.push(place);
-            }
-        }
+        search.places.extend(named(&search.blob.digest));
+        search.places.extend(others.iter().map(|place| (*place).to_owned()));
+        let mut seen = BTreeSet::new();
+        search.places.retain(|place| seen.insert(place.clone()));
     }
     order
 }
 
 /// The first place that has it. After a failure nothing more is asked.
-async fn find(destination: &Destination, search: &Search, stop: &AtomicBool) -> Result<Option<String>, Error> {
+async fn find(destination: &Destination, search: &Search, stop: &AtomicBool) -> Result<Found, Error> {
+    let mut closed = Vec::new();
     for place in &search.places {
         if stop.load(Ordering::Relaxed) {
-            return Ok(None);
+            return Ok(Found::NotAsked);
         }
         match destination.has_blob(place, &search.blob).await {
-            Ok(true) => return Ok(Some(place.clone())),
+            Ok(true) => return Ok(Found::At(place.clone())),
             Ok(false) => {}
             // who may not look there has nothing to mount from there
             Err(Error::Client(error)) if matches!(error.status(), Some(401 | 403)) => {
                 tracing::debug!(%error, place, "not looked into");
+                closed.push(place.clone());
             }
             Err(error) => {
                 stop.store(true, Ordering::Relaxed);
@@ -192,7 +226,7 @@ async fn find(destination: &Destination, search: &Search, stop: &AtomicBool) -> 
             }
         }
     }
-    Ok(None)
+    Ok(Found::Nowhere(closed))
 }
 
 /// A blob was there when the target was asked, and is not there now.
@@ -213,15 +247,34 @@ mod tests {
 
     #[test]
     fn each_blob_is_looked_for_once_and_first_where_it_is_needed() {
-        let known = BTreeSet::from(["p/old".to_owned(), "p/x".to_owned()]);
+        let others = BTreeSet::from(["p/old", "p/x", "p/y", "p/z"]);
         let carried = Digest::of(b"carried");
         let named = |digest: &Digest| {
             if *digest == Digest::of(b"a") { vec!["p/old".to_owned(), "p/base".to_owned()] } else { vec![] }
         };
         let pushed = vec![("p/x", blobs(&["a", "carried"])), ("p/y", blobs(&["a", "b"]))];
-        let found = searches(&pushed, |digest| *digest != carried, named, &known);
+        let found = searches(&pushed, |digest| *digest != carried, named, &others);
         let shown: Vec<_> = found.iter().map(|search| (&search.blob, search.places.join(" "))).collect();
         let [a, b] = [&blobs(&["a"])[0], &blobs(&["b"])[0]];
-        assert_eq!(shown, [(a, "p/x p/old p/base".to_owned()), (b, "p/y p/old p/x".to_owned())]);
+        // where it is needed, where it is said to be, everywhere else
+        assert_eq!(shown, [(a, "p/x p/y p/old p/base p/z".to_owned()), (b, "p/y p/old p/x p/z".to_owned())]);
+    }
+
+    #[test]
+    fn nothing_is_missing_where_not_all_was_asked() {
+        let nowhere = |closed: &[&str]| Ok(Found::Nowhere(closed.iter().map(|&place| place.to_owned()).collect()));
+        let at = || Ok(Found::At("p/x".to_owned()));
+        let failed = || Err(Error::Passed { why: "503".to_owned() });
+        let learn = |results: Vec<Result<Found, Error>>| {
+            let names = ["a", "b", "c"];
+            let searches = blobs(&names).into_iter().map(|blob| Search { blob, places: Vec::new() });
+            let mut relied = Relied::default();
+            let result = relied.learn(searches.zip(results)).map_err(|error| error.kind());
+            (result, relied.homes.len(), relied.missing.len(), relied.closed.len())
+        };
+        let remote = Err(ferry_content::Kind::Remote);
+        assert_eq!(learn(vec![at(), nowhere(&[]), nowhere(&["p/y"])]), (Ok(()), 1, 2, 1));
+        assert_eq!(learn(vec![nowhere(&[]), failed(), Ok(Found::NotAsked)]), (remote, 0, 0, 0));
+        assert_eq!(learn(vec![at(), Ok(Found::NotAsked), failed()]), (remote, 1, 0, 0));
     }
 }

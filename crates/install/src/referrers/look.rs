@@ -51,9 +51,8 @@ impl Preflight {
             }
         }
         let mut relied = std::mem::take(&mut self.relied);
-        let known = self.images.iter().map(|planned| planned.repository.clone()).collect();
-        let looked =
-            relied.look(&self.destination, &self.bundles, (&Vec::new(), &pushed), &known, self.options.jobs).await;
+        let (images, jobs) = (&self.images, self.options.jobs);
+        let looked = relied.look(&self.destination, &self.bundles, images, (&Vec::new(), &pushed), jobs).await;
         if let Err(error) = looked {
             problems.add("target", error);
         }
