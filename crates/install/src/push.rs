@@ -44,39 +44,11 @@ pub struct Pushed {
 pub(crate) struct Need {
     pub(crate) blob: Descriptor,
     pub(crate) repository: String,
-    pub(crate) way: Way,
-}
-
-/// How a blob comes into the repository that needs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// From a bundle.
-    Carried,
-    /// Mounted from the repository into which another need brings it first; one that is not waited for is over.
-    After { need: Option<usize>, from: String },
-    /// Mounted from where an image is there that has it; or from a bundle.
-    Mounted(String),
-    /// No bundle carries it: mounted from where the target has it, or copied from there.
-    At(String),
-    /// No bundle carries it, and this very repository has it: nothing is to be done.
-    There,
-}
-
-impl Need {
-    fn mount_from(&self) -> Option<&str> {
-        match &self.way {
-            Way::After { from, .. } | Way::Mounted(from) | Way::At(from) => Some(from),
-            Way::Carried | Way::There => None,
-        }
-    }
-
+    pub(crate) mount_from: Option<String>,
     /// The need that brings the blob to where it is mounted from.
-    fn after(&self) -> Option<usize> {
-        match &self.way {
-            Way::After { need, .. } => *need,
-            _ => None,
-        }
-    }
+    after: Option<usize>,
+    /// No bundle carries it; the target has it in this repository.
+    pub(crate) home: Option<String>,
 }
 
 impl Preflight {
@@ -86,7 +58,7 @@ impl Preflight {
     /// When the bundle's documents contradict its head.
     pub fn blobs(&self) -> Result<(usize, u64), Error> {
         let needs = self.needs()?;
-        let first = needs.iter().filter(|need| matches!(need.way, Way::Carried | Way::Mounted(_)));
+        let first = needs.iter().filter(|need| need.after.is_none() && need.home.is_none());
         Ok(first.fold((0, 0), |(count, bytes), need| (count + 1, bytes + need.blob.size)))
     }
 
@@ -122,8 +94,7 @@ impl Preflight {
     ) -> Result<Pushed, Problems> {
         let mut sent = (0, 0);
         let mut spared = 0;
-        let (there, needs): (Vec<_>, Vec<_>) = self.needs()?.into_iter().partition(|need| need.way == Way::There);
-        spared += there.len();
+        let needs = self.needs()?;
         let copied = match pipe {
             None => self.copy(needs.clone(), options, progress).await,
             Some(pipe) => self.copy_passing(pipe, needs.clone(), options, progress).await,
@@ -216,16 +187,14 @@ impl Preflight {
     }
 
     fn job(&self, need: &Need) -> Result<Job, Error> {
-        let provider = match &need.way {
-            Way::At(home) => self.destination.blobs_of(home)?,
+        let provider = match (&need.home, &need.mount_from) {
+            (Some(home), _) => self.destination.blobs_of(home)?,
             // what has passed is at the target by now, or nowhere
-            Way::After { from, .. } | Way::Mounted(from) if self.bundles.passes(&need.blob.digest) => {
-                self.destination.blobs_of(from)?
-            }
-            _ => Arc::clone(&self.bundles) as Arc<dyn Provider>,
+            (None, Some(from)) if self.bundles.passes(&need.blob.digest) => self.destination.blobs_of(from)?,
+            (None, _) => Arc::clone(&self.bundles) as Arc<dyn Provider>,
         };
-        let ingester = self.destination.uploads(&need.repository, need.mount_from())?;
-        Ok(Job { after: need.after(), ..Job::new(need.blob.clone(), provider, ingester) })
+        let ingester = self.destination.uploads(&need.repository, need.mount_from.as_deref())?;
+        Ok(Job { after: need.after, ..Job::new(need.blob.clone(), provider, ingester) })
     }
 
     /// What can be had at any time; then what comes through the pipe; then what waited for that, and what did not come whole and another
@@ -237,8 +206,9 @@ impl Preflight {
         options: &copy::Options,
         progress: Arc<dyn Progress>,
     ) -> (Vec<(Need, Outcome)>, Problems) {
-        let passes = |need: &Need| need.way == Way::Carried && self.bundles.passes(&need.blob.digest);
-        let waits = |need: &Need| need.after().is_some_and(|after| passes(&needs[after]));
+        let passes =
+            |need: &Need| need.home.is_none() && need.mount_from.is_none() && self.bundles.passes(&need.blob.digest);
+        let waits = |need: &Need| need.after.is_some_and(|after| passes(&needs[after]));
         let ready = subset(&needs, |need| !passes(need) && !waits(need));
         let (mut done, mut problems) = self.copy(ready, options, Arc::clone(&progress)).await;
         let mut wanted = HashMap::new();
@@ -271,7 +241,7 @@ impl Preflight {
         let open: BTreeSet<_> = unsettled(&needs, done.iter().map(|(need, _)| need)).into_iter().map(key).collect();
         let rest = subset(&needs, |need| {
             let digest = &need.blob.digest;
-            let comes = again.contains(digest) || (need.after().is_some() && arrived.contains(digest));
+            let comes = again.contains(digest) || (need.after.is_some() && arrived.contains(digest));
             comes && open.contains(&key(need))
         });
         let (more, others) = self.copy(rest, options, progress).await;
@@ -423,11 +393,7 @@ fn unsettled<'a>(needs: &'a [Need], done: impl Iterator<Item = &'a Need>) -> Vec
 fn subset(needs: &[Need], wanted: impl Fn(&Need) -> bool) -> Vec<Need> {
     let chosen: Vec<usize> = needs.iter().enumerate().filter(|(_, need)| wanted(need)).map(|(i, _)| i).collect();
     let renumber = |after: usize| chosen.binary_search(&after).ok();
-    let way = |need: &Need| match &need.way {
-        Way::After { need, from } => Way::After { need: need.and_then(renumber), from: from.clone() },
-        other => other.clone(),
-    };
-    chosen.iter().map(|i| Need { way: way(&needs[*i]), ..needs[*i].clone() }).collect()
+    chosen.iter().map(|i| Need { after: needs[*i].after.and_then(renumber), ..needs[*i].clone() }).collect()
 }
 
 /// A repository, and the blobs of an image in it.
@@ -468,15 +434,14 @@ pub(crate) fn needs(
     relied: &BTreeMap<Digest, String>,
     per_repository: bool,
 ) -> Vec<Need> {
-    let mut homes: BTreeMap<&Digest, &str> = BTreeMap::new();
-    let mut has: BTreeSet<(&Digest, &str)> = BTreeSet::new();
+    let mut homes: BTreeMap<Digest, &str> =
+        relied.iter().map(|(digest, home)| (digest.clone(), home.as_str())).collect();
     for (repository, blobs) in there {
         for blob in blobs {
-            homes.entry(&blob.digest).or_insert(repository);
-            has.insert((&blob.digest, repository));
+            homes.entry(blob.digest.clone()).or_insert(repository);
         }
     }
-    let mut needs: Vec<Need> = Vec::new();
+    let mut needs = Vec::new();
     let mut seen: BTreeSet<(Digest, &str)> = BTreeSet::new();
     let mut begun: BTreeMap<Digest, usize> = BTreeMap::new();
     for (repository, blobs) in pushed {
@@ -484,17 +449,14 @@ pub(crate) fn needs(
             if !seen.insert((blob.digest.clone(), if per_repository { repository } else { "" })) {
                 continue;
             }
-            let way = match (relied.get(&blob.digest), homes.get(&blob.digest), begun.get(&blob.digest)) {
-                (Some(home), ..) if home == repository || has.contains(&(&blob.digest, repository)) => Way::There,
-                (Some(home), ..) => Way::At(home.clone()),
-                (None, Some(home), _) if *home != repository => Way::Mounted((*home).to_owned()),
-                (None, None, Some(need)) => Way::After { need: Some(*need), from: needs[*need].repository.clone() },
-                (None, ..) => Way::Carried,
-            };
-            if way == Way::Carried {
-                begun.entry(blob.digest.clone()).or_insert(needs.len());
+            let home = homes.get(&blob.digest).filter(|home| **home != repository).map(|home| (*home).to_owned());
+            let after = begun.get(&blob.digest).copied();
+            let there = relied.get(&blob.digest).cloned();
+            if home.is_none() && there.is_none() {
+                homes.insert(blob.digest.clone(), repository);
+                begun.insert(blob.digest.clone(), needs.len());
             }
-            needs.push(Need { blob, repository: repository.to_owned(), way });
+            needs.push(Need { blob, repository: repository.to_owned(), mount_from: home, after, home: there });
         }
     }
     needs
@@ -508,17 +470,16 @@ mod tests {
         names.iter().map(|name| Descriptor::of("layer", name.as_bytes())).collect()
     }
 
-    /// `blob>repository`, `<from` where it is mounted, `+N` where it waits, `=home` where no bundle has it, `!` where it is there.
+    /// `blob>repository`, `<from` where it is mounted, `+N` where it waits, `=home` where no bundle has it.
     fn shown(needs: &[Need]) -> Vec<String> {
         let name = |need: &Need| ["a", "b", "c"].into_iter().find(|n| Digest::of(n.as_bytes()) == need.blob.digest);
-        let way = |need: &Need| match &need.way {
-            Way::Carried => String::new(),
-            Way::After { need, from } => format!("<{from}{}", need.map(|i| format!("+{i}")).unwrap_or_default()),
-            Way::Mounted(from) => format!("<{from}"),
-            Way::At(home) => format!("={home}"),
-            Way::There => "!".to_owned(),
+        let from = |need: &Need| need.mount_from.as_ref().map(|from| format!("<{from}")).unwrap_or_default();
+        let after = |need: &Need| need.after.map(|after| format!("+{after}")).unwrap_or_default();
+        let home = |need: &Need| need.home.as_ref().map(|home| format!("={home}")).unwrap_or_default();
+        let show = |need: &Need| {
+            let name = name(need).unwrap_or("?");
+            format!("{name}>{}{}{}{}", need.repository, from(need), after(need), home(need))
         };
-        let show = |need: &Need| format!("{}>{}{}", name(need).unwrap_or("?"), need.repository, way(need));
         needs.iter().map(show).collect()
     }
 
@@ -536,9 +497,9 @@ mod tests {
         // one place for all
         assert_eq!(shown(&[], &[], false), ["a>x", "b>x", "c>y"]);
         // what no bundle carries is where it was found, and goes from there
-        assert_eq!(shown(&[], &[("a", "x"), ("b", "w")], true), ["a>x!", "b>x=w", "a>y=x", "c>y"]);
-        assert_eq!(shown(&["a"], &[("a", "y")], true), ["a>x=y", "b>x", "a>y!", "c>y"]);
-        assert_eq!(shown(&[], &[("a", "x")], false), ["a>x!", "b>x", "c>y"]);
+        assert_eq!(shown(&[], &[("a", "x"), ("b", "w")], true), ["a>x=x", "b>x<w=w", "a>y<x=x", "c>y"]);
+        assert_eq!(shown(&["a"], &[("a", "y")], true), ["a>x<y=y", "b>x", "a>y=y", "c>y"]);
+        assert_eq!(shown(&[], &[("a", "x")], false), ["a>x=x", "b>x", "c>y"]);
     }
 
     #[test]

@@ -154,7 +154,7 @@ fn largest(images: &[Planned], stock: Stock<'_>) -> BTreeMap<String, Digest> {
     // what is damaged in the bundle is told where it is pushed
     let Ok((there, pushed)) = push::blobs_of_images(images, stock.documents) else { return BTreeMap::new() };
     let mut largest: BTreeMap<String, Descriptor> = BTreeMap::new();
-    let is_sent = |need: &push::Need| need.way == push::Way::Carried;
+    let is_sent = |need: &push::Need| need.mount_from.is_none() && need.home.is_none();
     for need in push::needs(&there, pushed, stock.homes, true).into_iter().filter(is_sent) {
         let is_larger = largest.get(&need.repository).is_none_or(|blob| blob.size < need.blob.size);
         if is_larger {
