@@ -148,8 +148,14 @@ impl Unfinished {
 
     /// Volumes that stand under the final names must be those of an earlier bundle, by its list: nothing else is replaced or removed.
     fn refuse_strangers(&self) -> Result<(), Error> {
-        let listed = std::fs::read_to_string(list::path(&self.output)).ok();
-        let listed = listed.and_then(|text| list::parse(&self.output, &text).ok()).map_or(0, |digests| digests.len());
+        let listed = match std::fs::read(list::path(&self.output)) {
+            Err(_) => 0,
+            // of a list that is damaged nobody can tell how many it had
+            Ok(text) => std::str::from_utf8(&text)
+                .ok()
+                .and_then(|text| list::parse(&self.output, text).ok())
+                .map_or(usize::MAX, |digests| digests.len()),
+        };
         let mut there = volumes::in_folder(&self.output)?.into_iter();
         let stranger = there.find(|(number, _)| *number as usize > listed);
         stranger.map_or(Ok(()), |(_, path)| Err(Error::InTheWay { path }))
