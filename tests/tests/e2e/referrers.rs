@@ -124,9 +124,9 @@ fn what_it_costs_to_ask() {
     let source = Registry::filled(Access::Plain, &[("app/one:1", &image)]);
     let site = Site::new();
     let mut counts = [0, 0];
-    for (count, options) in counts.iter_mut().zip(["", "--no-referrers"]) {
+    for (count, options) in counts.iter_mut().zip(["-o with.tar", "-o without.tar --no-referrers"]) {
         source.forget_requests();
-        let _ = site.ferry(&format!("bundle {}/app/one:1 {FOR} -o b.tar {SIGN} {options}", source.host())).ok();
+        let _ = site.ferry(&format!("bundle {}/app/one:1 {FOR} {SIGN} {options}", source.host())).ok();
         let requests = source.requests();
         let manifests = requests.matching(|r| r.method == "GET" && r.path.contains("/manifests/"));
         assert_eq!(manifests.len(), 2, "index and manifest, as without: {requests:?}");

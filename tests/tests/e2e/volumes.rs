@@ -81,7 +81,7 @@ fn volumes_that_are_not_at_hand_are_named_or_waited_for() {
     let _ = site
         .ferry(&format!("verify v.tar --wait-for-volume=1 {TRUST}"))
         .run()
-        .expect_code(6)
+        .expect_code(4)
         .says(&["v.tar.002` did not come"]);
 
     let mut waiting = site.ferry(&format!("verify v.tar --wait-for-volume {TRUST}")).start();
