@@ -49,7 +49,7 @@ impl Preflight {
             sums: bundle.sums().clone(),
         };
         // what builds on another was installed after that
-        let bundles = self.bundles.all().iter().rev().map(said).collect();
+        let bundles = self.bundles.oldest_first().map(said).collect();
         let images = self.installed(&pushed.relocation);
         let held = self.held(&pushed.relocation)?;
         let receipt = Receipt::new(self.destination.target(), bundles, time.to_string(), images, held);
