@@ -412,7 +412,8 @@ impl Failure for Error {
             Self::Format { .. } => "use the ferry that made it, or a newer one",
             Self::RecoveryPlan { .. } => "choose another `--recovery`, or other volumes",
             Self::NoRecovery { .. } => {
-                "bring them along, or the bundle anew; `ferry protect` makes them while the bundle is whole"
+                "where they are in another folder, name one of them after the bundle; else bring them along, or the bundle anew; `ferry protect` \
+                 makes them while the bundle is whole"
             }
             Self::OtherRecovery { .. } => {
                 "bring those that belong to it, or make them anew with `ferry protect`; if it is the right one, copy it again"

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use ferry_image::{Descriptor, Digest, Manifest, Reference, media_type};
 
-use crate::head::{FORMAT, Head, HeadBlob, HeadFile, HeadImage};
+use crate::head::{FORMAT, Head, HeadBlob, HeadFile, HeadImage, MAX_HEAD};
 use crate::{Error, keys, member, oci, sums};
 
 /// What a bundle shall hold.
@@ -105,7 +105,7 @@ impl Layout {
         check_whole(&head, &manifests)?;
         let (docker, left_out) = oci::docker(&head, &manifests)?;
         let front = vec![
-            (member::HEAD, Bytes::from(head.to_json().map_err(|e| e.to_string())?)),
+            (member::HEAD, Bytes::from(readable(head.to_json().map_err(|e| e.to_string())?)?)),
             (member::OCI_LAYOUT, Bytes::from_static(oci::OCI_LAYOUT_JSON)),
             (member::INDEX, oci::index(&head, &manifests)?.into()),
             (member::MANIFEST, docker.into()),
@@ -198,6 +198,14 @@ impl Layout {
     }
 }
 
+/// Refuses a head that no reader would take.
+fn readable(head: Vec<u8>) -> Result<Vec<u8>, String> {
+    match head.len() as u64 {
+        0..=MAX_HEAD => Ok(head),
+        size => Err(format!("`{}` would have {size} bytes, and readers take at most {MAX_HEAD}", member::HEAD)),
+    }
+}
+
 /// Everything that a head lists, in the order of the file: files, then blobs.
 pub(crate) fn carried(head: &Head) -> impl Iterator<Item = (String, &Digest)> {
     let files = head.yaml.iter().chain(&head.files).map(|f| (f.path.clone(), &f.digest));
@@ -273,4 +281,16 @@ fn check_blobs<'a>(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_that_no_reader_takes_is_not_written() {
+        let most = usize::try_from(MAX_HEAD).expect("a size");
+        assert_eq!(readable(vec![0; most]).map(|head| head.len()), Ok(most));
+        assert!(readable(vec![0; most + 1]).is_err_and(|why| why.contains("ferry.json")));
+    }
 }

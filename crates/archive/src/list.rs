@@ -14,7 +14,7 @@ use crate::keys::MAX_SIGNATURE;
 use crate::{Error, Location, Slices, Trust, sums, volumes};
 
 /// The largest list that is read, in bytes.
-const MAX_LIST: u64 = 16 << 20;
+pub(crate) const MAX_LIST: u64 = 16 << 20;
 /// Bytes read at a time.
 const CHUNK: usize = 1 << 20;
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use ferry_archive::{HeadBase, Want, WantImage, WantReferrer};
-use ferry_content::Problems;
+use ferry_content::{Failure as _, Kind, Problems};
 use ferry_image::{CosignTag, Digest, Manifest, Platform, Reference, ReferrerKind, referrer};
 use ferry_registry_client::Client;
 
@@ -164,7 +164,7 @@ async fn locked(
     if let Some(subject) = listed.subject.clone().or_else(by_tag) {
         return Ok(of(subject));
     }
-    let mut why = "its subject is not known".to_owned();
+    let (mut why, mut unanswered) = ("its subject is not known".to_owned(), None);
     for source in manifest.sources(image) {
         let repository = client.repository(source.at.host(), source.at.path())?;
         match known.get_or(&listed.manifest.digest, fetch(&repository, &listed.manifest.digest)).await {
@@ -172,10 +172,12 @@ async fn locked(
                 Some(subject) => return Ok(of(subject.digest.clone())),
                 None => why = format!("it names no subject at {repository}"),
             },
+            // who does not answer has not lost it
+            Err(error) if error.kind() == Kind::Remote => unanswered = unanswered.or(Some(error)),
             Err(error) => why = error.to_string(),
         }
     }
-    Err(Error::WantedGone { expected: listed.manifest.digest.clone(), found: why })
+    Err(unanswered.unwrap_or(Error::WantedGone { expected: listed.manifest.digest.clone(), found: why }))
 }
 
 #[cfg(test)]

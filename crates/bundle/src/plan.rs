@@ -18,6 +18,9 @@ use crate::referrers::Referrer;
 use crate::resolve::{Outcome, Resolved};
 use crate::{Error, fallback};
 
+/// The most repositories that are named for a blob: any of them does, and a layer may stand in thousands.
+const MOST_PLACES: usize = 16;
+
 /// A bundle that can be built.
 pub struct Plan {
     /// The file, laid out.
@@ -241,7 +244,7 @@ impl Left {
             // they stand where they were to stand
             Self::AllBut { .. } | Self::Nothing => names.get(&digest),
         };
-        let repositories = repositories.into_iter().flatten().cloned().collect();
+        let repositories = repositories.into_iter().flatten().take(MOST_PLACES).cloned().collect();
         HeadRelied { digest, size, repositories }
     }
 
@@ -576,5 +579,15 @@ mod tests {
         assert_eq!(head.bases[0].sums, Some(Digest::of(b"sums")));
         let problems = planned(images().await, &[b"own", b"nobody's"]).map(|_| ()).expect_err("nowhere");
         assert_eq!((problems.kind(), problems.iter().count()), (Kind::Missing, 1), "{problems}");
+    }
+
+    #[test]
+    fn of_a_blob_that_stands_in_many_repositories_some_are_named() {
+        let digest = Digest::of(b"layer");
+        let names: BTreeSet<String> = (0..1000).map(|n| format!("library/{n:04}")).collect();
+        let left = Left::Nothing;
+        let relied = left.relied(digest.clone(), 5, &BTreeMap::from([(&digest, names)]));
+        assert_eq!((relied.repositories.len(), relied.repositories[0].as_str()), (MOST_PLACES, "library/0000"));
+        assert!(relied.repositories.is_sorted());
     }
 }

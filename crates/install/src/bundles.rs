@@ -18,7 +18,7 @@ use ferry_image::{Descriptor, Digest, Layout};
 pub(crate) use carrier::Carrier;
 pub use carrier::Passing;
 pub(crate) use together::{Carries, Member};
-use together::{Part, Together, builds_on, order};
+use together::{Part, Together, builds_on, oldest_first, order};
 
 /// One or several bundles, as one.
 pub struct Bundles {
@@ -60,6 +60,11 @@ impl Bundles {
     /// What each says of itself, what builds on another before that. There is at least one.
     pub fn heads(&self) -> impl Iterator<Item = &Head> {
         self.all.iter().map(Carrier::head)
+    }
+
+    /// What another builds on before that, otherwise as they were given.
+    pub(crate) fn oldest_first(&self) -> impl Iterator<Item = &Carrier> {
+        oldest_first(&self.older).into_iter().map(|i| &self.all[i])
     }
 
     pub(crate) fn all(&self) -> &[Carrier] {

@@ -132,6 +132,14 @@ pub enum Error {
         /// A blob that would have to be kept.
         digest: Digest,
     },
+    /// A bundle from a pipe whose manifests, and what comes before the last of them, are more than is kept.
+    #[error("`{}`: its manifests, and what comes before the last of them, take more than {limit} bytes: it cannot be installed in one pass", .path.display())]
+    Crowded {
+        /// What the bundle is called.
+        path: PathBuf,
+        /// The most bytes that are kept.
+        limit: u64,
+    },
     /// An upload that broke, of a blob that has passed.
     #[error("it came through a pipe and cannot be read again{}", because(Some(.why.as_str()).filter(|why| !why.is_empty())))]
     Passed {
@@ -301,7 +309,7 @@ impl Failure for Error {
             Self::Referrer { error, .. } => error.kind(),
             Self::NoPush { error, .. } => error.kind(),
             Self::Passed { .. } | Self::Unread { .. } | Self::Unsent { .. } => Kind::Remote,
-            Self::Late { .. } | Self::Piped => Kind::Invalid,
+            Self::Late { .. } | Self::Crowded { .. } | Self::Piped => Kind::Invalid,
             Self::Document { .. } => Kind::Untrusted,
             Self::Collision(_)
             | Self::Differ { .. }
@@ -353,7 +361,9 @@ impl Failure for Error {
             }
             Self::Lacking { bases, .. } => return Some(bring(bases)),
             Self::Unserved { bases, .. } => return Some(serve_with(bases)),
-            Self::Late { .. } | Self::Piped => "let `--spool DIR` write the pipe into a file first",
+            Self::Late { .. } | Self::Crowded { .. } | Self::Piped => {
+                "let `--spool DIR` write the pipe into a file first"
+            }
             Self::Passed { .. } => {
                 "run the same command again: what is there is not sent again; or let `--spool DIR` write the pipe into a file first, \
                  which can be read again"

@@ -205,9 +205,19 @@ async fn repositories(destination: &Destination, which: &Which) -> Result<Vec<St
 
 async fn listed(destination: &Destination) -> Result<Vec<String>, Error> {
     match destination {
-        Destination::Registry { client, target } => Ok(client.catalog(target.host(), MOST_REPOSITORIES).await?),
+        Destination::Registry { client, target } => {
+            whole(client.catalog(target.host(), MOST_REPOSITORIES).await?, target.host(), MOST_REPOSITORIES)
+        }
         Destination::Store { store, .. } => Ok(store.repositories()?),
     }
+}
+
+/// A list that was not cut off at `limit`. Of one that was, nobody knows what is missing, whatever of it is looked at.
+fn whole(listed: Vec<String>, place: &str, limit: usize) -> Result<Vec<String>, Error> {
+    if listed.len() > limit {
+        return Err(Error::TooMany { place: place.to_owned(), what: "repositories", limit });
+    }
+    Ok(listed)
 }
 
 /// `None` where there is no such repository.
@@ -291,4 +301,17 @@ async fn look(
         }
     }
     Ok(Some(found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_was_cut_off_is_none_however_few_of_it_matter() {
+        let listed = |count: usize| (0..count).map(|n| format!("other/{n}")).collect::<Vec<_>>();
+        assert_eq!(whole(listed(3), "reg", 3).ok().map(|all| all.len()), Some(3));
+        let error = whole(listed(4), "reg", 3).map_err(|error| error.to_string());
+        assert_eq!(error, Err("reg: more than 3 repositories".to_owned()));
+    }
 }

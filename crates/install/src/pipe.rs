@@ -55,9 +55,11 @@ impl Pipe {
                 break;
             }
             if next.is_blob {
-                let left = KEPT.saturating_sub(documents.bytes);
-                if next.size > MAX_MANIFEST.min(left) {
+                if next.size > MAX_MANIFEST {
                     return Err(Error::Late { path: path.to_owned(), digest: next.digest });
+                }
+                if documents.bytes + next.size > KEPT {
+                    return Err(Error::Crowded { path: path.to_owned(), limit: KEPT });
                 }
                 incoming.advance()?;
                 documents.take(&next, incoming.read_small(MAX_MANIFEST)?);
@@ -309,6 +311,8 @@ struct Documents {
     /// What is known to be one and has not come.
     open: BTreeMap<Digest, Descriptor>,
     carried: BTreeSet<Digest>,
+    /// Those that came, and of which it is known what they name.
+    read: BTreeSet<Digest>,
 }
 
 impl Documents {
@@ -320,7 +324,7 @@ impl Documents {
             [&image.root].into_iter().chain(platforms).chain(&image.referrers)
         });
         let open = named.map(|descriptor| (descriptor.digest.clone(), descriptor.clone())).collect();
-        Self { kept: Memory::default(), bytes: 0, open, carried }
+        Self { kept: Memory::default(), bytes: 0, open, carried, read: BTreeSet::new() }
     }
 
     fn are_complete(&self) -> bool {
@@ -331,18 +335,23 @@ impl Documents {
     fn take(&mut self, blob: &Arriving, bytes: Bytes) {
         self.bytes += bytes.len() as u64;
         self.kept.insert(bytes);
-        let mut next = self.open.remove(&blob.digest);
-        while let Some(descriptor) = next {
+        let mut known: Vec<Descriptor> = self.open.remove(&blob.digest).into_iter().collect();
+        while let Some(descriptor) = known.pop() {
+            if !self.read.insert(descriptor.digest.clone()) {
+                continue;
+            }
             let bytes = self.kept.get(&descriptor.digest).cloned().unwrap_or_default();
             let media_type = Some(descriptor.media_type.as_str()).filter(|text| !text.is_empty());
-            if let Ok(Manifest::Index(index)) = Manifest::parse(&bytes, media_type) {
-                let is_open = |entry: &Descriptor| self.carried.contains(&entry.digest);
-                let entries = index.manifests.into_iter().filter(is_open);
-                self.open.extend(entries.map(|entry| (entry.digest.clone(), entry)));
+            let Ok(Manifest::Index(index)) = Manifest::parse(&bytes, media_type) else { continue };
+            for entry in index.manifests.into_iter().filter(|entry| self.carried.contains(&entry.digest)) {
+                // what came before anybody knew that it is one
+                if self.kept.get(&entry.digest).is_some() {
+                    self.open.remove(&entry.digest);
+                    known.push(entry);
+                } else {
+                    self.open.insert(entry.digest.clone(), entry);
+                }
             }
-            // what came before anybody knew that it is one; a digest cannot contain itself, so this ends
-            let here = self.open.keys().find(|digest| self.kept.get(digest).is_some()).cloned();
-            next = here.and_then(|digest| self.open.remove(&digest));
         }
     }
 }

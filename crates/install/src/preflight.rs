@@ -169,7 +169,8 @@ pub async fn preflight(
     let mut notes = Vec::new();
     let mut images = place(&bundles, destination.target(), &documents, &options, &mut notes, &mut problems);
     let texts = yaml::collect(&bundles, &options.yaml, &options.out, &mut notes, &mut problems);
-    let (rules, conflicts) = bundles.together().rules();
+    let (rules, replaced, conflicts) = bundles.together().rules();
+    notes.extend(replaced);
     conflicts.into_iter().for_each(|conflict| problems.add("", conflict));
     let ignore = bundles.together().ignore();
     // digests at the target are not settled yet, but what is carried under which name is

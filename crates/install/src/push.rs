@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ferry_archive::HeadImage;
 use ferry_content::copy::{Job, Outcome, Progress, copy_all};
-use ferry_content::{Failure as _, Kind, Problems, Provider, copy};
+use ferry_content::{Error as ContentError, Problems, Provider, copy};
 use ferry_image::receipt::Repositories;
 use ferry_image::{Descriptor, Digest, Manifest, Relocation, media_type};
 use futures_util::{StreamExt as _, stream};
@@ -234,8 +234,8 @@ impl Preflight {
                     again.insert(needs[i].blob.digest.clone());
                 }
                 // of a pipe that broke, the blob that came then is no news
-                Err(error) if is_whole || error.kind() == Kind::Remote => problems.add(self.subject(&needs[i]), error),
-                Err(_) => {}
+                Err(ContentError::SizeMismatch { .. }) if !is_whole => {}
+                Err(error) => problems.add(self.subject(&needs[i]), error),
             }
         }
         let open: BTreeSet<_> = unsettled(&needs, done.iter().map(|(need, _)| need)).into_iter().map(key).collect();

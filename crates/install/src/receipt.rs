@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 
 use ferry_content::{Problems, texts};
 use ferry_image::receipt::MAX_BYTES;
-use ferry_image::{Receipt, ReceiptBundle};
+use ferry_image::{Receipt, ReceiptBundle, Reference, Relocated, Relocation};
 use ferry_rewrite::emit::Emitted;
 use serde::Serialize;
 
 use crate::Error;
 use crate::bundles::{Bundles, Carrier};
 use crate::emit;
-use crate::preflight::Preflight;
+use crate::preflight::{Preflight, State};
 use crate::push::Pushed;
 use crate::yaml::Text;
 
@@ -49,8 +49,8 @@ impl Preflight {
             sums: bundle.sums().clone(),
         };
         // what builds on another was installed after that
-        let bundles = self.bundles.all().iter().rev().map(said).collect();
-        let images = pushed.relocation.images.clone();
+        let bundles = self.bundles.oldest_first().map(said).collect();
+        let images = self.installed(&pushed.relocation);
         let held = self.held(&pushed.relocation)?;
         let receipt = Receipt::new(self.destination.target(), bundles, time.to_string(), images, held);
         let written = Written {
@@ -79,6 +79,15 @@ impl Preflight {
         let emitted = emit::all(&options.emit, &pushed.relocation, &options.emitting, all);
         emit::write(&emitted, out, &mut problems);
         problems.or(Written { yaml, emitted, ..written })
+    }
+}
+
+impl Preflight {
+    /// The images that are at the target now: not those whose tag stayed at something else, which no bundle brought.
+    fn installed(&self, relocation: &Relocation) -> Vec<Relocated> {
+        let skipped = self.images.iter().filter(|planned| matches!(planned.state, State::Skipped(_)));
+        let skipped: BTreeSet<&Reference> = skipped.map(|planned| &planned.image.reference).collect();
+        relocation.images.iter().filter(|image| !skipped.contains(&image.reference)).cloned().collect()
     }
 }
 

@@ -127,12 +127,22 @@ impl Relied {
             .map_err(|e| ferry_content::Error::io("write", path, e.into()))
             .and_then(|json| texts::write(path, &json));
         match written {
-            Ok(()) => problems.warn([format!(
-                "`{}` lists {} missing blobs ({} bytes): carry it to the connected side, and build them there with `ferry bundle --patch`",
-                path.display(),
-                want.blobs.len(),
-                want.bytes()
-            )]),
+            Ok(()) => {
+                let (path, listed) = (path.display(), want.blobs.len());
+                problems.warn([format!(
+                    "`{path}` lists {listed} missing blobs ({} bytes): carry it to the connected side, and build them there with `ferry bundle --patch`",
+                    want.bytes()
+                )]);
+                let rest = missing.iter().filter(|digest| want.blobs.iter().all(|blob| blob.digest != **digest));
+                let rest: Vec<String> = rest.map(ToString::to_string).collect();
+                if !rest.is_empty() {
+                    problems.warn([format!(
+                        "`{path}` is for `{}` alone, and does not list what another bundle leaves to the target: {}. Write a list for that one by itself",
+                        want.bundle.name,
+                        rest.join(", ")
+                    )]);
+                }
+            }
             Err(error) => problems.add("--want", error),
         }
     }

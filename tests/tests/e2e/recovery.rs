@@ -228,11 +228,21 @@ fn a_lost_volume_comes_back() {
         let _ = repair(&site, "").expect_code(0).says(&[lost, "is whole again"]);
         assert!(files(&site, "b.tar") == whole, "{lost}");
     }
-    // two of them are too many
+    // two of them are too many, and neither is made up; the dry run names what is lost as the real one does
     fs::remove_file(site.at(volumes[1])).unwrap();
     fs::remove_file(site.at(volumes[2])).unwrap();
-    let _ = repair(&site, "").expect_code(3).says(&["beyond"]);
-    put(&site, "b.tar", &whole);
+    let names = site.names();
+    let [dry, real] = ["--dry-run --json", "--json"].map(|how| repair(&site, how).expect_code(3).json());
+    assert!(dry["lost"] == real["lost"] && !real["lost"].as_array().unwrap().is_empty(), "{dry}\n{real}");
+    assert_eq!(site.names(), names, "a volume that cannot be made anew stays lost");
+    repair(&site, "").expect_code(3).says(&["beyond", volumes[1], volumes[2], "blobs/sha256/"]);
+    let _ = repair(&site, "-o half/").expect_code(3);
+    assert!(!site.at("half").join(volumes[1]).exists() && site.at("half").join(volumes[0]).exists());
+    // one of them turns up
+    let found = whole.iter().find(|(name, _)| name == volumes[1]).unwrap();
+    site.write(volumes[1], &found.1);
+    repair(&site, "").expect_code(0).says(&[volumes[2], "is whole again"]);
+    assert!(files(&site, "b.tar") == whole);
     // names that were mixed up
     fs::rename(site.at(volumes[0]), site.at("t")).unwrap();
     fs::rename(site.at(volumes[3]), site.at(volumes[0])).unwrap();
@@ -249,6 +259,62 @@ fn a_lost_volume_comes_back() {
     let _ = site.ferry(&format!("repair b.tar second/b.tar {TRUST}")).ok().says(&["cut at 1000 bytes"]);
     fs::rename(site.at("second").join(volumes[1]), site.at(volumes[1])).unwrap();
     assert!(files(&site, "b.tar") == whole);
+}
+
+#[test]
+fn a_mended_copy_has_the_signatures_and_the_list() {
+    let site = bundle(&[500_000, 200_000]);
+    let _ = site.ferry(&format!("bundle m.yaml -o v.tar --volume-size 150KB --recovery 1vol {SIGN}")).ok();
+    let second = Site::new();
+    let [secret, public] = ["ferry.key", "ferry.pub"].map(|name| second.at(name).display().to_string());
+    let both = format!("{TRUST} --key {public} --require 2");
+    for name in ["b.tar", "v.tar"] {
+        let _ = site.ferry(&format!("sign {name} --sign-key {secret} {TRUST}")).ok();
+    }
+    let _ = site.ferry(&format!("protect b.tar {TRUST}")).ok();
+    let mut bad = site.bytes("b.tar");
+    bad[100_000] ^= 1;
+    site.write("b.tar", bad);
+    site.ferry(&format!("repair b.tar -o c.tar {both}")).ok().says(&["c.tar is whole again"]);
+    let _ = site.ferry(&format!("verify c.tar {both}")).ok();
+    // volumes: into a folder that was not there, under the same name, or under another
+    fs::remove_file(site.at("v.tar.002")).unwrap();
+    let told = site.ferry(&format!("repair v.tar -o new/ {both}")).ok();
+    told.says(&["new/v.tar.001 to .00", "are whole again"]);
+    for end in ["sha256", "sha256.minisig"] {
+        assert!(site.bytes(&format!("new/v.tar.{end}")) == site.bytes(&format!("v.tar.{end}")), "{end}");
+    }
+    let _ = site.ferry(&format!("verify new/v.tar {both}")).ok();
+    let told = site.ferry(&format!("repair v.tar -o w.tar {both}")).ok();
+    told.says(&["v.tar.sha256 is not copied", "w.tar.001 to .00", "are whole again"]);
+    let _ = site.ferry(&format!("verify w.tar {both}")).ok();
+    assert!(!site.at("v.tar.002").exists() && !site.at("w.tar.sha256").exists());
+}
+
+#[test]
+fn recovery_files_on_another_disk_are_named() {
+    let site = bundle(&[500_000, 200_000]);
+    split(&site, 150_000);
+    let _ = site.ferry(&format!("protect b.tar --recovery 1vol {TRUST}")).ok();
+    let whole = files(&site, "b.tar.0");
+    fs::create_dir(site.at("other")).unwrap();
+    let recovery = files(&site, "b.tar.recovery-");
+    assert!(recovery.len() > 1);
+    for (name, _) in &recovery {
+        fs::rename(site.at(name), site.at("other").join(name)).unwrap();
+    }
+    fs::remove_file(site.at("b.tar.002")).unwrap();
+    repair(&site, "").expect_code(4).says(&["there is no `b.tar.recovery-001`", "name one of them"]);
+    // one stands for all of its folder
+    repair(&site, "other/b.tar.recovery-002").expect_code(0).says(&["b.tar.002", "is whole again"]);
+    assert!(files(&site, "b.tar.") == whole, "none is made beside the bundle");
+    // a damaged one is said and left
+    let mut bad = recovery[0].1.clone();
+    bad[5000] ^= 1;
+    site.write("other/b.tar.recovery-001", &bad);
+    let told = repair(&site, "other/b.tar.recovery-001").expect_code(0);
+    told.says(&["other/b.tar.recovery-001 was damaged or lost, and left as it is"]);
+    assert!(site.bytes("other/b.tar.recovery-001") == bad && files(&site, "b.tar.") == whole);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::beside::Beside;
 use super::page::{PAGE, Page, SUMS_IN_PAGE, SetId};
@@ -23,6 +23,7 @@ pub(super) struct Found {
 
 /// A recovery file.
 pub(super) struct Source {
+    pub(super) path: PathBuf,
     pub(super) file: File,
     /// Whether its size and all its pages are right.
     pub(super) pages_whole: bool,
@@ -55,7 +56,7 @@ pub(super) fn read(beside: &Beside) -> Result<Vec<Found>, Error> {
         let file = File::open(&path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
         if let Some(first) = first(&file, length) {
-            add(&mut sets, first, file, length);
+            add(&mut sets, first, path, file, length);
         }
     }
     let files = |set: &Found| set.files.iter().flatten().count();
@@ -72,7 +73,7 @@ fn first(file: &File, length: u64) -> Option<Page> {
 }
 
 /// Adds what a file says to its set. Reads no more pages than the file has room for, whatever it says of itself.
-fn add(sets: &mut Vec<Found>, first: Page, file: File, length: u64) {
+fn add(sets: &mut Vec<Found>, first: Page, path: PathBuf, file: File, length: u64) {
     let (id, number) = (first.set, first.file);
     let geometry = &id.geometry;
     let at = sets.iter().position(|set| set.id == id).unwrap_or_else(|| {
@@ -103,7 +104,7 @@ fn add(sets: &mut Vec<Found>, first: Page, file: File, length: u64) {
         }
     }
     if let Some(slot) = set.files.get_mut(usize::from(number) - 1) {
-        let source = Source { file, pages_whole: whole };
+        let source = Source { path, file, pages_whole: whole };
         if slot.as_ref().is_none_or(|other| !other.pages_whole && whole) {
             *slot = Some(source);
         }

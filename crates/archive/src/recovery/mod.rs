@@ -3,10 +3,11 @@
 //! Nothing here is believed: what was mended is right when the bundle's own signature and digests say so.
 //!
 //! Reading order: [`geometry`] (what stands where), [`page`] (what a recovery file says), `codec` (columns in memory), `share`,
-//! `beside` (names); writing: `write`, [`protect`]; mending: `found`, `parts`, `scan`, `mend`, [`repair`].
+//! `beside` (names); writing: `write`, [`protect`]; mending: `found`, `parts`, `scan`, `mend`, `companions`, [`repair`].
 
 mod beside;
 mod codec;
+mod companions;
 mod found;
 pub mod geometry;
 mod mend;
@@ -18,7 +19,7 @@ mod scan;
 mod share;
 mod write;
 
-pub use beside::is_protected;
+pub use beside::{is_protected, is_recovery_file};
 pub use geometry::{Budget, Geometry, Survives};
 pub use parts::Misnamed;
 pub use protect::Protection;

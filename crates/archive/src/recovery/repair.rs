@@ -1,12 +1,14 @@
 //! Mending a bundle with its recovery files, in place or into a copy.
 //!
 //! In place only damaged chunks are written, each with what its checksum agrees with, so that a kill at any moment leaves what the next
-//! run can mend. A lost volume is written beside its name and renamed.
+//! run can mend. A lost volume is written beside its name and renamed, if all of it could be made anew: one that is half zeros would stand
+//! where the real one belongs when it turns up.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::beside::Beside;
+use super::companions;
 use super::found::{self, Found};
 use super::mend::{self, Mended, Places};
 use super::parts::{self, Misnamed, Part};
@@ -22,7 +24,9 @@ use crate::{Bundle, Error, Location, Trust, volumes};
 pub struct Repair<'a> {
     /// The bundle.
     pub location: &'a Location,
-    /// Write a mended copy there, and leave the damaged bundle as it is.
+    /// Recovery files that stand in other folders; others of the same name beside them are found.
+    pub recovery: &'a [PathBuf],
+    /// Write a mended copy there (a folder, if it is one or ends with `/`), and leave the damaged bundle as it is.
     pub output: Option<&'a Path>,
     /// By whom the bundle must be signed in the end.
     pub trust: &'a Trust,
@@ -67,14 +71,20 @@ pub struct Report {
     pub misnamed: Vec<Misnamed>,
     /// Members of the bundle that are beyond repair, as far as that can be told.
     pub lost: Vec<String>,
-    /// Recovery files that were damaged or lost; written anew once the bundle is whole, unless it is a copy.
+    /// Recovery files that were damaged or lost; written anew once the bundle is whole, unless `recovery_stays`.
     pub recovery: Vec<PathBuf>,
+    /// Whether recovery files are left as they are: for a copy, and where they stand in another folder.
+    pub recovery_stays: bool,
     /// Recovery files of other bundles that stand there as well.
     pub strangers: usize,
     /// What was verified in the end: every byte of the bundle. `None` when it was not, or not all is well.
     pub verified: Option<Verified>,
-    /// Where the mended bundle is.
+    /// Where the mended bundle is: for volumes, their common name.
     pub bundle: PathBuf,
+    /// The files of the mended copy; none when it was mended in place.
+    pub copy: Vec<PathBuf>,
+    /// The list of the volumes that was not copied, because it names them as the copy's are not named.
+    pub list_left: Option<PathBuf>,
 }
 
 impl Report {
@@ -93,7 +103,7 @@ impl Repair<'_> {
     /// [`Error::NoRecovery`], [`Error::OtherRecovery`], [`Error::DiskFull`] before anything is written, [`Error::Busy`], [`Error::Io`];
     /// what verifying finds although all checksums of the recovery files agree.
     pub fn run(&self, progress: Progress<'_>) -> Result<Report, Error> {
-        let beside = Beside::of(self.location);
+        let beside = Beside::of(self.location).and_elsewhere(self.recovery);
         let (found, strangers) = self.find(&beside)?;
         let mut parts = parts::open(&found, &beside)?;
         let names: Vec<PathBuf> = parts.iter().map(|part| part.path.clone()).collect();
@@ -103,9 +113,12 @@ impl Repair<'_> {
             misnamed,
             lost: Vec::new(),
             recovery: Vec::new(),
+            recovery_stays: self.output.is_some() || beside.has_elsewhere(),
             strangers,
             verified: None,
             bundle: self.location.base.clone(),
+            copy: Vec::new(),
+            list_left: None,
         };
         // A front that holds says which bundle it is, whatever else is damaged.
         if let Ok((bundle, faults)) = Bundle::open_damaged(self.location, self.trust) {
@@ -131,7 +144,7 @@ impl Repair<'_> {
             if report.verified.is_none() {
                 report.verified = Some(bundle.verify(self.threads, false, progress)?);
             }
-            if self.output.is_none() {
+            if !report.recovery_stays {
                 self.renew(&found, &beside, &bundle, &report.recovery, progress)?;
             }
         }
@@ -194,23 +207,31 @@ impl Repair<'_> {
     ) -> Result<(), Error> {
         let was: Vec<Option<Was>> = parts.iter().enumerate().map(|(n, part)| state(found, part, n)).collect();
         let mended = if self.dry_run {
-            mend::foresee(found, damage)
+            let mut mended = mend::foresee(found, damage);
+            give_up(found, &mut parts, &was, &mut mended)?;
+            mended
         } else if let (Some(mut copies), Some(output)) = (copies, self.output) {
             report.bundle = target(found, &parts, output);
-            let mended = mend::mend(found, &copies, damage, self.threads)?;
-            finish(&mut copies, &targets(found, &parts, output))?;
+            let targets = targets(found, &parts, output);
+            let mut mended = mend::mend(found, &copies, damage, self.threads)?;
+            give_up(found, &mut copies, &was, &mut mended)?;
+            finish(&mut copies, &targets)?;
+            report.list_left = companions::copy(self.location, &report.bundle)?;
+            report.copy = targets;
+            parts = copies;
             mended
         } else {
             parts::rename(&mut parts, &report.misnamed, names)?;
             open_for_writing(found, &mut parts, damage)?;
-            let mended = mend::mend(found, &parts, damage, self.threads)?;
+            let mut mended = mend::mend(found, &parts, damage, self.threads)?;
+            give_up(found, &mut parts, &was, &mut mended)?;
             cut(found, &parts, &mended.beyond)?;
             finish(&mut parts, names)?;
             mended
         };
         note(names, &was, mended, report);
         if !report.succeeds() {
-            report.lost = self.lost(found, names, report);
+            report.lost = self.lost(found, &parts, names, report);
         }
         Ok(())
     }
@@ -222,10 +243,12 @@ impl Repair<'_> {
         Location { base: self.location.base.clone(), volumes }
     }
 
-    /// Members that have a byte beyond repair; none when the head is among them.
-    fn lost(&self, found: &Found, names: &[PathBuf], report: &Report) -> Vec<String> {
-        let of_copy = Location::of(&report.bundle).ok().filter(|_| self.output.is_some() && !self.dry_run);
-        let location = of_copy.unwrap_or_else(|| self.now(found, names));
+    /// Members that have a byte beyond repair, with what is in `parts` now; none when the head is among them.
+    fn lost(&self, found: &Found, parts: &[Part], names: &[PathBuf], report: &Report) -> Vec<String> {
+        let split = found.id.geometry.volume().is_some();
+        let there = |(number, part): (u32, &Part)| part.file.is_some().then(|| (number, part.path.clone()));
+        let volumes = (1..).zip(parts).filter(|_| split).filter_map(there).collect();
+        let location = Location { base: report.bundle.clone(), volumes };
         let Ok((bundle, _)) = Bundle::open_damaged(&location, self.trust) else { return Vec::new() };
         let each = found.id.geometry.volume().unwrap_or(0);
         let mut beyond = Ranges::default();
@@ -268,7 +291,11 @@ fn damaged_recovery(found: &Found, beside: &Beside, damage: &Damage) -> Vec<Path
     let whole = |source: &Option<found::Source>| source.as_ref().is_some_and(|source| source.pages_whole);
     let numbered = (1..).zip(&found.files).zip(&files);
     let damaged = numbered.filter(|((_, source), shards)| !whole(source) || hit(shards));
-    damaged.map(|((number, _), _)| beside.recovery(number)).collect()
+    let place = |number, source: &Option<found::Source>| match source {
+        Some(source) if beside.has_elsewhere() => source.path.clone(),
+        _ => beside.recovery(number),
+    };
+    damaged.map(|((number, source), _)| place(number, source)).collect()
 }
 
 /// What is wrong with a volume's size.
@@ -328,6 +355,22 @@ fn open_for_writing(found: &Found, parts: &mut [Part], damage: &Damage) -> Resul
     Ok(())
 }
 
+/// A lost volume of which anything is beyond repair stays lost as a whole.
+fn give_up(found: &Found, parts: &mut [Part], was: &[Option<Was>], mended: &mut Mended) -> Result<(), Error> {
+    for (n, part) in parts.iter_mut().enumerate().filter(|(n, _)| was.get(*n) == Some(&Some(Was::Lost))) {
+        let (Some(right), Some(beyond)) = (mended.mended.get_mut(n), mended.beyond.get_mut(n)) else { continue };
+        if beyond.is_empty() {
+            continue;
+        }
+        *right = Ranges::default();
+        beyond.insert(0..found.id.geometry.volume_size(n as u64));
+        if part.file.take().is_some() {
+            discard(&part.path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Cuts off what stands behind a volume's end, unless something of the volume could not be mended: it may be in there.
 fn cut(found: &Found, parts: &[Part], beyond: &Places) -> Result<(), Error> {
     for (n, (part, beyond)) in parts.iter().zip(beyond).enumerate() {
@@ -355,6 +398,9 @@ fn finish(parts: &mut [Part], names: &[PathBuf]) -> Result<(), Error> {
 
 /// The files of a mended copy, under names of their own until it is finished.
 fn copies(found: &Found, parts: &[Part], output: &Path) -> Result<Vec<Part>, Error> {
+    if output.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        std::fs::create_dir_all(output).map_err(|e| Error::io("create", output, e))?;
+    }
     let targets = targets(found, parts, output);
     parts::refuse_same(parts, &targets)?;
     targets.iter().try_for_each(|path| refuse_other_than_file(path))?;
@@ -399,7 +445,7 @@ fn targets(found: &Found, parts: &[Part], output: &Path) -> Vec<PathBuf> {
     }
 }
 
-fn partial(path: &Path) -> PathBuf {
+pub(super) fn partial(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".partial");
     name.into()

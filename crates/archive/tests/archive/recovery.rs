@@ -58,7 +58,8 @@ impl Case {
 
     fn repair_to(&self, output: Option<&Path>, dry_run: bool) -> Result<Report, Error> {
         let location = Location::of(&self.at("b.tar"))?;
-        Repair { location: &location, output, trust: &fixture::trust(), threads: 2, dry_run }.run(&|_| ())
+        Repair { location: &location, recovery: &[], output, trust: &fixture::trust(), threads: 2, dry_run }
+            .run(&|_| ())
     }
 
     fn repair(&self) -> Report {

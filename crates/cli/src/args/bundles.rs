@@ -127,13 +127,15 @@ pub(crate) struct Protect {
 /// Mend a damaged bundle with its recovery files
 ///
 /// Flipped bits, sectors that cannot be read, cut and lost volumes, volumes under each other's names, damaged recovery files. In place, unless
-/// -o is given: only what is damaged is written. In the end signature, structure and every byte are verified.
+/// -o is given: only what is damaged is written, and a lost volume comes back whole or not at all. In the end signature, structure and every
+/// byte are verified.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Repair {
-    /// The bundle; of one in several folders, a volume from each
+    /// The bundle; of one in several folders, a volume from each. Recovery files in another folder: one of them, too
     #[arg(required = true, value_name = "BUNDLE")]
     pub(crate) bundle: Vec<PathBuf>,
-    /// Write a mended copy to this file or into this folder, and leave the damaged bundle alone: for DVDs and dying disks
+    /// Write a mended copy to this file (FILE.001, FILE.002, … for volumes) or into this folder (made if it ends with /), and leave the
+    /// damaged bundle alone: for DVDs and dying disks
     #[arg(short, long, value_name = "FILE|DIR")]
     pub(crate) output: Option<PathBuf>,
     /// Say whether it would succeed, and write nothing

@@ -28,7 +28,7 @@ pub(crate) async fn run(args: args::Protect) -> Result<(), End> {
 
 /// The one bundle that several paths mean.
 pub(super) fn one(paths: &[PathBuf]) -> Result<Location, End> {
-    let mut bundles = Location::group(paths)?;
+    let mut bundles = crate::bundles::locations(paths)?;
     match (bundles.pop(), bundles.pop()) {
         (Some(one), None) => Ok(one),
         (Some(second), Some(first)) => {

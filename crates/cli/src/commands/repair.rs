@@ -1,8 +1,9 @@
 //! `ferry repair`.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use ferry_archive::recovery::{Patient, Repair, Report, Was};
+use ferry_archive::recovery::{Patient, Repair, Report, Was, is_recovery_file};
 use ferry_archive::{Bundle, Error as Archive, Location};
 
 use super::protect::{one, threads};
@@ -15,14 +16,17 @@ const MOST: usize = 20;
 
 pub(crate) async fn run(args: args::Repair) -> Result<(), End> {
     let trust = keys::trusted(&args.trust)?;
-    let location = one(&args.bundle)?;
+    let (recovery, bundle): (Vec<PathBuf>, Vec<PathBuf>) =
+        args.bundle.into_iter().partition(|path| is_recovery_file(path));
+    let location = one(&bundle)?;
     let (threads, dry_run, output) = (threads(args.jobs), args.dry_run, args.output.clone());
     // looked through, and verified in the end
     let meter = Meter::new("repairing", size(&location).saturating_mul(2), args.talk.quiet);
     let counter = Arc::clone(&meter);
     let of = trust.clone();
     let work = move || {
-        let repair = Repair { location: &location, output: output.as_deref(), trust: &of, threads, dry_run };
+        let (output, recovery) = (output.as_deref(), recovery.as_slice());
+        let repair = Repair { location: &location, recovery, output, trust: &of, threads, dry_run };
         repair.run(&|n| counter.add(n))
     };
     let report = tokio::task::spawn_blocking(work).await.map_err(|e| Error::Runtime(std::io::Error::other(e)))?;
@@ -34,7 +38,7 @@ pub(crate) async fn run(args: args::Repair) -> Result<(), End> {
         lines(&report, dry_run, args.output.is_some()).iter().for_each(|line| print::talk(line));
     }
     if report.verified.is_some() {
-        let place = if args.output.is_some() { Location::of(&report.bundle)? } else { one(&args.bundle)? };
+        let place = if args.output.is_some() { Location::of(&report.bundle)? } else { one(&bundle)? };
         return keys::expect(Bundle::open_at(&place, &trust)?.head(), &args.trust.demand);
     }
     if report.succeeds() {
@@ -77,17 +81,21 @@ fn lines(report: &Report, dry_run: bool, is_copy: bool) -> Vec<String> {
     for path in &report.recovery {
         let what = match () {
             () if is_copy => "left as it is; `ferry protect` makes others for the copy",
+            () if report.recovery_stays => "left as it is; `ferry protect` makes others beside the bundle",
             () if dry_run => "would be written anew",
             () if report.verified.is_some() => "is written anew",
             () => "stays so until the bundle is whole",
         };
         lines.push(format!("{} was damaged or lost, and {what}", path.display()));
     }
+    if let Some(list) = &report.list_left {
+        lines.push(format!("{} is not copied: it lists the volumes by other names than the copy's", list.display()));
+    }
     let nothing = report.patients.is_empty() && report.misnamed.is_empty();
     match &report.verified {
         Some(verified) => lines.push(format!(
-            "{} is whole{}: {}, {} checked",
-            report.bundle.display(),
+            "{}{}: {}, {} checked",
+            whole(report),
             if nothing { " and was" } else { " again" },
             print::count(verified.blobs, "blob"),
             print::bytes(verified.bytes)
@@ -96,6 +104,19 @@ fn lines(report: &Report, dry_run: bool, is_copy: bool) -> Vec<String> {
         None => {}
     }
     lines
+}
+
+/// What is whole, by the names of its files where they are new.
+fn whole(report: &Report) -> String {
+    let (base, copy) = (report.bundle.display(), report.copy.as_slice());
+    match (copy.first(), copy.last()) {
+        (Some(first), Some(last)) if first != last => {
+            let last = last.extension().unwrap_or_default().display();
+            format!("{} to .{last} are whole", first.display())
+        }
+        (Some(one), _) => format!("{} is whole", one.display()),
+        _ => format!("{base} is whole"),
+    }
 }
 
 fn describe(patient: &Patient, dry_run: bool) -> Vec<String> {

@@ -51,6 +51,18 @@ pub(crate) fn order(builds_on: &[BTreeSet<usize>]) -> Vec<usize> {
     order
 }
 
+/// The bundles in the order in which they are to be installed: what another builds on before that, otherwise as they were given.
+pub(crate) fn oldest_first(builds_on: &[BTreeSet<usize>]) -> Vec<usize> {
+    let mut left: Vec<usize> = (0..builds_on.len()).collect();
+    let mut order = Vec::with_capacity(left.len());
+    while !left.is_empty() {
+        let is_next = |i: &usize| left.iter().all(|other| other == i || !builds_on[*i].contains(other));
+        let at = left.iter().position(is_next).unwrap_or(0);
+        order.push(left.remove(at));
+    }
+    order
+}
+
 /// Bundles in the order of [`order`], and what each of them builds on.
 #[derive(Debug, Clone)]
 pub(crate) struct Together<'a> {
@@ -146,31 +158,34 @@ impl Together<'_> {
         (members, notes, conflicts)
     }
 
-    /// The rules of all; two for one place that differ are a conflict, unless one is newer.
-    pub(crate) fn rules(&self) -> (Vec<SetRule>, Vec<Error>) {
-        let (mut rules, mut conflicts) = (Vec::<(usize, &SetRule)>::new(), Vec::new());
-        for (i, part) in self.parts.iter().enumerate() {
+    /// The rules of all; two for one place that differ are a conflict, unless one is newer. Of rules that meet, the later ones win: so those of
+    /// newer bundles stand after those of older ones.
+    pub(crate) fn rules(&self) -> (Vec<SetRule>, Vec<String>, Vec<Error>) {
+        let (mut rules, mut notes, mut conflicts) = (Vec::<(usize, &SetRule)>::new(), Vec::new(), Vec::new());
+        for i in oldest_first(self.older) {
+            let part = &self.parts[i];
             for rule in &part.head.set {
                 let place = |rule: &SetRule| (rule.file.clone(), rule.kind.clone(), rule.paths.clone());
+                let what = || format!("the rule for `{}`", rule.paths.join(", "));
                 // within one bundle, rules follow one another as they are written
-                let had = rules.iter().find(|(other, had)| *other != i && place(had) == place(rule));
-                match had {
-                    None => rules.push((i, rule)),
-                    Some((_, had)) if *had == rule => {}
-                    Some((other, _)) => {
-                        let first = BTreeSet::from([*other]);
-                        if let Err(first) = self.newer(&first, i) {
-                            conflicts.push(self.conflict(
-                                format!("the rule for `{}`", rule.paths.join(", ")),
-                                first,
-                                i,
-                            ));
-                        }
+                let meets = |(other, had): &(usize, &SetRule)| *other != i && place(had) == place(rule);
+                let had: Vec<(usize, &SetRule)> = rules.iter().filter(|one| meets(one)).copied().collect();
+                let (older, strangers): (Vec<_>, Vec<_>) =
+                    had.into_iter().partition(|(other, _)| self.older[i].contains(other));
+                match strangers.iter().find(|(_, had)| *had != rule) {
+                    Some((first, _)) => conflicts.push(self.conflict(what(), *first, i)),
+                    None if !strangers.is_empty() => {}
+                    None => {
+                        rules.retain(|one| !(meets(one) && self.older[i].contains(&one.0)));
+                        rules.push((i, rule));
                     }
+                }
+                if let Some((older, _)) = older.iter().find(|(_, had)| *had != rule) {
+                    notes.push(self.counts(&what(), i, *older));
                 }
             }
         }
-        (rules.into_iter().map(|(_, rule)| rule.clone()).collect(), conflicts)
+        (rules.into_iter().map(|(_, rule)| rule.clone()).collect(), notes, conflicts)
     }
 
     /// What is left alone on purpose, by any of them.
@@ -364,17 +379,48 @@ mod tests {
             head
         };
         for (bases, other, members, notes, conflicts, rules) in
-            [(&[][..], "a/b:1", 1, 0, 0, 2), (&["v1"][..], "a/b:2", 1, 1, 0, 2), (&[][..], "a/b:2", 1, 0, 2, 2)]
+            [(&[][..], "a/b:1", 1, 0, 0, 2), (&["v1"][..], "a/b:2", 1, 2, 0, 2), (&[][..], "a/b:2", 1, 0, 2, 2)]
         {
             let all = All(vec![("v1", with(&[], "a/b:1")), ("v2", with(bases, other))]);
-            let (found, told, mut clashes) = all.see(|all| all.yaml());
-            let (kept, more) = all.see(|all| all.rules());
+            let (found, mut told, mut clashes) = all.see(|all| all.yaml());
+            let (kept, also, more) = all.see(|all| all.rules());
+            told.extend(also);
             clashes.extend(more);
             assert_eq!((found.len(), told.len(), clashes.len(), kept.len()), (members, notes, conflicts, rules));
-            if notes == 1 {
+            if notes > 0 {
                 assert_eq!(found[0].digest, Digest::of(other.as_bytes()));
                 assert!(kept.iter().any(|rule| rule.image.to_string().ends_with("a/b:2")), "{kept:?}");
             }
         }
+    }
+
+    #[test]
+    fn rules_of_newer_bundles_stand_after_those_of_older_ones() {
+        let with = |bases: &[&str], rules: &[(&str, &str)]| {
+            let mut head = head(bases, &[]);
+            let rule = |(path, image): &(&str, &str)| SetRule {
+                file: None,
+                kind: None,
+                paths: vec![(*path).to_owned()],
+                form: ferry_image::rules::Form::Whole,
+                image: format!("a/{image}:1").parse().expect("reference"),
+            };
+            head.set = rules.iter().map(rule).collect();
+            head
+        };
+        let shown = |all: Vec<(&'static str, Head)>| {
+            let (rules, notes, conflicts) = All(all).see(|all| all.rules());
+            assert!(conflicts.is_empty(), "{conflicts:?}");
+            let show = |rule: &SetRule| format!("{}={}", rule.paths[0], &rule.image.path()[2..]);
+            (rules.iter().map(show).collect::<Vec<_>>().join(" "), notes.len())
+        };
+        let v1 = || with(&[], &[("same", "x"), ("*.image", "old"), ("image", "x")]);
+        let v2 = || with(&["v1"], &[("same", "x"), ("image", "y")]);
+        // what is the same in both is said by the newer one
+        let expected = ("*.image=old same=x image=y".to_owned(), 1);
+        assert_eq!(shown(vec![("v1", v1()), ("v2", v2())]), expected);
+        assert_eq!(shown(vec![("v2", v2()), ("v1", v1())]), expected);
+        let strangers = vec![("p", with(&[], &[("a", "x")])), ("q", with(&[], &[("b", "y"), ("a", "x")]))];
+        assert_eq!(shown(strangers), ("a=x b=y".to_owned(), 0));
     }
 }

@@ -119,6 +119,10 @@ async fn a_tag_that_is_there_is_kept_moved_or_refused() {
     // what was left out is not at the target
     let repositories: Vec<&str> = receipt.repositories.iter().map(|held| held.name.as_str()).collect();
     assert_eq!(repositories, ["reg.local:5000/team/library/redis"]);
+    let images: Vec<String> = receipt.images.iter().map(|image| image.reference.to_string()).collect();
+    assert_eq!(images, ["docker.io/library/redis:7"]);
+    // YAML is rewritten to what stays
+    assert_eq!(pushed.relocation.images.len(), 2);
     let held: Vec<&Digest> = receipt.repositories[0].blobs.iter().map(|blob| &blob.digest).collect();
     assert!(held.contains(&&other.digest) && held.contains(&&Digest::of(b"other")));
     assert!(held.is_sorted() && receipt.repositories[0].blobs.iter().any(|blob| blob.size == other.size));

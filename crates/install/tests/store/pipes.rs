@@ -122,3 +122,15 @@ async fn why_a_pipe_broke_is_told() {
     assert_eq!((problems.kind(), problems.iter().count()), (Kind::Local, 1), "{problems}");
     assert!(problems.to_string().contains("the tape tore"), "{problems}");
 }
+
+#[tokio::test]
+async fn a_damaged_blob_is_told_also_of_a_pipe_that_broke() {
+    let site = Site::new();
+    let bundle = bundle(&site).await;
+    let broken = damaged(&bundle, b"large a", &site.path("broken.tar"));
+    let bytes = std::fs::read(broken.path()).expect("read");
+    let most = bytes[..bytes.len() - 512].to_vec();
+    let problems = install(&Site::new(), Breaks(Cursor::new(most))).await.expect_err("broke");
+    let text = problems.to_string();
+    assert!(text.contains("the tape tore") && text.contains("has other content"), "{text}");
+}

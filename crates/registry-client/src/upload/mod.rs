@@ -89,30 +89,42 @@ impl Uploads {
             }
             session.cancel(&repository.registry).await;
         }
+        let mut refused = None;
         if !repository.learnt.no_mount.load(Ordering::Relaxed) {
             let from = self.mount_from.as_deref().unwrap_or(&repository.path);
             let rest = format!("blobs/uploads/?mount={}&from={from}", blob.digest);
-            let (call, reply) = self.post(&rest, blob).await?;
-            match reply.status() {
-                200 | 201 => {
-                    check_stated(repository, &call, &reply, blob)?;
-                    repository.registry.drain(&call, reply).await;
-                    return Ok(None);
+            match self.post(&rest, blob, self.scopes()).await {
+                Ok((call, reply)) => match reply.status() {
+                    200 | 201 => {
+                        check_stated(repository, &call, &reply, blob)?;
+                        repository.registry.drain(&call, reply).await;
+                        return Ok(None);
+                    }
+                    202 => return self.session(call, reply).await.map(Some),
+                    400 | 404 | 405 | 406 | 411 | 415 | 422 => refused = Some(reply.status()),
+                    // whoever may push here may not read there: that is no word on an upload
+                    401 | 403 if self.mount_from.is_some() => {}
+                    // what says that nobody may, or not now, says it of every upload
+                    _ => return Err(repository.registry.refusal(&call, reply, false).await),
+                },
+                // nor does whoever gives tokens give one for both
+                Err(error) if self.mount_from.is_some() && matches!(error.status(), Some(401 | 403)) => {
+                    tracing::debug!(%error, "no token for a mount");
                 }
-                202 => return self.session(call, reply).await.map(Some),
-                // what says that nobody may, or not now, says it of every upload
-                400 | 404 | 405 | 406 | 411 | 415 | 422 => {}
-                _ => return Err(repository.registry.refusal(&call, reply, false).await),
+                Err(error) => return Err(error),
             }
-            tracing::debug!(repository = %repository, status = reply.status(), "mount refused, trying without");
+            tracing::debug!(repository = %repository, status = refused, "mount refused, trying without");
         }
         if repository.has_blob(&blob.digest).await? {
             return Ok(None);
         }
-        let (call, reply) = self.post("blobs/uploads/", blob).await?;
+        let (call, reply) = self.post("blobs/uploads/", blob, Scopes::push(&repository.path)).await?;
         match reply.status() {
             202 => {
-                repository.learnt.no_mount.store(true, Ordering::Relaxed);
+                // what was refused for the sake of one source says nothing of others
+                if refused.is_some() {
+                    repository.learnt.no_mount.store(true, Ordering::Relaxed);
+                }
                 self.session(call, reply).await.map(Some)
             }
             _ => Err(repository.registry.refusal(&call, reply, false).await),
@@ -125,14 +137,15 @@ impl Uploads {
         Ok(session)
     }
 
-    async fn post(&self, rest: &str, blob: &Descriptor) -> Result<(Call, Reply), Error> {
+    async fn post(&self, rest: &str, blob: &Descriptor, scopes: Scopes) -> Result<(Call, Reply), Error> {
         let what = What::Upload(Some(blob.digest.clone()));
         let mut call = self.repository.call(Method::POST, rest, what).await?.header(CONTENT_LENGTH, "0");
-        call.scopes = self.scopes();
+        call.scopes = scopes;
         let reply = self.repository.registry.send(&call).await?;
         Ok((call, reply))
     }
 
+    /// What a mount takes.
     fn scopes(&self) -> Scopes {
         let scopes = Scopes::push(&self.repository.path);
         match &self.mount_from {

@@ -155,6 +155,30 @@ async fn pushing_with_a_mount_asks_for_its_source_too() {
     );
 }
 
+/// As of registries whose tokens are for one namespace.
+#[tokio::test]
+async fn where_no_token_is_given_for_a_mount_one_for_the_push_alone_is_asked_for() {
+    let tokens = Server::start(|seen| match seen.path.contains("closed") {
+        true => answer(403),
+        false => answer(200).body(r#"{"token":"t"}"#),
+    })
+    .await;
+    let challenge = format!(r#"Bearer realm="http://{}/token",service="s""#, tokens.host);
+    let server = Server::start(move |seen| match (seen.method.as_str(), seen.header("authorization")) {
+        (_, None) => answer(401).header("www-authenticate", &challenge),
+        ("HEAD", _) => answer(404),
+        ("POST", _) => answer(202).header("location", "/upload/1"),
+        _ => answer(200),
+    })
+    .await;
+    let uploads = repository(&server).uploads(Some("closed/os".to_owned()));
+    assert!(uploads.start(&blob(b"x")).await.unwrap().is_some());
+    let asked: Vec<bool> = tokens.lines().iter().map(|line| line.contains("closed")).collect();
+    assert!(asked.contains(&true) && asked.last() == Some(&false), "{:?}", tokens.lines());
+    let last = server.lines().pop();
+    assert_eq!(last.as_deref(), Some("POST /v2/team/app/blobs/uploads/"));
+}
+
 #[tokio::test]
 async fn an_identity_token_is_posted() {
     let tokens = token_server(Arc::default()).await;

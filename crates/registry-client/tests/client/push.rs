@@ -163,6 +163,33 @@ async fn a_registry_that_knows_no_mount_is_asked_twice_once() {
 }
 
 #[tokio::test]
+async fn who_may_not_read_the_source_of_a_mount_may_still_upload() {
+    for status in [401, 403] {
+        let server = Server::start(move |seen| match seen.method.as_str() {
+            "POST" if seen.path.contains("from=closed/app") => answer(status),
+            "HEAD" => answer(404),
+            _ => opens(seen),
+        })
+        .await;
+        let client = Client::new(config()).unwrap();
+        let start = async |from: &str| {
+            let uploads = client.repository(&server.host, "team/app").unwrap().uploads(Some(from.to_owned()));
+            uploads.start(&blob(CONTENT)).await.map(|upload| upload.is_some())
+        };
+        assert!(start("closed/app").await.unwrap(), "{status}");
+        // another source is asked for all the same
+        assert!(start("open/app").await.unwrap(), "{status}");
+        let asked: Vec<String> = server.seen().into_iter().filter(|s| s.method == "POST").map(|s| s.path).collect();
+        let mount = |from| format!("/v2/team/app/blobs/uploads/?mount={}&from={from}", Digest::of(CONTENT));
+        assert_eq!(asked, [mount("closed/app"), "/v2/team/app/blobs/uploads/".to_owned(), mount("open/app")]);
+    }
+    // of the repository itself the same answers are the last word
+    let server = Server::start(|seen| answer(if seen.method == "POST" { 403 } else { 200 })).await;
+    let error = repository(&server).uploads(None).start(&blob(CONTENT)).await.err().unwrap();
+    assert_eq!((error.kind(), server.lines().len()), (Kind::Remote, 2), "{error}");
+}
+
+#[tokio::test]
 async fn an_upload_elsewhere_does_not_see_who_we_are() {
     let store = Server::start(|_| answer(201)).await;
     let to = format!("http://{}/put?sig=1", store.host);
