@@ -129,6 +129,12 @@ impl Drop for Daemon {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // dockerd leaves the network namespace of the host mounted, and who was killed leaves more; the deepest first
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let left = mounts.lines().rev().filter_map(|line| line.split(' ').nth(1)).map(Path::new);
+        for at in left.filter(|at| at.starts_with(self.folder.path())) {
+            let _ = Command::new("umount").arg(at).status();
+        }
     }
 }
 
