@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ferry_content::store::{ManifestRef, Store};
-use ferry_content::{BoxFuture, ByteStream, Ingester, Provider};
+use ferry_content::{BoxFuture, ByteStream, Ingest, Ingester, Provider};
 use ferry_image::{Descriptor, Digest, Target};
 use ferry_registry_client::{Client, ListedBy, Ping, Repository};
 
@@ -108,6 +108,15 @@ impl Destination {
         })
     }
 
+    /// Takes nothing for `repository`, which had each blob when it was asked: it is asked once more. A mount of its own would do as well
+    /// where mounts are known; where they are not, the blob would be fetched from there and sent to where it is.
+    pub(crate) fn keeps(&self, repository: &str) -> Result<Arc<dyn Ingester>, Error> {
+        Ok(match self {
+            Self::Registry { client, target } => Arc::new(Kept(client.repository(target.host(), repository)?)),
+            Self::Store { store, .. } => Arc::clone(store) as Arc<dyn Ingester>,
+        })
+    }
+
     /// The bytes of a manifest, if it is there.
     pub(crate) async fn manifest(&self, repository: &str, reference: &str) -> Result<Option<Bytes>, Error> {
         match self {
@@ -202,6 +211,28 @@ impl Provider for There {
 
     fn place(&self) -> String {
         self.0.place()
+    }
+}
+
+/// A repository of the target that needs blobs and had them when it was asked.
+struct Kept(Repository);
+
+impl Ingester for Kept {
+    fn start<'a>(
+        &'a self,
+        blob: &'a Descriptor,
+    ) -> BoxFuture<'a, Result<Option<Box<dyn Ingest>>, ferry_content::Error>> {
+        Box::pin(async move {
+            match self.0.has_blob(&blob.digest).await {
+                Ok(true) => Ok(None),
+                Ok(false) => Err(relied::lost(blob, &self.place())),
+                Err(error) => Err(ferry_content::Error::other(error)),
+            }
+        })
+    }
+
+    fn place(&self) -> String {
+        self.0.to_string()
     }
 }
 

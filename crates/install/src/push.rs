@@ -193,7 +193,10 @@ impl Preflight {
             (None, Some(from)) if self.bundles.passes(&need.blob.digest) => self.destination.blobs_of(from)?,
             (None, _) => Arc::clone(&self.bundles) as Arc<dyn Provider>,
         };
-        let ingester = self.destination.uploads(&need.repository, need.mount_from.as_deref())?;
+        let ingester = match &need.home {
+            Some(home) if *home == need.repository => self.destination.keeps(home)?,
+            _ => self.destination.uploads(&need.repository, need.mount_from.as_deref())?,
+        };
         Ok(Job { after: need.after, ..Job::new(need.blob.clone(), provider, ingester) })
     }
 

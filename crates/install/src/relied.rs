@@ -245,6 +245,11 @@ pub(crate) fn gone(blob: &Descriptor, place: &str, error: ferry_content::Error) 
         return error;
     }
     ferry_content::Error::other(Error::Gone { blob: blob.digest.clone(), place: place.to_owned() })
+    lost(blob, place)
+}
+
+/// A blob that was at a place is not there any more.
+pub(crate) fn lost(blob: &Descriptor, place: &str) -> ferry_content::Error {
 }
 
 #[cfg(test)]

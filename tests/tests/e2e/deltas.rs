@@ -86,9 +86,9 @@ fn nothing_of_the_base_is_sent_again_and_it_is_asked_for_once() {
     let requests = target.requests();
     assert_eq!(requests.blobs_stored().len(), 4, "a config and a layer of each: {requests:?}");
     let heads = requests.matching(|r| r.method == "HEAD" && r.path.contains("/blobs/"));
-    assert_eq!(heads.len(), 1, "two images need it, and it is asked for once: {heads:?}");
+    assert_eq!(heads.len(), 2, "two images need it, it is asked for once, and once more where it stays: {heads:?}");
     let mounts = requests.matching(|r| r.method == "POST" && r.status == 201 && r.path.contains(&shared().digest()));
-    assert_eq!(mounts.len(), 2, "it is given to both: {mounts:?}");
+    assert_eq!(mounts.len(), 1, "it is given to the other: {mounts:?}");
     assert!(mounts.iter().all(|r| r.path.contains("from=team/shop/app") || r.path.contains("from=team%2Fshop%2Fapp")));
 }
 
@@ -228,6 +228,14 @@ fn a_registry_that_mounts_nothing_gets_the_blob_from_itself() {
     assert!(target.holds("shop/other", &app(3)));
     let fetched = target.count(|seen| seen.method == "GET" && seen.path.contains(&shared().digest()));
     assert_eq!(fetched, 1, "{:?}", target.seen());
+    // where it is already, nothing is fetched and nothing sent
+    shop.bundle(&["shop/app:2"], "same.tar", &format!("--have one.tar {TRUST}"));
+    let target =
+        FaultyRegistry::holding(&[("shop/app:1", &app(1))]).start([Rule::always("POST", What::Upload, Fault::NoMount)]);
+    let _ = shop.install("same.tar", &target.host()).ok();
+    assert!(target.holds("shop/app", &app(2)));
+    let moved = target.count(|seen| seen.method != "HEAD" && seen.path.contains(&shared().digest()));
+    assert_eq!(moved, 0, "{:?}", target.seen());
 }
 
 #[test]
@@ -235,13 +243,21 @@ fn a_blob_that_was_tidied_away_in_between_is_told_and_no_tag_is_set() {
     require!("docker-registry");
     let shop = Shop::new();
     shop.two();
-    let gone =
-        Fault::Answer(Reply::new(404, "application/json", r#"{"errors":[{"code":"BLOB_UNKNOWN","message":"gone"}]}"#));
-    let target = FaultyRegistry::holding(&[("shop/app:1", &app(1))])
-        .start([Rule::always("POST", What::Upload, Fault::NoMount), Rule::always("GET", What::Layer, gone)]);
-    let told = shop.install("two.tar", &target.host()).run().expect_code(4);
-    told.says(&["shop/app:2", &shared().digest(), "is gone"]);
-    assert!(target.manifest("shop/app", "2").is_none());
+    shop.bundle(&["shop/other:1"], "other.tar", &format!("--have one.tar {TRUST}"));
+    let gone = || {
+        Fault::Answer(Reply::new(404, "application/json", r#"{"errors":[{"code":"BLOB_UNKNOWN","message":"gone"}]}"#))
+    };
+    // in the repository that needs it, where it is asked for once more; and in another, from where it would be fetched
+    for (bundle, repository, tag, rule) in [
+        ("two.tar", "shop/app", "2", Rule::always("HEAD", What::Layer, gone()).from(2)),
+        ("other.tar", "shop/other", "1", Rule::always("GET", What::Layer, gone())),
+    ] {
+        let target = FaultyRegistry::holding(&[("shop/app:1", &app(1))])
+            .start([Rule::always("POST", What::Upload, Fault::NoMount), rule.of("blobs/")]);
+        let told = shop.install(bundle, &target.host()).run().expect_code(4);
+        told.says(&[&format!("{repository}:{tag}"), &shared().digest(), "is gone"]);
+        assert!(target.manifest(repository, tag).is_none(), "{bundle}");
+    }
 }
 
 #[test]
