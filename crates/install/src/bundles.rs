@@ -6,7 +6,7 @@
 mod carrier;
 mod together;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,6 +14,8 @@ use bytes::Bytes;
 use ferry_archive::{Bundle, Head, HeadBase, HeadRelied};
 use ferry_content::{BoxFuture, ByteStream, Error as ContentError, Provider};
 use ferry_image::{Descriptor, Digest, Layout};
+
+use crate::error::blobs;
 
 pub(crate) use carrier::Carrier;
 pub use carrier::Passing;
@@ -131,6 +133,24 @@ impl Bundles {
             let at = head.relies.binary_search_by(|relied| relied.digest.cmp(&digest)).ok()?;
             Some((head.relies.get(at)?, head.bases.as_slice()))
         })
+    }
+
+    /// Of blobs that were sent, those that came from a bundle which builds on another that lists them, too: from a patch, instead of what
+    /// it mends. Told for each two of them.
+    pub(crate) fn patched<'a>(&self, sent: impl Iterator<Item = &'a Descriptor>) -> Vec<String> {
+        let mut taken: BTreeMap<(usize, usize), (usize, u64)> = BTreeMap::new();
+        for blob in sent {
+            let Some((by, _)) = self.holder(&blob.digest) else { continue };
+            let instead = self.older[by].iter().find(|older| self.all[**older].blob(&blob.digest).is_some());
+            if let Some(of) = instead {
+                let (count, bytes) = taken.entry((by, *of)).or_default();
+                (*count, *bytes) = (*count + 1, *bytes + blob.size);
+            }
+        }
+        let told = |((by, of), (count, bytes)): ((usize, usize), (usize, u64))| {
+            format!("{} ({bytes} bytes) came from `{}` instead of `{}`", blobs(count), self.places[by], self.places[of])
+        };
+        taken.into_iter().map(told).collect()
     }
 
     /// The first that has a blob and has not failed with it.

@@ -147,7 +147,7 @@ pub enum Error {
         why: String,
     },
     /// A pipe was left where it was, since what it brings cannot be sent.
-    #[error("`{}` was not read to its end: {failed} blobs could not be sent, and nothing more of it was", .path.display())]
+    #[error("`{}` was not read to its end: {} could not be sent, and nothing more of it was", .path.display(), blobs(*.failed))]
     Unread {
         /// What the bundle is called.
         path: PathBuf,
@@ -418,17 +418,22 @@ fn missing(what: &str, names: &[String]) -> String {
     }
 }
 
+/// `1 blob`, `2 blobs`.
+pub(crate) fn blobs(n: usize) -> String {
+    if n == 1 { "1 blob".to_owned() } else { format!("{n} blobs") }
+}
+
 fn lacking(blobs: &[Descriptor], bases: &[String], closed: &[String]) -> String {
     let (are, them) = if blobs.len() == 1 { ("is", "it") } else { ("are", "them") };
     let who = match quoted(bases) {
         bases if bases.is_empty() => String::new(),
-        bases => format!(", where {bases} brings {them}"),
+        bases => format!("; {bases} should have brought {them}"),
     };
     let not_seen = match quoted(closed) {
         closed if closed.is_empty() => String::new(),
         closed => format!(" (nobody may look into {closed} with these credentials)"),
     };
-    format!("{} {are} left to the target and not there{not_seen}{who}:{}", counted(blobs), listed(blobs))
+    format!("{} {are} left to the target and {are} not there{not_seen}{who}:{}", counted(blobs), listed(blobs))
 }
 
 fn unserved(blobs: &[Descriptor], bases: &[String]) -> String {
@@ -440,10 +445,9 @@ fn unserved(blobs: &[Descriptor], bases: &[String]) -> String {
     format!("{} {are} in no bundle that is served{who}:{}", counted(blobs), listed(blobs))
 }
 
-fn counted(blobs: &[Descriptor]) -> String {
-    let bytes: u64 = blobs.iter().map(|blob| blob.size).sum();
-    let plural = if blobs.len() == 1 { "" } else { "s" };
-    format!("{} blob{plural} ({bytes} bytes)", blobs.len())
+fn counted(of: &[Descriptor]) -> String {
+    let bytes: u64 = of.iter().map(|blob| blob.size).sum();
+    format!("{} ({bytes} bytes)", blobs(of.len()))
 }
 
 /// One line for each: there may be many.

@@ -106,13 +106,16 @@ impl Preflight {
                 problems.add(self.subject(need), Error::Unsent { blob: need.blob.digest.clone(), place });
             }
         }
-        for (need, outcome) in problems.or(done)? {
+        let done = problems.or(done)?;
+        for (need, outcome) in &done {
             match outcome {
                 Outcome::Copied => sent = (sent.0 + 1, sent.1 + need.blob.size),
                 Outcome::Present => spared += 1,
             }
         }
         let mut notes = self.notes.clone();
+        let copied = done.iter().filter(|(need, outcome)| *outcome == Outcome::Copied && need.home.is_none());
+        notes.extend(self.bundles.patched(copied.map(|(need, _)| &need.blob)));
         let digests = self.manifests(&mut notes).await?;
         let done = self.push_referrers(&digests).await?;
         notes.extend(done.notes.into_iter().filter(|note| !self.notes.contains(note)));

@@ -16,7 +16,7 @@ use futures_util::{StreamExt as _, stream};
 use crate::bundles::{Bundles, Carrier};
 use crate::destination::Destination;
 use crate::preflight::Planned;
-use crate::{Error, push::Blobs};
+use crate::{Error, error::blobs, push::Blobs};
 
 /// What is known of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -128,9 +128,10 @@ impl Relied {
             .and_then(|json| texts::write(path, &json));
         match written {
             Ok(()) => {
-                let (path, listed) = (path.display(), want.blobs.len());
+                let path = path.display();
+                let listed = blobs(want.blobs.len());
                 problems.warn([format!(
-                    "`{path}` lists {listed} missing blobs ({} bytes): carry it to the connected side, and build them there with `ferry bundle --patch`",
+                    "`{path}` lists what is missing, {listed} ({} bytes): carry it to the connected side, and build a patch of it there with `ferry bundle --patch`",
                     want.bytes()
                 )]);
                 let rest = missing.iter().filter(|digest| want.blobs.iter().all(|blob| blob.digest != **digest));
@@ -244,12 +245,12 @@ pub(crate) fn gone(blob: &Descriptor, place: &str, error: ferry_content::Error) 
     if error.kind() != ferry_content::Kind::Missing {
         return error;
     }
-    ferry_content::Error::other(Error::Gone { blob: blob.digest.clone(), place: place.to_owned() })
     lost(blob, place)
 }
 
 /// A blob that was at a place is not there any more.
 pub(crate) fn lost(blob: &Descriptor, place: &str) -> ferry_content::Error {
+    ferry_content::Error::other(Error::Gone { blob: blob.digest.clone(), place: place.to_owned() })
 }
 
 #[cfg(test)]

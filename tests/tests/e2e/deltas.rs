@@ -332,7 +332,8 @@ fn what_verify_wants_is_brought_by_a_patch() {
     shop.bundle_patch("want.json", "patch.tar");
     for pair in ["broken.tar patch.tar", "patch.tar broken.tar"] {
         let target = Registry::start(Access::Plain);
-        let _ = shop.install(pair, &target.host()).ok();
+        let told = shop.install(pair, &target.host()).ok();
+        told.says(&["note: 1 blob (", "came from `patch.tar` instead of `broken.tar`"]);
         assert!(target.holds("shop/app", &app(1)) && target.holds("shop/other", &app(3)), "{pair}");
         assert!(target.manifest("shop/other", "1").is_some(), "{pair}: what the patch does not have, too");
         assert_eq!(target.requests().blobs_stored().len(), 5, "{pair}");
