@@ -72,16 +72,17 @@ pub(crate) fn end(end: &End) -> ExitCode {
     }
 }
 
-/// Bytes for people: `1.2 GiB`, and exact below 1 KiB.
+/// Bytes for people: `1.2 GB`, and exact below 1 kB. Decimal, as media are sold and as sizes on the command line are read (`4G`): so a
+/// size that was asked for is shown as it was typed.
 pub(crate) fn bytes(n: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if n < 1024 {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if n < 1000 {
         return format!("{n} B");
     }
     let mut unit = 0;
-    let mut tenths = n * 10 / 1024;
-    while tenths >= 10_240 && unit + 1 < UNITS.len() {
-        tenths /= 1024;
+    let mut tenths = n / 100;
+    while tenths >= 10_000 && unit + 1 < UNITS.len() {
+        tenths /= 1000;
         unit += 1;
     }
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
@@ -117,7 +118,15 @@ mod tests {
 
     #[test]
     fn bytes_for_people() {
-        for (n, text) in [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1 << 20, "1.0 MiB"), (3 << 29, "1.5 GiB")] {
+        for (n, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (999_999, "999.9 kB"),
+            (5_000_000, "5.0 MB"),
+            (4_700_000_000, "4.7 GB"),
+            (u64::MAX, "18446.7 PB"),
+        ] {
             assert_eq!(bytes(n), text);
         }
     }
