@@ -119,10 +119,19 @@ pub(crate) struct Find {
 /// Make a key pair that signs bundles, in minisign's own formats
 #[derive(Debug, clap::Args)]
 pub(crate) struct Keygen {
-    /// The folder for ferry.key (secret, stays here) and ferry.pub (for the other side)
+    /// The folder for NAME.key (secret, stays here) and NAME.pub (for the other side)
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub(crate) out: PathBuf,
+    /// What the two files are called: that is the key's name wherever a signer is named
+    #[arg(long, value_name = "NAME", default_value = "ferry", value_parser = key_name)]
+    pub(crate) name: String,
     /// Store the secret key without a password, for build machines
     #[arg(long)]
     pub(crate) no_password: bool,
+}
+
+/// A name that two files in a folder can have.
+fn key_name(text: &str) -> Result<String, String> {
+    let is_plain = !text.is_empty() && !text.starts_with('.') && !text.contains(['/', '\\', '\0']);
+    if is_plain { Ok(text.to_owned()) } else { Err("it names two files: no folder, and no dot in front".to_owned()) }
 }

@@ -10,10 +10,11 @@ use crate::failure::{End, Error};
 use crate::{args, keys, print};
 
 pub(crate) fn run(args: &args::Keygen) -> Result<(), End> {
-    let (secret_path, public_path) = (args.out.join("ferry.key"), args.out.join("ferry.pub"));
+    let file = |end: &str| args.out.join(format!("{}.{end}", args.name));
+    let (secret_path, public_path) = (file("key"), file("pub"));
     for path in [&secret_path, &public_path] {
         if path.exists() {
-            let hint = "a key that is in use must not be lost: choose another folder, or move the old key away";
+            let hint = "a key that is in use must not be lost: choose another name (`--name`) or folder, or move the old key away";
             return Err(Error::usage(format!("`{}` is there already", path.display()), hint).into());
         }
     }
