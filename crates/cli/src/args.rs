@@ -34,8 +34,8 @@ The crossing:
   ferry verify shop.tar --key ferry.pub                              both sides
   ferry install shop.tar --registry HOST --key ferry.pub --yaml app.yaml --out ready
 
-Exit codes: 0 done, 1 anything else, 2 usage, 3 not trusted, 4 something is missing,
-5 registry or network, 6 local files, 7 conflict, 130 interrupted (run the same command again)"
+Exit codes: 0 done, 1 anything else, 2 usage, 3 not trusted or damaged, 4 something is missing (an image, a platform,
+a volume), 5 registry or network, 6 local files, 7 conflict, 130 interrupted (run the same command again)"
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
