@@ -1,6 +1,7 @@
 //! Why a bundle could not be written, or is not believed.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use ferry_content::{Failure, Kind, error::io_hint};
@@ -106,6 +107,12 @@ pub enum Error {
     #[error("the key cannot be used: {why}")]
     Key {
         /// What is wrong.
+        why: String,
+    },
+    /// A file that holds no public key of a kind that is known.
+    #[error("the key cannot be used: {why}")]
+    PublicKey {
+        /// What it is instead.
         why: String,
     },
     /// A protected key without its password.
@@ -322,6 +329,37 @@ impl Error {
 }
 
 impl Error {
+    /// Whether the bytes of a bundle are not what they were, or not all there, so that recovery files or a patch can help. A signature
+    /// that is asked for and was never made is no damage.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => !matches!(source.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied),
+            Self::NotABundle { .. }
+            | Self::Signature { .. }
+            | Self::Truncated { .. }
+            | Self::TrailingBytes { .. }
+            | Self::Volumes { .. }
+            | Self::VolumeList { .. }
+            | Self::VolumesDiffer { .. }
+            | Self::Structure { .. }
+            | Self::TooLarge { .. }
+            | Self::Sums { .. }
+            | Self::Head { .. }
+            | Self::Damaged { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether this is damage behind the front, which lists the blobs: what is damaged can be listed for a patch.
+    #[must_use]
+    pub fn is_patchable(&self) -> bool {
+        matches!(
+            self,
+            Self::Damaged { .. } | Self::Volumes { .. } | Self::VolumesDiffer { .. } | Self::Truncated { .. }
+        )
+    }
+
     /// The volumes that are not there, if this is about volumes.
     pub fn absent_volumes(&self) -> impl Iterator<Item = &Path> {
         let faults = match self {
@@ -338,7 +376,11 @@ impl Failure for Error {
             Self::Io { .. } | Self::DiskFull { .. } | Self::NotAFile { .. } | Self::FileChanged { .. } => Kind::Local,
             Self::Busy { .. } | Self::InTheWay { .. } => Kind::Conflict,
             Self::Unfinished { .. } | Self::NotFound { .. } | Self::NoVolume { .. } => Kind::Missing,
-            Self::OutOfPlace { .. } | Self::Contents { .. } | Self::Key { .. } | Self::Recovery { .. } => Kind::Invalid,
+            Self::OutOfPlace { .. }
+            | Self::Contents { .. }
+            | Self::Key { .. }
+            | Self::PublicKey { .. }
+            | Self::Recovery { .. } => Kind::Invalid,
             Self::PasswordNeeded | Self::VolumeTwice { .. } | Self::VolumeName { .. } | Self::RecoveryPlan { .. } => {
                 Kind::Usage
             }
@@ -377,6 +419,9 @@ impl Failure for Error {
             Self::OutOfPlace { .. } | Self::Recovery { .. } => return None,
             Self::Contents { .. } => "change the bundle manifest accordingly",
             Self::Key { .. } => "check the key file and the password; `ferry keygen` makes a new pair",
+            Self::PublicKey { .. } => {
+                "give the signer's public key, as `ferry keygen`, minisign or `cosign generate-key-pair` wrote it: NAME.pub"
+            }
             Self::PasswordNeeded => {
                 "set `FERRY_KEY_PASSWORD`, or make a key for machines with `ferry keygen --no-password`"
             }
@@ -402,7 +447,9 @@ impl Failure for Error {
             Self::VolumeList { .. } => {
                 "copy the list and its signature again, or remove both: the bundle does not need them to be read"
             }
-            Self::VolumesDiffer { .. } => "copy these volumes again; the others are good",
+            Self::VolumesDiffer { .. } => {
+                "copy these volumes again, or give those that were swapped each other's names; the others are good"
+            }
             Self::VolumeName { .. } => "choose a name that does not end in a dot and three digits, such as NAME.tar",
             Self::VolumeTwice { .. } => "name one of them",
             Self::TrailingBytes { .. } => "something was appended to it: copy it again",

@@ -17,6 +17,8 @@ pub const MAX_SIGNATURE: u64 = 4 << 10;
 
 const ED25519: &[u8; 2] = b"Ed";
 const PREHASHED: &[u8; 2] = b"ED";
+/// The bytes of a secret key.
+const SECRET_SIZE: usize = 158;
 const UNTRUSTED: &str = "untrusted comment: ";
 const TRUSTED: &str = "trusted comment: ";
 
@@ -67,13 +69,16 @@ impl MinisignKey {
     /// # Errors
     /// [`Error::Key`].
     pub fn from_text(text: &str) -> Result<Self, Error> {
-        let fail = |why: &str| Error::Key { why: why.to_owned() };
+        let fail = |why: &str| Error::PublicKey { why: why.to_owned() };
         let line = match text.trim().split_once('\n') {
             Some((comment, rest)) if comment.starts_with(UNTRUSTED) => rest.lines().next().unwrap_or_default(),
             Some(_) => return Err(fail("its first line is not an untrusted comment")),
             None => text.trim(),
         };
         let bytes = BASE64.decode(line.trim()).map_err(|_| fail("it is not base64"))?;
+        if bytes.len() == SECRET_SIZE && bytes.starts_with(ED25519) {
+            return Err(fail("it is a secret key, which stays with its owner; the public one is beside it, NAME.pub"));
+        }
         if bytes.len() != 42 || !bytes.starts_with(ED25519) {
             return Err(fail("it is no minisign public key"));
         }
@@ -142,7 +147,10 @@ impl SecretKey {
         let comment = lines.next().unwrap_or_default();
         let line = lines.next().unwrap_or_default();
         let bytes = BASE64.decode(line.trim()).map_err(|_| fail("it is no minisign secret key"))?;
-        if !comment.starts_with(UNTRUSTED) || bytes.len() != 158 || !bytes.starts_with(ED25519) {
+        if comment.starts_with(UNTRUSTED) && MinisignKey::from_text(text).is_ok() {
+            return Err(fail("it is a public key; the secret one that signs is beside it, NAME.key"));
+        }
+        if !comment.starts_with(UNTRUSTED) || bytes.len() != SECRET_SIZE || !bytes.starts_with(ED25519) {
             return Err(fail("it is no minisign secret key"));
         }
         let raw = match (&bytes[2..4], password) {

@@ -41,7 +41,7 @@ impl PublicKey {
     /// [`Error::Key`].
     pub fn from_text(text: &str) -> Result<Self, Error> {
         if text.contains("-----BEGIN ") {
-            return SpkiKey::from_pem(text.as_bytes()).map(Self::Spki).map_err(|why| Error::Key { why });
+            return SpkiKey::from_pem(text.as_bytes()).map(Self::Spki).map_err(|why| Error::PublicKey { why });
         }
         MinisignKey::from_text(text).map(Self::Minisign)
     }

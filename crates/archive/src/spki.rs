@@ -15,6 +15,10 @@ const P256_PREFIX: &[u8] = &[
 /// What stands before an Ed25519 key (RFC 8410).
 const ED25519_PREFIX: &[u8] = &[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
+/// The object identifier of RSA keys (RFC 8017), in DER.
+const RSA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+const IS_RSA: &str = "it is an RSA key, which ferry does not take: ECDSA of the curve P-256, or Ed25519";
+
 /// A public key in cosign's format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpkiKey {
@@ -39,11 +43,15 @@ impl SpkiKey {
         if text.contains("PRIVATE KEY-----") {
             return Err("it is a private key; name the public one".to_owned());
         }
+        if text.contains("BEGIN RSA PUBLIC KEY-----") {
+            return Err(IS_RSA.to_owned());
+        }
         let der = SubjectPublicKeyInfoDer::from_pem_slice(pem)
             .map_err(|_| "it is no public key in PEM (`-----BEGIN PUBLIC KEY-----`)".to_owned())?;
         let (algorithm, bytes) = match (der.strip_prefix(P256_PREFIX), der.strip_prefix(ED25519_PREFIX)) {
             (Some(point), _) if point.len() == 65 && point[0] == 4 => (Algorithm::P256, point),
             (_, Some(key)) if key.len() == 32 => (Algorithm::Ed25519, key),
+            _ if contains(&der, RSA) => return Err(IS_RSA.to_owned()),
             _ => return Err("it is neither an ECDSA key of the curve P-256 nor an Ed25519 key".to_owned()),
         };
         Ok(Self { algorithm, bytes: bytes.to_vec(), fingerprint: Digest::of(&der) })
@@ -71,6 +79,10 @@ impl SpkiKey {
     }
 }
 
+fn contains(der: &[u8], part: &[u8]) -> bool {
+    der.windows(part.len()).any(|window| window == part)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +101,8 @@ bn7FKPjTfF0zqzY862WscCsR1ZS9tqf8KhG3Xu3OZqn10wxqkn9GGj6yBA==
         assert_eq!(key(EC).expect("key").fingerprint.hex(), fingerprint);
         assert_eq!(key(&format!("a line before\r\n{}", EC.replace('\n', "\r\n"))), key(EC));
         let compressed = "-----BEGIN PUBLIC KEY-----\nMDkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDIgACLv/y+2IJNY8qh7N54PC9m1NZcqOr\nbn7FKPjTfF0zqzY=\n-----END PUBLIC KEY-----\n";
+        // openssl genrsa 1024 | openssl rsa -pubout
+        let rsa = "-----BEGIN PUBLIC KEY-----\nMIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQC6ZUYa+j2Q1WkpAyYYDFc5gU6w\nN/j2jeOqsgJU0neYsc7lcvPBjueWNEGS+tses2uwtZEhsp3sMOi1TaIybMxngslm\nMfDMTfxizsedynYQ3f8BUwJdptNlcyFhSmO4tUxokBhiSPgHljw/cxZZhMC/ssE8\nWxFadrz4lkbe37glRQIDAQAB\n-----END PUBLIC KEY-----\n";
         for (pem, says) in [
             ("", "no public key in PEM"),
             ("untrusted comment: minisign public key 1\nRWQ=\n", "no public key in PEM"),
@@ -99,6 +113,8 @@ bn7FKPjTfF0zqzY862WscCsR1ZS9tqf8KhG3Xu3OZqn10wxqkn9GGj6yBA==
             ("-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n", "no public key in PEM"),
             ("-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----\n", "neither an ECDSA key"),
             (compressed, "neither an ECDSA key"),
+            (rsa, "an RSA key"),
+            ("-----BEGIN RSA PUBLIC KEY-----\nAA==\n-----END RSA PUBLIC KEY-----\n", "an RSA key"),
         ] {
             let why = key(pem).map(|_| ()).expect_err(pem);
             assert!(why.contains(says), "{pem}: {why}");

@@ -27,7 +27,7 @@ impl Bundle {
     /// [`check`](Self::check), for who needs to know only whether all is well.
     ///
     /// # Errors
-    /// The first thing that does not hold: the structure before blobs.
+    /// The first thing that does not hold: volumes before the structure, and that before blobs.
     pub fn verify(&self, threads: usize, cold: bool, progress: &(dyn Fn(u64) + Sync)) -> Result<Verified, Error> {
         let checked = self.check(threads, cold, progress);
         checked.map_err(|mut faults| faults.swap_remove(0))
@@ -38,8 +38,8 @@ impl Bundle {
     /// `progress` is told of bytes as they are read, from any thread. Blocking.
     ///
     /// # Errors
-    /// Everything that does not hold, at least one: the structure in the order of the file, then [`Error::Damaged`] with all
-    /// damaged members together.
+    /// Everything that does not hold, at least one: [`Error::VolumesDiffer`], which is the cause of all else where volumes were swapped; the
+    /// structure in the order of the file; then [`Error::Damaged`] with all damaged members together.
     pub fn check(&self, threads: usize, cold: bool, progress: &(dyn Fn(u64) + Sync)) -> Result<Verified, Vec<Error>> {
         if cold {
             self.read_front_again().map_err(|e| vec![e])?;
@@ -85,7 +85,7 @@ impl Bundle {
             // only now is it worth another pass to know which volumes are the bad ones
             let wrong = listed.map(|listed| list::compare(&self.slices, &listed, &|_| {}));
             match wrong {
-                Some(Ok(wrong)) if !wrong.is_empty() => faults.push(Error::VolumesDiffer { wrong }),
+                Some(Ok(wrong)) if !wrong.is_empty() => faults.insert(0, Error::VolumesDiffer { wrong }),
                 Some(Err(error)) => faults.push(error),
                 _ => {}
             }

@@ -209,9 +209,10 @@ fn is_absent(path: &Path) -> bool {
 fn open(path: &Path) -> Result<File, Error> {
     let failed = |e| Error::io("read", path, e);
     // Opening a pipe would wait for somebody to write into it.
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
-        let why = "it is not a regular file".to_owned();
-        return Err(Error::NotABundle { path: path.to_owned(), why });
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    if !metadata.is_file() {
+        let why = if metadata.is_dir() { "it is a folder; name the file in it" } else { "it is not a regular file" };
+        return Err(Error::NotABundle { path: path.to_owned(), why: why.to_owned() });
     }
     File::open(path).map_err(failed)
 }

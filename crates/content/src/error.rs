@@ -194,6 +194,7 @@ pub fn io_hint(error: &std::io::Error) -> Option<String> {
             "choose a folder that you may write to, or correct its permissions"
         }
         E::NotFound => "check the path",
+        E::IsADirectory => "it is a folder: name a file in it",
         E::FileTooLarge => "this file system cannot hold a file that large; use another (exFAT, ext4, XFS)",
         _ => return None,
     };
