@@ -30,7 +30,7 @@ pub mod list;
 pub mod lock;
 pub mod manifest;
 mod missing;
-mod near;
+pub mod near;
 mod origin;
 pub mod output;
 pub mod patch;

@@ -17,7 +17,8 @@ pub(crate) fn near<'a>(wanted: &str, there: impl IntoIterator<Item = &'a str>) -
 }
 
 /// How far `name` is from `wanted`, where it is near at all: another way to write it, an end that was left out, wrong letters.
-pub(crate) fn slip(wanted: &str, name: &str) -> Option<usize> {
+#[must_use]
+pub fn slip(wanted: &str, name: &str) -> Option<usize> {
     let (wanted, name) = (wanted.to_lowercase(), name.to_lowercase());
     match bare(&name).strip_prefix(bare(&wanted)) {
         Some("") => return Some(0),

@@ -42,7 +42,7 @@ pub(crate) fn load_all(paths: &[PathBuf], trust: &args::Trust) -> Result<Vec<Bas
 }
 
 fn of_bundle(location: &Location, trust: &args::Trust) -> Result<Base, End> {
-    let bundle = keys::open_at(location, &keys::trusted(trust)?, &trust.demand)?;
+    let bundle = keys::open(location, &keys::trusted(trust)?, &trust.demand)?;
     Ok(Base::of_bundle(&bundle, location.base.display().to_string())?)
 }
 

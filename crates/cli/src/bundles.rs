@@ -34,12 +34,40 @@ pub(crate) fn named(paths: &[PathBuf]) -> Result<Vec<Named>, End> {
     Ok(pipe.into_iter().chain(Location::group(&files)?.into_iter().map(Named::At)).collect())
 }
 
+/// `--wait-for-volume 600` means `--wait-for-volume` and a bundle `600`; somebody else was meant to wait 600 seconds.
+pub(crate) fn refuse_seconds_apart(paths: &[PathBuf], waiting: &args::Waiting) -> Result<(), End> {
+    let is_number = |path: &&PathBuf| path.to_str().is_some_and(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    match paths.iter().filter(is_number).find(|path| !path.exists()) {
+        Some(seconds) if waiting.wait_for_volume.is_some() => {
+            let seconds = seconds.display();
+            let why = format!("`{seconds}` is taken for a bundle, and there is none of that name");
+            Err(Error::usage(why, format!("to wait {seconds} seconds write `--wait-for-volume={seconds}`")).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The one bundle that is meant by `paths`, where one is worked on and every place of it must be within reach.
+pub(crate) fn one(paths: &[PathBuf]) -> Result<Location, End> {
+    let mut all = locations(paths)?;
+    match (all.pop(), all.is_empty()) {
+        (Some(one), true) => Ok(one),
+        (Some(_), false) => {
+            let hint = "name one; volumes in several folders are one bundle where they have one name";
+            Err(Error::usage("one bundle is needed here, and several are named", hint).into())
+        }
+        (None, _) => Err(Error::usage("no bundle is named", "name its file, or one of its volumes").into()),
+    }
+}
+
 /// [`named`], where nothing comes through a pipe.
 pub(crate) fn locations(paths: &[PathBuf]) -> Result<Vec<Location>, End> {
     let at = |named| match named {
         Named::At(location) => Ok(location),
         Named::Pipe => {
-            Err(Error::usage("a bundle is needed that can be read at any place", "give it as a file").into())
+            let why = "`-` is standard input, and this command must be able to read the bundle at any place";
+            let hint = "write it into a file first, and name that; `ferry verify` and `ferry install` read from a pipe";
+            Err(Error::usage(why, hint).into())
         }
     };
     named(paths)?.into_iter().map(at).collect()

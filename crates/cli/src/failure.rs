@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use ferry_content::{Failure, Kind, Problems};
+use ferry_archive::Error as ArchiveError;
+use ferry_content::{Error as ContentError, Failure, Kind, Problems};
 
 /// Not well.
 #[derive(Debug)]
@@ -26,12 +27,29 @@ pub(crate) enum Error {
     Config { path: PathBuf, line: usize, why: String },
     #[error("`{}`: {source}", .path.display())]
     Document { path: PathBuf, source: ferry_image::Error },
-    #[error("this is bundle `{found}`, not `{expected}`")]
-    Unexpected { found: String, expected: String },
+    #[error("`{}` is bundle `{found}`, and `{expected}` is expected", .path.display())]
+    Unexpected { path: PathBuf, found: String, expected: String, slip: Option<String> },
     #[error("`{}` is there, and is another file", .path.display())]
     OtherFile { path: PathBuf },
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
+}
+
+/// Whether any of this is damage to a bundle, of a kind that `is_meant`; blobs are, where they came from one of `places`, the files of
+/// the bundles.
+pub(crate) fn is_damage(problems: &Problems, places: &[String], is_meant: fn(&ArchiveError) -> bool) -> bool {
+    problems.iter().any(|problem| {
+        let first: &(dyn std::error::Error + 'static) = problem.failure.as_ref();
+        std::iter::successors(Some(first), |error| error.source()).any(|error| {
+            error.downcast_ref::<ArchiveError>().is_some_and(is_meant)
+                || match error.downcast_ref::<ContentError>() {
+                    Some(ContentError::DigestMismatch { place, .. } | ContentError::SizeMismatch { place, .. }) => {
+                        places.contains(place)
+                    }
+                    _ => false,
+                }
+        })
+    })
 }
 
 /// `3:`, or nothing where it is about the whole file.
@@ -62,9 +80,11 @@ impl Failure for Error {
             Self::Io { source, .. } => ferry_content::error::io_hint(source),
             Self::Config { .. } => Some("docs/config.md has all keys of ferry's config file".to_owned()),
             Self::Document { .. } => Some("give the file as ferry wrote it, or make it anew".to_owned()),
-            Self::Unexpected { .. } => {
-                Some("an older or another bundle was carried over: look for the right one".to_owned())
-            }
+            Self::Unexpected { slip: Some(slip), .. } => Some(format!("did you mean `--expect {slip}`? Else another bundle was carried over")),
+            Self::Unexpected { .. } => Some(
+                "an older or another bundle was carried over: look for the right one; for several, give `--expect` for each"
+                    .to_owned(),
+            ),
             Self::OtherFile { .. } => {
                 Some("look at what it is, and move it away; or name another file with `--out`".to_owned())
             }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use ferry_archive::{
     Bundle, Head, HeadBase, KeyRef, Location, PublicKey, SecretKey, Signed, Signer, Trust, TrustedKey, Uncounted,
 };
+use ferry_bundle::near::slip;
 use ferry_image::Digest;
 
 use crate::args;
@@ -26,27 +27,35 @@ pub(crate) fn trust(args: &args::Trust) -> Result<Trust, End> {
 pub(crate) fn trusted(args: &args::Trust) -> Result<Trust, End> {
     let trust = trust(args)?;
     if trust.keys.is_empty() && !trust.is_lenient() {
-        let hint = "give the signer's public key with `--key ferry.pub`, or a folder of keys in `FERRY_KEYS`";
-        return Err(Error::usage("no public key is given, so no bundle can be trusted", hint).into());
+        return Err(no_key(&args.keys, "so no bundle can be trusted").into());
     }
     Ok(trust)
 }
 
-/// Opens the bundle that a path means.
-pub(crate) fn open(path: &Path, args: &args::Trust) -> Result<Bundle, End> {
-    open_at(&Location::of(path)?, &trusted(args)?, &args.demand)
+/// That no public key is given, or none is in the folder where they should be.
+pub(crate) fn no_key(args: &args::Keys, so: &str) -> Error {
+    match &args.folder {
+        Some(folder) => Error::usage(
+            format!("no public key is in `{}`, {so}: no file there ends in .pub or .pem", folder.display()),
+            "put the signers' public keys there, or name one with `--key ferry.pub`",
+        ),
+        None => Error::usage(
+            format!("no public key is given, {so}"),
+            "give the signer's public key with `--key ferry.pub`, or a folder of keys with `--keys` or in `FERRY_KEYS`",
+        ),
+    }
 }
 
 /// Opens a bundle.
-pub(crate) fn open_at(location: &Location, trust: &Trust, demand: &args::Demand) -> Result<Bundle, End> {
+pub(crate) fn open(location: &Location, trust: &Trust, demand: &args::Demand) -> Result<Bundle, End> {
     let bundle = Bundle::open_at(location, trust)?;
     tell(bundle.signed());
-    expect(bundle.head(), demand)?;
+    expect(bundle.head(), bundle.path(), demand)?;
     Ok(bundle)
 }
 
-/// Refuses a bundle that is none of those of `--expect`.
-pub(crate) fn expect(head: &Head, args: &args::Demand) -> Result<(), End> {
+/// Refuses the bundle at `path` if it is none of those of `--expect`.
+pub(crate) fn expect(head: &Head, path: &Path, args: &args::Demand) -> Result<(), End> {
     let fits = |expected: &String| match expected.split_once('@') {
         Some((name, version)) => head.name == name && head.version.as_deref() == Some(version),
         None => head.name == *expected,
@@ -54,8 +63,13 @@ pub(crate) fn expect(head: &Head, args: &args::Demand) -> Result<(), End> {
     if args.expect.is_empty() || args.expect.iter().any(fits) {
         return Ok(());
     }
+    // only the name may be a slip: another version is another bundle
+    let name = |expected: &String| expected.split('@').next().unwrap_or_default().to_owned();
+    let is_slip = |wanted: &str| wanted != head.name && slip(wanted, &head.name).is_some();
+    let meant = args.expect.iter().find(|expected| is_slip(&name(expected)));
+    let slip = meant.map(|expected| expected.replacen(&name(expected), &head.name, 1));
     let expected = args.expect.join("` or `");
-    Err(Error::Unexpected { found: full_name(head), expected }.into())
+    Err(Error::Unexpected { path: path.to_owned(), found: full_name(head), expected, slip }.into())
 }
 
 /// `name@version`, or the name alone.
@@ -129,6 +143,12 @@ pub(crate) fn public(args: &args::Keys) -> Result<Vec<TrustedKey>, End> {
     }
     let mut keys: Vec<TrustedKey> = Vec::new();
     for file in files {
+        if file.is_dir() {
+            let hint = format!("`--keys {}` takes all public keys in it", file.display());
+            return Err(
+                Error::usage(format!("`{}` is a folder, and one key is asked for", file.display()), hint).into()
+            );
+        }
         let text = read(&file)?;
         let key = PublicKey::from_text(&text)
             .map_err(|e| ferry_content::Problems::one(format!("`{}`", file.display()), e))?;
@@ -142,6 +162,10 @@ pub(crate) fn public(args: &args::Keys) -> Result<Vec<TrustedKey>, End> {
 }
 
 fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    if folder.is_file() {
+        let hint = format!("name one key with `--key {}`", folder.display());
+        return Err(Error::usage(format!("`{}` is a file, and a folder of keys is asked for", folder.display()), hint));
+    }
     let io = |source| Error::Io { action: "read", path: folder.to_owned(), source };
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(io)? {
@@ -156,6 +180,12 @@ fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 
 /// The key to sign with; asks for its password where one is needed and a terminal is there.
 pub(crate) fn secret(path: &Path) -> Result<SecretKey, End> {
+    if path.is_dir() {
+        let hint = format!("name the file in it, such as `{}`", path.join("ferry.key").display());
+        return Err(
+            Error::usage(format!("`{}` is a folder, and a secret key is asked for", path.display()), hint).into()
+        );
+    }
     let text = read(path)?;
     let named = |e| End::from(ferry_content::Problems::one(format!("`{}`", path.display()), e));
     match SecretKey::from_text(&text, environment::key_password().as_deref()) {

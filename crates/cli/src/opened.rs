@@ -12,6 +12,7 @@ use ferry_install::{Bundles, Passing, Pipe};
 use tempfile::NamedTempFile;
 
 use crate::bundles::{self, Named};
+use crate::commands::verify::front;
 use crate::failure::{End, Error};
 use crate::{args, keys, print};
 
@@ -31,6 +32,7 @@ pub(crate) struct Opened {
 /// A file that is open, and what does not hold of it behind its front.
 struct Found {
     bundle: Arc<Bundle>,
+    location: Location,
     faults: Vec<ferry_archive::Error>,
 }
 
@@ -48,6 +50,7 @@ pub(crate) async fn open(args: &args::Install) -> Result<Opened, End> {
     }
     let mut found = Vec::with_capacity(args.bundles.len());
     let (mut pipe, mut spooled) = (None, None);
+    bundles::refuse_seconds_apart(&args.bundles, &args.waiting)?;
     let named = bundles::named(&args.bundles)?;
     // what one of several lacks another may have: then nobody is asked for it
     let may_wait = named.len() == 1 || args.waiting.wait_for_volume.is_some();
@@ -67,28 +70,29 @@ pub(crate) async fn open(args: &args::Install) -> Result<Opened, End> {
     match &args.spool {
         Some(folder) => {
             let file = spool(folder, &trust).await?;
-            let (bundle, faults) = Bundle::open_damaged(&Location::of(file.path())?, &trust)?;
-            found.push(Found { bundle: Arc::new(bundle), faults });
+            let location = Location::of(file.path())?;
+            let (bundle, faults) = Bundle::open_damaged(&location, &trust)?;
+            found.push(Found { bundle: Arc::new(bundle), location, faults });
             spooled = Some(file);
         }
         None if piped == 1 => pipe = Some(begin(bundles::stdin(), PathBuf::from(bundles::STDIN), &trust).await?),
         None => {}
     }
     let (mut introductions, mut signed) = (Vec::new(), Vec::new());
-    let mut meet = |head: &Head, sums: &Digest, by: &Signed| -> Result<(), End> {
+    let mut meet = |head: &Head, path: &Path, sums: &Digest, by: &Signed| -> Result<(), End> {
         keys::tell(by);
-        keys::expect(head, &args.trust.demand)?;
+        keys::expect(head, path, &args.trust.demand)?;
         introductions.push(keys::introduction(head, by));
         signed.push(keys::bundle_json(head, sums, by));
         Ok(())
     };
     for Found { bundle, .. } in &found {
-        meet(bundle.head(), bundle.sums_digest(), bundle.signed())?;
+        meet(bundle.head(), bundle.path(), bundle.sums_digest(), bundle.signed())?;
     }
     if let Some((passing, pipe)) = &pipe {
-        meet(passing.head(), pipe.sums_digest(), pipe.signed())?;
+        meet(passing.head(), Path::new(bundles::STDIN), pipe.sums_digest(), pipe.signed())?;
     }
-    let files = complete(found)?;
+    let files = complete(found, &trust)?;
     let mut files = files.into_iter();
     let (bundles, pipe) = match pipe {
         Some((passing, pipe)) => (Bundles::with_pipe(passing, files), Some(pipe)),
@@ -120,8 +124,8 @@ fn opened(location: &Location, trust: &Trust, args: &args::Install, may_wait: bo
     {
         return Ok(At::Once(inflow));
     }
-    let (bundle, faults) = opened?;
-    Ok(At::Hand(Found { bundle: Arc::new(bundle), faults }))
+    let (bundle, faults) = opened.map_err(|error| front(error, location, trust))?;
+    Ok(At::Hand(Found { bundle: Arc::new(bundle), location: location.clone(), faults }))
 }
 
 /// Reads the beginning of a bundle that is read as it comes.
@@ -132,7 +136,7 @@ async fn begin(inflow: Inflow, path: PathBuf, trust: &Trust) -> Result<(Passing,
 }
 
 /// A damaged bundle is taken where another has what may be missing: one that was made for it, or a second copy of it.
-fn complete(found: Vec<Found>) -> Result<Vec<Arc<Bundle>>, End> {
+fn complete(found: Vec<Found>, trust: &Trust) -> Result<Vec<Arc<Bundle>>, End> {
     let helps = |other: &Bundle, sums: &Digest| {
         other.sums_digest() == sums || other.head().bases.iter().any(|base| base.sums.as_ref() == Some(sums))
     };
@@ -142,11 +146,11 @@ fn complete(found: Vec<Found>) -> Result<Vec<Arc<Bundle>>, End> {
     };
     let helped: Vec<bool> = found.iter().enumerate().map(has_help).collect();
     let mut bundles = Vec::with_capacity(found.len());
-    for (Found { bundle, faults }, is_helped) in found.into_iter().zip(helped) {
+    for (Found { bundle, location, faults }, is_helped) in found.into_iter().zip(helped) {
         if is_helped {
             print::warnings(&faults.iter().map(ToString::to_string).collect::<Vec<_>>());
         } else if let Some(fault) = faults.into_iter().next() {
-            return Err(fault.into());
+            return Err(front(fault, &location, trust).into());
         }
         bundles.push(bundle);
     }

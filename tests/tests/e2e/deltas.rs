@@ -306,8 +306,13 @@ fn a_damaged_bundle_and_what_mends_it_are_a_whole_one() {
     shop.damage("whole.tar", &layer(&app1, 1).stored, "broken.tar");
     shop.damage("whole.tar", &shared().stored, "copy.tar");
     let target = Registry::start(Access::Plain);
-    let _ = shop.install("broken.tar", &target.host()).run().expect_code(3).says(&["app:1"]);
+    let told = shop.install("broken.tar", &target.host()).run().expect_code(3);
+    told.says(&["app:1", "`ferry verify broken.tar --want want.json` lists what a small patch must bring"]);
     assert!(target.manifest("shop/app", "1").is_none());
+    // what is no damage has no such hint
+    let told = shop.install("whole.tar --expect shp", &target.host()).run().expect_code(3);
+    told.says(&["`whole.tar` is bundle `shop`, and `shp` is expected", "did you mean `--expect shop`?"]);
+    assert!(!told.stderr.contains("patch"), "{}", told.stderr);
     // cut behind its front: the last layer is missing, and the end
     let whole = shop.site.bytes("whole.tar");
     shop.site.write("cut.tar", &whole[..whole.len() - 4000]);

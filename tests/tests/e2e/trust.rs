@@ -130,7 +130,10 @@ fn signing_again_changes_nothing_and_never_replaces_another_file() {
     assert_eq!(site.names(), names, "no stray file");
     // what is signed must be whole, and be the one that is meant
     fs::remove_file(site.at(&file)).unwrap();
-    site.ferry("sign b.tar --sign-key bob.key --expect other").run().expect_code(3).says(&["this is bundle `b`"]);
+    site.ferry("sign b.tar --sign-key bob.key --expect other")
+        .run()
+        .expect_code(3)
+        .says(&["is bundle `b`, and `other` is expected"]);
     let mut damaged = before;
     let at = damaged.len() - 1600;
     damaged[at] ^= 1;
@@ -296,11 +299,58 @@ fn only_the_bundle_that_is_expected_is_used() {
         all_end(&site, &format!("--key ferry.pub --expect {good}"), 0, &[]);
     }
     for wrong in ["other", "shop@2.4", "shop@2.5.0", "other@2.4.0"] {
-        let says = format!("this is bundle `shop@2.4.0`, not `{wrong}`");
-        all_end(&site, &format!("--key ferry.pub --expect {wrong}"), 3, &[&says]);
+        let says = format!("`b.tar` is bundle `shop@2.4.0`, and `{wrong}` is expected");
+        all_end(&site, &format!("--key ferry.pub --expect {wrong}"), 3, &[&says, "look for the right one"]);
         site.ferry(&format!("sign b.tar --sign-key ferry.key --expect {wrong}")).run().expect_code(3).says(&[&says]);
     }
     site.ferry("rewrite --relocation r.json --expect shop").run().expect_code(2).says(&["`--bundle`"]);
+    for (slip, meant) in [("shp", "shop"), ("Shop", "shop"), ("shpo@2.4.0", "shop@2.4.0")] {
+        let says = format!("did you mean `--expect {meant}`?");
+        all_end(&site, &format!("--key ferry.pub --expect {slip}"), 3, &[&says]);
+    }
+    // recovery files are no way to another bundle, nor to another signature
+    let _ = site.ferry("protect b.tar --key ferry.pub").ok();
+    for options in ["--expect other", "--require 2"] {
+        let told = site.ferry(&format!("verify b.tar --key ferry.pub {options}")).run().expect_code(3);
+        assert!(!told.stderr.contains("ferry repair"), "{}", told.stderr);
+    }
+    let mut bytes = site.bytes("b.tar");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    site.write("b.tar", bytes);
+    for line in ["verify b.tar", "install b.tar --store store"] {
+        site.ferry(&format!("{line} --key ferry.pub")).run().expect_code(3).says(&["`ferry repair b.tar`"]);
+    }
+}
+
+#[test]
+fn what_is_no_key_is_told_with_what_to_do() {
+    require!("docker-registry", "openssl");
+    let (_source, _, site) = bundled();
+    fs::create_dir(site.at("keys")).unwrap();
+    let rsa = "openssl genrsa 1024 | openssl rsa -pubout -out rsa.pem";
+    let made = std::process::Command::new("sh").args(["-c", rsa]).current_dir(site.path()).output().unwrap();
+    assert!(made.status.success());
+    for (options, code, words) in [
+        ("--keys keys", 2, ["no public key is in `keys`", "put the signers' public keys there"]),
+        ("--keys ferry.pub", 2, ["`ferry.pub` is a file", "`--key ferry.pub`"]),
+        ("--key keys", 2, ["`keys` is a folder", "`--keys keys`"]),
+        ("--key rsa.pem", 1, ["it is an RSA key", "as `ferry keygen`"]),
+        ("--key ferry.key", 1, ["it is a secret key", "NAME.pub"]),
+        ("", 2, ["no public key is given", "`FERRY_KEYS`"]),
+    ] {
+        site.ferry(&format!("verify b.tar {options}")).run().expect_code(code).says(&words);
+    }
+    site.ferry("sign b.tar --sign-key ferry.pub").run().expect_code(1).says(&["it is a public key", "NAME.key"]);
+    site.ferry("sign b.tar --sign-key keys").run().expect_code(2).says(&["`keys` is a folder", "keys/ferry.key"]);
+    // keys that are named add to those of the folder
+    let _ = site.ferry("keygen --out keys --name release-2026 --no-password").ok();
+    let _ = site.ferry("sign b.tar --sign-key keys/release-2026.key").ok();
+    let told = site.ferry("verify b.tar --key ferry.pub --require 2").env("FERRY_KEYS", "keys").ok();
+    told.says(&["signed by ferry (", " and release-2026 ("]);
+    for bad in ["", "a/b", ".hidden"] {
+        let _ = site.ferry("keygen --no-password --name").arg(bad).run().expect_code(2);
+    }
 }
 
 #[test]

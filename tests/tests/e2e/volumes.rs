@@ -83,6 +83,8 @@ fn volumes_that_are_not_at_hand_are_named_or_waited_for() {
         .run()
         .expect_code(4)
         .says(&["v.tar.002` did not come"]);
+    let told = site.ferry(&format!("verify v.tar --wait-for-volume 600 {TRUST}")).run().expect_code(2);
+    told.says(&["`600` is taken for a bundle", "write `--wait-for-volume=600`"]);
 
     let mut waiting = site.ferry(&format!("verify v.tar --wait-for-volume {TRUST}")).start();
     waiting.until("it asks for the second", || true);
@@ -110,7 +112,24 @@ fn volumes_that_are_not_at_hand_are_named_or_waited_for() {
     // two are swapped
     site.write("v.tar.003", site.bytes("v.tar.002"));
     let told = site.ferry(&format!("verify v.tar {TRUST}")).run().expect_code(3);
-    told.says(&["volume `v.tar.003`: it holds what volume 002 must hold"]);
+    told.says(&["error: volume `v.tar.003`: it holds what volume 002 must hold"]);
+    // the first, too, so that nothing at the front holds: the cause comes first
+    let (first, second) = (site.bytes("v.tar.001"), site.bytes("v.tar.002"));
+    site.write("v.tar.001", second);
+    site.write("v.tar.002", first);
+    let cause = |line: &str| {
+        let told = site.ferry(&format!("{line} {TRUST}")).run().expect_code(3);
+        let first = told.stderr.lines().find(|line| line.starts_with("error:")).expect("an error");
+        assert!(first.contains(": it holds what volume 00"), "{}", told.stderr);
+    };
+    cause("verify v.tar");
+    cause("install v.tar --store store");
+    // the shorter last one with another
+    site.write("v.tar.001", site.bytes("v.tar.002"));
+    site.write("v.tar.002", site.bytes("v.tar.004"));
+    site.write("v.tar.004", site.bytes("v.tar.003"));
+    cause("verify v.tar");
+    cause("install v.tar --store store");
 }
 
 #[test]
@@ -140,5 +159,32 @@ fn a_bundle_goes_through_pipes() {
     ] {
         let command = format!("{} {options}", bundle(&registry, "-"));
         let _ = site.ferry(&command).run().expect_code(2).says(&[word]);
+    }
+}
+
+#[test]
+fn every_command_takes_volumes_from_several_folders() {
+    require!("docker-registry");
+    let (registry, site) = shop();
+    let _ = site.ferry(&format!("{} --volume-size 250K", bundle(&registry, "v.tar"))).ok();
+    let _ = site.ferry(&bundle(&registry, "whole.tar")).ok();
+    site.write("b/x", "");
+    std::fs::rename(site.at("v.tar.002"), site.at("b/v.tar.002")).unwrap();
+    let both = "v.tar.001 b/v.tar.002";
+    let told = site.ferry(&format!("inspect {both} {TRUST}")).ok();
+    assert!(told.stdout.contains("shop/app:1") && !told.stderr.contains("is not there"), "{}", told.stderr);
+    let diff = site.ferry(&format!("diff {both} whole.tar --exit-code {TRUST}")).ok();
+    assert!(diff.stdout.contains("1 unchanged"), "{}", diff.stdout);
+    let bundles = "--bundle v.tar.001 --bundle b/v.tar.002";
+    let listed = site.ferry(&format!("rewrite {bundles} --registry r.local:5000 --print0 {TRUST}")).ok();
+    assert!(listed.stdout.contains("r.local:5000/shop/app:1"));
+    // what is several bundles, or none, is told
+    for (line, words) in [
+        ("inspect v.tar whole.tar", &["several are named"][..]),
+        ("inspect -", &["`-` is standard input", "write it into a file first"]),
+        ("diff v.tar.001 b/v.tar.002 v.tar.003", &["these are volumes of one bundle"]),
+        ("diff v.tar.001 b/v.tar.002 whole.tar whole.tar", &["these are more than two"]),
+    ] {
+        let _ = site.ferry(&format!("{line} {TRUST}")).run().expect_code(2).says(words);
     }
 }

@@ -9,8 +9,9 @@ use super::{Demand, Keys, Talk, Trust, Waiting};
 /// Show what is inside a bundle
 #[derive(Debug, clap::Args)]
 pub(crate) struct Inspect {
-    /// The bundle: a file, or volumes (any of them, or their common name)
-    pub(crate) bundle: PathBuf,
+    /// The bundle: a file, or volumes (any of them, or their common name; of those in several folders, one from each)
+    #[arg(required = true, value_name = "BUNDLE")]
+    pub(crate) bundle: Vec<PathBuf>,
     /// As JSON on standard output
     #[arg(long)]
     pub(crate) json: bool,
@@ -24,12 +25,10 @@ pub(crate) struct Inspect {
 /// only.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Diff {
-    /// What there was: a bundle, a receipt or a lock
-    #[arg(value_name = "A")]
-    pub(crate) from: PathBuf,
-    /// What there is now
-    #[arg(value_name = "B")]
-    pub(crate) to: PathBuf,
+    /// What there was, and what there is now: each a bundle, a receipt or a lock. Of a bundle in several folders, a volume from each: those
+    /// of one name are one bundle then
+    #[arg(required = true, num_args = 2.., value_names = ["A", "B"])]
+    pub(crate) sides: Vec<PathBuf>,
     /// As JSON on standard output
     #[arg(long)]
     pub(crate) json: bool,

@@ -7,10 +7,10 @@ use ferry_registry_client::Resolve;
 /// Keys that are trusted.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Keys {
-    /// A public key to trust, minisign's or cosign's; repeatable
+    /// A public key to trust, minisign's or cosign's; repeatable, and beside the keys of --keys and FERRY_KEYS
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Vec<PathBuf>,
-    /// A folder of public keys (*.pub, *.pem) to trust; a file's name without its end is the key's name
+    /// A folder of public keys (*.pub, *.pem) to trust, beside those of --key; a file's name without its end is the key's name
     #[arg(long = "keys", value_name = "DIR", env = "FERRY_KEYS")]
     pub(crate) folder: Option<PathBuf>,
 }
@@ -30,8 +30,8 @@ pub(crate) struct Trust {
 /// For volumes that are not all at hand at once.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Waiting {
-    /// Take volumes one after the other, and wait for those that are not there: SECONDS at most for each [default: for ever]. Without
-    /// it, somebody at the terminal is asked
+    /// Take volumes one after the other, and wait for those that are not there: SECONDS at most for each, with `=` before them [default:
+    /// for ever]. Without it, somebody at the terminal is asked
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
     pub(crate) wait_for_volume: Option<u64>,
 }

@@ -133,9 +133,9 @@ pub(crate) struct Rewrite {
     /// The relocation.json of an install
     #[arg(long, value_name = "FILE")]
     pub(crate) relocation: Option<PathBuf>,
-    /// A bundle
+    /// A bundle: a file, or volumes; repeatable, for volumes in several folders
     #[arg(long, value_name = "FILE")]
-    pub(crate) bundle: Option<PathBuf>,
+    pub(crate) bundle: Vec<PathBuf>,
     /// Where the bundle was or will be installed
     #[arg(long = "registry", value_name = "HOST[:PORT][/PREFIX]", requires = "bundle", conflicts_with = "relocation")]
     pub(crate) registry_name: Option<String>,

@@ -4,11 +4,11 @@ use ferry_bundle::Base;
 use ferry_bundle::base::BaseKind;
 use ferry_bundle::diff::{Amount, Change, Diff, ImageDiff, diff};
 
-use crate::failure::End;
-use crate::{args, bases, print};
+use crate::failure::{End, Error};
+use crate::{args, bases, bundles, print};
 
 pub(crate) fn run(args: &args::Diff) -> Result<(), End> {
-    let (from, to) = (bases::load(&args.from, &args.trust)?, bases::load(&args.to, &args.trust)?);
+    let (from, to) = sides(args)?;
     let diff = diff(&from, &to);
     if args.json {
         print::out(&json(&from, &to, &diff)?);
@@ -16,6 +16,23 @@ pub(crate) fn run(args: &args::Diff) -> Result<(), End> {
         print::out(&text(&diff));
     }
     if args.exit_code && !diff.is_empty() { Err(End::Different) } else { Ok(()) }
+}
+
+/// The two. Where just two files are named these are they, even if both are volumes of one name: an older and a newer bundle often have that.
+fn sides(args: &args::Diff) -> Result<(Base, Base), End> {
+    if let [from, to] = args.sides.as_slice() {
+        return Ok((bases::load(from, &args.trust)?, bases::load(to, &args.trust)?));
+    }
+    let files: Vec<_> = args.sides.iter().filter(|path| !bundles::is_beside(path, &args.sides)).cloned().collect();
+    let mut all = bases::load_all(&files, &args.trust)?;
+    match (all.pop(), all.pop(), all.is_empty()) {
+        (Some(to), Some(from), true) => Ok((from, to)),
+        (_, _, is_too_few) => {
+            let what = if is_too_few { "these are volumes of one bundle" } else { "these are more than two" };
+            let hint = "name two; volumes of one name count as one bundle, so give one of two bundles of that name another name first";
+            Err(Error::usage(format!("two are compared, and {what}"), hint).into())
+        }
+    }
 }
 
 fn kind(base: &Base) -> &'static str {

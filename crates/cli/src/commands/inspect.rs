@@ -1,17 +1,17 @@
 //! `ferry inspect`.
 
-use ferry_archive::{Bundle, Error as Fault, Head, HeadImage, Location, Trust, oci};
+use ferry_archive::{Bundle, Error as Fault, Head, HeadImage, Trust, oci};
 use ferry_content::{Failure as _, Kind};
 use ferry_image::manifest::MAX_MANIFEST;
 use ferry_image::{CosignTag, Descriptor, Digest, Manifest, ReferrerKind, TargetName, referrer};
 
 use crate::failure::End;
-use crate::{args, keys, print};
+use crate::{args, bundles, keys, print};
 
 pub(crate) fn run(args: &args::Inspect) -> Result<(), End> {
     // looking needs no trust; what is known of it is said
     let trust = Trust { keys: keys::public(&args.keys)?, allow_unsigned: true, require: 1 };
-    let (bundle, faults) = Bundle::open_damaged(&Location::of(&args.bundle)?, &trust)?;
+    let (bundle, faults) = Bundle::open_damaged(&bundles::one(&args.bundle)?, &trust)?;
     keys::tell(bundle.signed());
     // what is inside can be told while volumes are elsewhere; anything else must be mended first
     for fault in faults {

@@ -1,10 +1,12 @@
 //! `ferry install`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ferry_content::copy;
+use ferry_archive::recovery::is_protected;
+use ferry_archive::{Error as ArchiveError, Location};
 use ferry_content::store::Store;
+use ferry_content::{Problems, copy};
 use ferry_image::{Target, referrer};
 use ferry_install::{
     Bundles, Destination, Options, PlannedReferrer, Preflight, Probe, Pushed, ReferrerState, State, Written, preflight,
@@ -13,7 +15,7 @@ use ferry_registry_client::Login;
 use tempfile::TempDir;
 
 use crate::commands::emitted;
-use crate::failure::{End, Error};
+use crate::failure::{End, Error, is_damage};
 use crate::progress::Meter;
 use crate::secrets::{self, Account};
 use crate::{args, config, opened, print, registry};
@@ -24,6 +26,43 @@ const FIRST: usize = 4;
 pub(crate) const STORE_NAME: &str = "localhost:5000";
 
 pub(crate) async fn run(args: args::Install) -> Result<(), End> {
+    let bundles = args.bundles.clone();
+    match install(args).await {
+        Err(End::Problems(mut problems)) => {
+            problems.warn(mendable(&bundles, &problems));
+            Err(problems.into())
+        }
+        result => result,
+    }
+}
+
+/// What can be done about damage to a bundle.
+fn mendable(bundles: &[PathBuf], problems: &Problems) -> Option<String> {
+    let files: Vec<PathBuf> = bundles.iter().filter(|path| path.as_os_str() != "-").cloned().collect();
+    let locations = Location::group(&files).ok()?;
+    let places: Vec<String> = locations.iter().map(|location| location.base.display().to_string()).collect();
+    let name = match places.as_slice() {
+        [] => return None,
+        [one] => one.as_str(),
+        _ => "BUNDLE",
+    };
+    let want = format!("`ferry verify {name} --want want.json` lists what a small patch must bring");
+    let is_patchable = is_damage(problems, &places, ArchiveError::is_patchable);
+    match locations.iter().find(|location| is_protected(location)) {
+        Some(location) if is_damage(problems, &places, ArchiveError::is_damage) => {
+            let path = location.base.display();
+            let repair =
+                format!("recovery files stand beside {path}: `ferry repair {path}` may mend what is damaged or lost");
+            Some(if is_patchable { format!("{repair}; else {want}") } else { repair })
+        }
+        _ if is_patchable => {
+            Some(format!("what is damaged or lost need not be carried over with all the rest: {want}"))
+        }
+        _ => None,
+    }
+}
+
+async fn install(args: args::Install) -> Result<(), End> {
     let opened::Opened { bundles, pipe, introductions, signed, spooled: _spooled } = opened::open(&args).await?;
     let (destination, _empty) = destination(&args, &bundles)?;
     let options = Options {

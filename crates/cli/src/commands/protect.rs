@@ -13,7 +13,7 @@ use crate::{args, keys, print};
 pub(crate) async fn run(args: args::Protect) -> Result<(), End> {
     let trust = keys::trusted(&args.trust)?;
     let bundle = Bundle::open_at(&one(&args.bundle)?, &trust)?;
-    keys::expect(bundle.head(), &args.trust.demand)?;
+    keys::expect(bundle.head(), bundle.path(), &args.trust.demand)?;
     let protection = Protection::plan(&bundle, args.recovery)?;
     if args.json {
         print::out(&super::pretty(&plan_json(&protection))?);

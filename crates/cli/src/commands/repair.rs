@@ -39,7 +39,7 @@ pub(crate) async fn run(args: args::Repair) -> Result<(), End> {
     }
     if report.verified.is_some() {
         let place = if args.output.is_some() { Location::of(&report.bundle)? } else { one(&bundle)? };
-        return keys::expect(Bundle::open_at(&place, &trust)?.head(), &args.trust.demand);
+        return keys::expect(Bundle::open_at(&place, &trust)?.head(), &place.base, &args.trust.demand);
     }
     if report.succeeds() {
         return Ok(());

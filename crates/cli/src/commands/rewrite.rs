@@ -14,7 +14,7 @@ use similar::TextDiff;
 
 use crate::commands::emitted;
 use crate::failure::{End, Error};
-use crate::{args, keys, print};
+use crate::{args, bundles, keys, print};
 
 /// Where results go when nobody says.
 const OUT: &str = "ferry-out";
@@ -34,13 +34,13 @@ enum Way {
 }
 
 pub(crate) fn run(args: args::Rewrite) -> Result<(), End> {
-    if args.bundle.is_none() && !args.trust.demand.expect.is_empty() {
+    if args.bundle.is_empty() && !args.trust.demand.expect.is_empty() {
         return Err(Error::usage("`--expect` is about a bundle, and none is given", "name it with `--bundle`").into());
     }
     let way = way(&args)?;
-    let bundle = match &args.bundle {
-        Some(path) => Some(Arc::new(keys::open(path, &args.trust)?)),
-        None => None,
+    let bundle = match args.bundle.as_slice() {
+        [] => None,
+        paths => Some(Arc::new(keys::open(&bundles::one(paths)?, &keys::trusted(&args.trust)?, &args.trust.demand)?)),
     };
     let bundles = bundle.as_ref().map(|bundle| Bundles::from(Arc::clone(bundle)));
     let relocation = relocation(&args, bundles.as_ref())?;
@@ -87,7 +87,7 @@ fn way(args: &args::Rewrite) -> Result<Way, End> {
     if args.what.is_empty() && args.in_place {
         return Err(Error::usage("there is nothing to rewrite in place", "name the files or folders").into());
     }
-    if args.what.is_empty() && args.bundle.is_none() && args.emit.is_empty() && !args.print0 {
+    if args.what.is_empty() && args.bundle.is_empty() && args.emit.is_empty() && !args.print0 {
         let hint = "name files or folders, a form with `--emit`, or `--print0`";
         return Err(Error::usage("there is nothing to rewrite", hint).into());
     }
@@ -122,7 +122,7 @@ fn texts(args: &args::Rewrite, bundle: Option<&Bundles>, out: Option<&Path>) -> 
     let texts = match (args.what.as_slice(), bundle) {
         ([], Some(bundle)) => yaml::carried(bundle, &mut Vec::new(), &mut problems),
         ([only], _) if only.as_os_str() == STDIN => vec![stdin()?],
-        (entries, _) => yaml::users("rewrite", entries, out, &mut problems),
+        (entries, _) => yaml::users("", entries, out, &mut problems),
     };
     Ok(problems.or(texts)?)
 }

@@ -45,7 +45,7 @@ fn catalog(args: &args::Serve) -> Result<(Catalog, usize), End> {
     let mut opened = Vec::with_capacity(args.bundles.len());
     let trust = keys::trusted(&args.trust)?;
     for location in bundles::locations(&args.bundles)? {
-        let bundle = keys::open_at(&location, &trust, &args.trust.demand)?;
+        let bundle = keys::open(&location, &trust, &args.trust.demand)?;
         print::talk(&keys::introduction(bundle.head(), bundle.signed()));
         opened.push(Arc::new(bundle));
     }

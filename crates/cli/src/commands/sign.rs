@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ferry_archive::{Bundle, Location, SecretKey, Signed, Trust};
+use ferry_archive::{Bundle, SecretKey, Signed, Trust};
 use ferry_content::texts;
 
 use crate::failure::{End, Error};
 use crate::progress::Meter;
-use crate::{args, keys, print};
+use crate::{args, bundles, keys, print};
 
 /// What is signed, with what.
 pub(crate) struct Sign {
@@ -56,19 +56,10 @@ fn open(args: &args::Sign) -> Result<Bundle, End> {
     let require = args.demand.require.map(usize::from);
     let keys = keys::public(&args.keys)?;
     if keys.is_empty() && require.is_some() {
-        let hint = "give the public keys of those who must have signed with `--key`, or leave `--require` away";
-        return Err(Error::usage("no public key is given, so no signature can be counted", hint).into());
+        return Err(keys::no_key(&args.keys, "so no signature can be counted for `--require`").into());
     }
     let trust = Trust { keys, allow_unsigned: require.is_none(), require: require.unwrap_or(0) };
-    let mut locations = Location::group(&args.bundle)?;
-    let (Some(location), true) = (locations.pop(), locations.is_empty()) else {
-        let hint = "sign one after the other; volumes of one bundle have one name";
-        return Err(Error::usage("these are several bundles", hint).into());
-    };
-    let bundle = Bundle::open_at(&location, &trust)?;
-    keys::tell(bundle.signed());
-    keys::expect(bundle.head(), &args.demand)?;
-    Ok(bundle)
+    keys::open(&bundles::one(&args.bundle)?, &trust, &args.demand)
 }
 
 /// Who signed before, as far as that is known.

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use ferry_archive::recovery::is_protected;
 use ferry_archive::{Bundle, Damage, Error as ArchiveError, Head, Incoming, Inflow, Location, Signed, Trust, Want};
 use ferry_archive::{Verified, list};
-use ferry_content::{Problems, texts};
+use ferry_content::{Failure as _, Kind, Problems, texts};
 use ferry_image::Digest;
 
 use crate::bundles::{self, Named};
-use crate::failure::{End, Error};
+use crate::failure::{End, Error, is_damage};
 use crate::progress::Meter;
 use crate::{args, keys, print};
 
@@ -24,6 +24,7 @@ struct Held {
 
 pub(crate) async fn run(args: args::Verify) -> Result<(), End> {
     let trust = keys::trusted(&args.trust)?;
+    bundles::refuse_seconds_apart(&args.bundles, &args.waiting)?;
     let named = bundles::named(&args.bundles)?;
     if args.want.is_some() && named.len() > 1 {
         return Err(Error::usage("--want is about one bundle", "verify them one by one").into());
@@ -38,8 +39,8 @@ pub(crate) async fn run(args: args::Verify) -> Result<(), End> {
         match one.map_err(|e| Error::Runtime(std::io::Error::other(e)))? {
             Ok(one) => held.push(one),
             Err(End::Problems(one)) => {
+                problems.warn(mendable.filter(|_| is_damage(&one, &[], ArchiveError::is_damage)));
                 problems.append(one);
-                problems.warn(mendable);
             }
             Err(end) => return Err(end),
         }
@@ -93,19 +94,23 @@ fn one(named: &Named, trust: &Trust, args: &args::Verify) -> Result<Held, End> {
     }
 }
 
-/// What is wrong with a bundle whose front does not hold, and with its volumes as far as their list knows.
-fn front(error: ArchiveError, location: &Location, trust: &Trust) -> Problems {
-    let mut problems = Problems::one("", error);
-    if let Some(volumes) = location.is_split().then(|| list::judge(location, trust)).flatten() {
+/// What is wrong with a bundle whose front does not hold, and before that with its volumes as far as their list knows: it is not asked
+/// where volumes are only missing, or where nothing is damaged.
+pub(crate) fn front(error: ArchiveError, location: &Location, trust: &Trust) -> Problems {
+    let mut problems = Problems::default();
+    // volumes that were swapped are the cause of what stands at the front
+    let is_worth = location.is_split() && error.is_damage() && error.kind() != Kind::Missing;
+    if let Some(volumes) = is_worth.then(|| list::judge(location, trust)).flatten() {
         problems.add("", volumes);
     }
+    problems.add("", error);
     problems
 }
 
 /// Reads by position, on all cores.
 fn whole(bundle: &Bundle, args: &args::Verify) -> Result<Held, End> {
     keys::tell(bundle.signed());
-    keys::expect(bundle.head(), &args.trust.demand)?;
+    keys::expect(bundle.head(), bundle.path(), &args.trust.demand)?;
     let threads = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let meter = Meter::new("verifying", bundle.size(), args.talk.quiet);
     let checked = bundle.check(threads, args.cold, &|n| meter.add(n));
@@ -201,7 +206,7 @@ fn passing(inflow: Inflow, path: &Path, trust: &Trust, args: &args::Verify) -> R
     }
     let mut incoming = Incoming::open(inflow, path, trust)?;
     keys::tell(incoming.signed());
-    keys::expect(incoming.head(), &args.trust.demand)?;
+    keys::expect(incoming.head(), path, &args.trust.demand)?;
     let (head, signed, sums) = (incoming.head().clone(), incoming.signed().clone(), incoming.sums_digest().clone());
     let bytes = incoming.bytes();
     let meter = Meter::new("verifying", bytes, args.talk.quiet);
