@@ -50,7 +50,11 @@ fn of_bundle(location: &Location, trust: &args::Trust) -> Result<Base, End> {
 pub(crate) fn load(path: &Path, trust: &args::Trust) -> Result<Base, End> {
     let file = path.display().to_string();
     let Some(bytes) = json(path, receipt::MAX_BYTES)? else {
-        return of_bundle(&Location::of(path)?, trust);
+        let location = Location::of(path)?;
+        if !location.is_split() && is_text(path)? {
+            return Err(none_of_the_three(&file).into());
+        }
+        return of_bundle(&location, trust);
     };
     let fingerprint = Digest::of(&bytes);
     match detect(&bytes) {
@@ -73,11 +77,25 @@ pub(crate) fn load(path: &Path, trust: &args::Trust) -> Result<Base, End> {
             let hint = "make a patch of it: `ferry bundle --patch FILE -o patch.tar`";
             Err(Error::usage(format!("`{file}` is a want list"), hint).into())
         }
-        Document::Other => {
-            let hint = "give a receipt (`receipt.json` of an install), a bundle, or a lock";
-            Err(Error::usage(format!("`{file}` is neither a receipt nor a lock"), hint).into())
-        }
+        Document::Other => Err(none_of_the_three(&file).into()),
     }
+}
+
+fn none_of_the_three(file: &str) -> Error {
+    let hint = "a receipt is what `ferry install` left as `receipt.json`, or what `ferry inventory` wrote; a bundle is what `ferry bundle -o` \
+                wrote; a lock, what `ferry bundle --lock` wrote";
+    Error::usage(format!("`{file}` is neither a receipt, nor a bundle, nor a lock"), hint)
+}
+
+/// Whether a file begins as text does: a bundle has a NUL in its first hundred bytes.
+fn is_text(path: &Path) -> Result<bool, Error> {
+    let io = |source| Error::Io { action: "read", path: path.to_owned(), source };
+    if !path.is_file() {
+        return Ok(false);
+    }
+    let mut bytes = Vec::new();
+    File::open(path).map_err(io)?.take(100).read_to_end(&mut bytes).map_err(io)?;
+    Ok(!bytes.contains(&0))
 }
 
 /// A want list.

@@ -80,10 +80,15 @@ fn what_the_far_side_has_is_left_out_whatever_says_so() {
     ] {
         crossed.source.forget_requests();
         let plan = crossed.bundle("shop/app:2", "two.tar", &format!("{options} --dry-run --json")).ok().json();
-        assert_eq!(plan["leftOut"], json!({"count": 1, "bytes": 400_000 + plan_overhead()}), "{base}: {plan}");
+        assert_eq!(
+            plan["leftOut"],
+            json!({"count": 1, "bytes": 400_000 + plan_overhead(), "images": 1}),
+            "{base}: {plan}"
+        );
         let told = crossed.bundle("shop/app:2", "two.tar", &format!("{options} --dry-run")).ok().stdout;
         assert!(told.contains("LEFT OUT") && told.contains("left out: 1 blob"), "{told}");
-        let _ = crossed.bundle("shop/app:2", "two.tar", &options).ok();
+        let told = crossed.bundle("shop/app:2", "two.tar", &options).ok();
+        told.says(&["left out: 1 blob of 1 image, 4", " kB, which are said to be there by"]);
         let head = head(site, "two.tar");
         assert_eq!(digests(&head["relies"]), [shared().digest()].into(), "{base}");
         assert_eq!(head["relies"][0]["repositories"], json!(["shop/app"]), "{base}");
@@ -252,7 +257,10 @@ fn bases_that_cannot_be_used_are_told_at_once_and_together() {
     let have = "--have out/relocation.json --have broken.json --have other.json --have gone.json";
     let told = crossed.bundle("shop/app:2", "two.tar", have).run().expect_code(6);
     told.says(&["relocation.json` is a relocation", "ferry inventory --from", "broken.json", "version is 9"]);
-    told.says(&["other.json` is neither a receipt nor a lock", "gone.json"]);
+    told.says(&["other.json` is neither a receipt, nor a bundle, nor a lock", "gone.json"]);
+    site.write("shop.yaml", "name: shop\n");
+    let told = crossed.bundle("shop/app:2", "two.tar", "--have shop.yaml").run().expect_code(2);
+    told.says(&["shop.yaml` is neither", "`ferry install` left as `receipt.json`"]);
     assert!(crossed.source.requests().matching(|r| r.path != "/v2/").is_empty(), "before anything is asked");
     let _ = crossed.bundle("shop/app:2", "two.tar", "--have one.tar").run().expect_code(2).says(&["no public key"]);
     let _ = site.ferry("keygen --out others --no-password").ok();

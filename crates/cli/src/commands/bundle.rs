@@ -150,6 +150,7 @@ pub(crate) async fn run(bundle: Bundle) -> Result<(), End> {
     if beside.is_some() {
         return stream(plan, &request, sign, &args).await;
     }
+    let left = left(&plan);
     let built = build(plan, &request, sign, &args).await.inspect_err(|_| kept(&spool))?;
     spool.remove();
     known.remove();
@@ -159,6 +160,7 @@ pub(crate) async fn run(bundle: Bundle) -> Result<(), End> {
         0 => print::talk(&format!("{path} is complete: {size}")),
         count => print::talk(&format!("{path} is complete: {size} in {}", print::count(count, "volume"))),
     }
+    left.iter().for_each(|line| print::talk(line));
     if args.read_back {
         read_back(&built.sealed.path, &trust, args.talk.quiet).await?;
     }
@@ -173,12 +175,14 @@ pub(crate) async fn run(bundle: Bundle) -> Result<(), End> {
 /// Sends the bundle to standard output.
 async fn stream(plan: Plan, request: &Request, sign: Option<SecretKey>, args: &args::Bundle) -> Result<(), End> {
     let (_, bytes) = plan.total();
+    let left = left(&plan);
     let meter = Meter::new("fetching", bytes, args.talk.quiet);
     let options = copy::Options { concurrency: request.jobs, ..copy::Options::default() };
     let place = Path::new("standard output");
     let built = plan.stream(Box::new(std::io::stdout()), place, sign, &options, meter.clone()).await;
     meter.finish();
     print::talk(&format!("the bundle is complete: {}", print::bytes(built?.sealed.size)));
+    left.iter().for_each(|line| print::talk(line));
     Ok(())
 }
 
@@ -453,7 +457,7 @@ fn plan_text(plan: &Plan, signed: bool, output: &Path, volume: Option<u64>) -> S
     if !is_delta {
         rows.iter_mut().for_each(|row| drop(row.remove(4)));
     }
-    let left = if is_delta { left(plan) } else { String::new() };
+    let left = left(plan).map(|line| format!("  {line}\n")).unwrap_or_default();
     let (blobs, bytes) = plan.total();
     let size = plan.size(signed);
     let attached: Vec<String> = plan.images.iter().filter_map(attached).collect();
@@ -476,12 +480,21 @@ fn plan_text(plan: &Plan, signed: bool, output: &Path, volume: Option<u64>) -> S
     )
 }
 
-/// A line on what a delta or patch leaves to the far side, and to which bases.
-fn left(plan: &Plan) -> String {
+/// A line on what a delta or patch leaves to the far side, of how many images, and to which bases.
+fn left(plan: &Plan) -> Option<String> {
+    if plan.layout.head().bases.is_empty() {
+        return None;
+    }
     let (blobs, bytes) = plan.left;
+    let images = print::count(left_of(plan), "image");
     let bases: Vec<String> = plan.layout.head().bases.iter().map(keys::base_name).collect();
     let (blobs, bytes) = (print::count(blobs, "blob"), print::bytes(bytes));
-    format!("  left out: {blobs}, {bytes}, which are said to be there by {}\n", bases.join(", "))
+    Some(format!("left out: {blobs} of {images}, {bytes}, which are said to be there by {}", bases.join(", ")))
+}
+
+/// The images of which something is left out.
+fn left_of(plan: &Plan) -> usize {
+    plan.images.iter().filter(|image| image.left.0 > 0).count()
 }
 
 /// A line on what goes with an image, if anything does.
@@ -513,7 +526,7 @@ fn plan_json(plan: &Plan, signed: bool, output: &Path) -> Result<String, End> {
     let value = serde_json::json!({
         "output": output, "images": images,
         "blobs": {"count": blobs, "bytes": bytes, "sharedBytes": plan.shared_bytes},
-        "leftOut": {"count": plan.left.0, "bytes": plan.left.1}, "bases": plan.layout.head().bases,
+        "leftOut": {"count": plan.left.0, "bytes": plan.left.1, "images": left_of(plan)}, "bases": plan.layout.head().bases,
         "size": plan.size(signed), "freeSpaceNeeded": plan.size(signed) + plan.spooled_bytes,
         "warnings": plan.warnings,
     });
