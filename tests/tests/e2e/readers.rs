@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use ferry_tests::cosign;
+use ferry_tests::cosign::{self, Signer};
 use ferry_tests::daemons::{Containerd, Docker};
 use ferry_tests::images::docker_save::{Wrap, write_old};
 use ferry_tests::images::{Format, Image, Layer, architecture, busybox, digest};
@@ -10,7 +10,7 @@ use ferry_tests::registry::{Access, Registry};
 use ferry_tests::site::Site;
 use ferry_tests::{require, tools};
 
-use crate::{SIGN, bundled, two_platforms};
+use crate::{FOR, SIGN, bundled, one, two_platforms};
 
 /// A bundle that mixes OCI, schema 2, an index, a docker-save image, a chart, signatures and an SBOM; the first two run and say who they are.
 struct Mixed {
@@ -156,23 +156,79 @@ fn podman_loads_it() {
     assert!(images.contains("app/oci") || images.contains("vendor/saved"), "{images}");
 }
 
-/// The five steps of the documentation; what the last one prints.
+/// The audit of the documentation: its own lines.
+struct Audit {
+    /// The five steps.
+    steps: Vec<&'static str>,
+    /// How volumes become one file.
+    join: &'static str,
+    /// In place of the lines of step 2: minisign's signature beside the bundle, and cosign's.
+    beside: [&'static str; 2],
+}
+
+impl Audit {
+    fn documented() -> Self {
+        let format = include_str!("../../../docs/format.md");
+        let section = format.split("\n## ").find(|section| section.starts_with("By hand\n")).expect("the section");
+        let blocks: Vec<&str> =
+            section.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        let [steps, join, minisign, cosign] = blocks.as_slice() else { panic!("{} blocks", blocks.len()) };
+        Self { steps: steps.lines().collect(), join, beside: [minisign, cosign] }
+    }
+
+    /// All steps, with these lines in place of step 2.
+    fn signed(&self, by: &[&str]) -> String {
+        let at = self.steps.iter().position(|line| line.starts_with("minisign ")).expect("a signature");
+        let (before, after) = (&self.steps[..at - 1], &self.steps[at + 1..]);
+        [before, by, after].concat().join("\n")
+    }
+
+    /// Whether all lines succeed in a folder with these files, and what they print.
+    fn run(script: &str, site: &Site, files: &[&str]) -> (bool, String) {
+        let _ = std::fs::remove_dir_all(site.at("audit"));
+        for file in files {
+            site.write(&format!("audit/{file}"), site.bytes(file));
+        }
+        let script = format!("set -eu\n{script}");
+        let output = Command::new("sh").args(["-c", &script]).current_dir(site.at("audit")).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        (output.status.success(), said)
+    }
+}
+
+/// The five steps over `b.tar`; what they print.
 fn audit(site: &Site) -> (bool, String) {
-    let script = r"
-        set -eu
-        rm -rf audit && mkdir audit && cd audit
-        tar xf ../b.tar --occurrence=1 SHA256SUMS SHA256SUMS.minisig
-        minisign -Vm SHA256SUMS -p ../ferry.pub
-        mkdir all && cd all && tar xf ../../b.tar
-        cmp SHA256SUMS ../SHA256SUMS
-        sha256sum --strict --quiet -c SHA256SUMS
-        find . -type f | sed 's,^\./,,' | grep -vx -e SHA256SUMS -e SHA256SUMS.minisig | sort >../there
-        cut -c67- SHA256SUMS | sort >../listed
-        diff ../listed ../there
-    ";
-    let output = Command::new("sh").args(["-c", script]).current_dir(site.path()).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    (output.status.success(), said)
+    Audit::run(&Audit::documented().steps.join("\n"), site, &["b.tar", "ferry.pub"])
+}
+
+#[test]
+fn an_auditor_checks_what_is_signed_beside_it_or_by_nobody() {
+    require!("docker-registry", "minisign", "sha256sum", "tar", "openssl");
+    let (source, _, site) = one();
+    let _ = site.ferry(&format!("bundle {}/app/one:1 {FOR} -o b.tar --unsigned", source.host())).ok();
+    let audit = Audit::documented();
+    let (passed, said) = Audit::run(&audit.signed(&[]), &site, &["b.tar"]);
+    assert!(passed, "{said}");
+    let (passed, _) = Audit::run(&audit.steps.join("\n"), &site, &["b.tar", "ferry.pub"]);
+    assert!(!passed, "there is no signature inside");
+    let _ = site.ferry("keygen --name bob --no-password").ok();
+    let _ = site.ferry("sign b.tar --sign-key bob.key --out b.tar.LABEL.minisig").ok();
+    let signer = Signer::p256();
+    for (name, signer) in [("cosign.pub", &signer), ("mallory.pub", &Signer::p256())] {
+        site.write(name, std::fs::read(signer.public()).unwrap());
+    }
+    let sums = tools::succeed("tar", &["xOf", &site.at("b.tar").display().to_string(), "SHA256SUMS"]);
+    site.write("b.tar.LABEL.sig", signer.sign(sums.as_bytes()));
+    for (line, files) in
+        audit.beside.iter().zip([["b.tar.LABEL.minisig", "bob.pub"], ["b.tar.LABEL.sig", "cosign.pub"]])
+    {
+        let script = audit.signed(&[line]);
+        let (passed, said) = Audit::run(&script, &site, &[&["b.tar"], &files[..]].concat());
+        assert!(passed, "{said}");
+        let other = script.replace("bob.pub", "ferry.pub").replace("cosign.pub", "mallory.pub");
+        let (passed, said) = Audit::run(&other, &site, &["b.tar", files[0], "ferry.pub", "mallory.pub"]);
+        assert!(!passed, "{said}");
+    }
 }
 
 #[test]
@@ -194,7 +250,18 @@ fn an_auditor_needs_no_ferry() {
 fn an_auditor_joins_volumes() {
     require!("docker-registry", "busybox-static", "minisign", "sha256sum", "tar");
     let mixed = Mixed::new();
-    let (passed, said) = audit(&mixed.site);
+    let documented = Audit::documented();
+    let script = [documented.join, &documented.steps.join("\n")].concat();
+    let volumes =
+        (1..).map(|number| format!("tar.{number:03}")).take_while(|end| mixed.site.at(&format!("v.{end}")).exists());
+    let mut files: Vec<String> = volumes.map(|end| format!("b.{end}")).collect();
+    for file in &files {
+        mixed.site.write(file, mixed.site.bytes(&file.replacen('b', "v", 1)));
+    }
+    assert!(files.len() > 1, "{files:?}");
+    files.push("ferry.pub".to_owned());
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    let (passed, said) = Audit::run(&script, &mixed.site, &files);
     assert!(passed, "{said}");
     let at = |name: &str| mixed.site.at(name).display().to_string();
     tools::succeed("minisign", &["-Vm", &at("v.tar.sha256"), "-p", &at("ferry.pub")]);
