@@ -93,6 +93,11 @@ pub(crate) fn count(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
+/// `1 was there`, `2 were there`.
+pub(crate) fn there(n: usize) -> String {
+    format!("{n} {} there", if n == 1 { "was" } else { "were" })
+}
+
 /// Rows in columns, two spaces apart.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);

@@ -114,7 +114,7 @@ fn each_tag_is_said_to_be_new_there_or_moved() {
 
     // what stays is told, and stands in relocation.json as it is
     let done = site.ferry(&format!("{install} --on-existing skip --out ready")).ok();
-    done.says(&["1 image pushed, 1 were there, 1 skipped", "its tag stays at"]);
+    done.says(&["1 image pushed, 1 was there, 1 skipped", "its tag stays at"]);
     let relocation: serde_json::Value = serde_json::from_str(&site.read("ready/relocation.json")).unwrap();
     assert_eq!(relocation["images"][1]["digest"], old.digest());
     assert_eq!(target.manifest("app/b", "1").as_deref(), old.manifest(old.digest()));

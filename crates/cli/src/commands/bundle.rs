@@ -242,7 +242,7 @@ async fn build(plan: Plan, request: &Request, sign: Option<SecretKey>, args: &ar
         }
         let retries = meter.retries();
         if retries > 0 {
-            print::talk(&format!("{retries} requests had to be made again"));
+            print::talk(&format!("{} had to be made again", print::count(retries, "request")));
         }
         tracing::info!(seconds = started.elapsed().as_secs_f64(), "built");
     }

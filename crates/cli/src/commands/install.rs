@@ -292,17 +292,16 @@ fn report(
             print::talk(&format!("note: {}:{tag} was {} before", planned.repository, found));
         }
     }
-    print::talk(&format!(
-        "{} pushed, {there} were there{skipped}; {} sent ({}), {} spared",
-        print::count(pushed.images, "image"),
-        print::count(blobs, "blob"),
-        print::bytes(bytes),
-        pushed.spared
-    ));
+    let what = match blobs + pushed.spared {
+        0 => "no blob was needed".to_owned(),
+        _ => format!("{} sent ({}), {}", print::count(blobs, "blob"), print::bytes(bytes), print::there(pushed.spared)),
+    };
+    let images = print::count(pushed.images, "image");
+    print::talk(&format!("{images} pushed, {}{skipped}; {what}", print::there(there)));
     let (pushed, there) = (pushed.referrers, pushed.referrers_present);
     if pushed + there > 0 {
         let pushed = print::count(pushed, "referrer");
-        print::talk(&format!("{pushed} (signatures and the like) pushed after them, {there} were there"));
+        print::talk(&format!("{pushed} (signatures and the like) pushed after them, {}", print::there(there)));
     }
     for (path, changes) in &written.yaml {
         print::talk(&format!("  {} ({} changed)", path.display(), print::count(*changes, "value")));
