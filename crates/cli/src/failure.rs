@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use ferry_archive::Error as ArchiveError;
 use ferry_content::{Error as ContentError, Failure, Kind, Problems};
+use ferry_install::Error as InstallError;
 
 /// Not well.
 #[derive(Debug)]
@@ -38,18 +39,28 @@ pub(crate) enum Error {
 /// Whether any of this is damage to a bundle, of a kind that `is_meant`; blobs are, where they came from one of `places`, the files of
 /// the bundles.
 pub(crate) fn is_damage(problems: &Problems, places: &[String], is_meant: fn(&ArchiveError) -> bool) -> bool {
-    problems.iter().any(|problem| {
-        let first: &(dyn std::error::Error + 'static) = problem.failure.as_ref();
-        std::iter::successors(Some(first), |error| error.source()).any(|error| {
-            error.downcast_ref::<ArchiveError>().is_some_and(is_meant)
-                || match error.downcast_ref::<ContentError>() {
-                    Some(ContentError::DigestMismatch { place, .. } | ContentError::SizeMismatch { place, .. }) => {
-                        places.contains(place)
-                    }
-                    _ => false,
-                }
-        })
-    })
+    problems.iter().any(|problem| is_damaged(problem.failure.as_ref(), places, is_meant))
+}
+
+fn is_damaged(
+    error: &(dyn std::error::Error + 'static),
+    places: &[String],
+    is_meant: fn(&ArchiveError) -> bool,
+) -> bool {
+    let inner: &(dyn std::error::Error + 'static) = match error.downcast_ref::<ContentError>() {
+        Some(ContentError::DigestMismatch { place, .. } | ContentError::SizeMismatch { place, .. }) => {
+            return places.contains(place);
+        }
+        Some(ContentError::Other(inner)) => inner.as_ref(),
+        Some(ContentError::At { error, .. }) => error.as_ref(),
+        Some(_) => return false,
+        None => match error.downcast_ref::<InstallError>() {
+            Some(InstallError::Archive(inner)) => inner,
+            Some(InstallError::Content(inner)) => inner,
+            _ => return error.downcast_ref::<ArchiveError>().is_some_and(is_meant),
+        },
+    };
+    is_damaged(inner, places, is_meant)
 }
 
 /// `3:`, or nothing where it is about the whole file.

@@ -32,7 +32,7 @@ fn a_layer_with_other_content() {
       hint: the copy at that place is damaged or was replaced; fetch it anew, or from elsewhere
     "#);
     assert_snapshot!(shared(&["app/one:1", "app/two:1", "app/three:1"], Short(30_001)), @r#"
-    3 images, 10 blobs, 36.6 kB to b.tar
+    3 images, 10 blobs, 36.5 kB to b.tar
      WARN ferry_bundle::fallback: asking the next source place="REGISTRY/app/one" blob="c9d919e5748b" error=REGISTRY/app/one: blob DIGEST has 1744 bytes instead of 31745
      WARN ferry_bundle::fallback: asking the next source place="REGISTRY/app/two" blob="c9d919e5748b" error=REGISTRY/app/two: blob DIGEST has 1744 bytes instead of 31745
     error: image `REGISTRY/app/one:1` and 2 others: source: REGISTRY/app/one: blob DIGEST has 1744 bytes instead of 31745
