@@ -56,7 +56,7 @@ pub(crate) async fn open(args: &args::Install) -> Result<Opened, End> {
     let may_wait = named.len() == 1 || args.waiting.wait_for_volume.is_some();
     for named in named {
         let Named::At(location) = named else { continue };
-        match opened(&location, &trust, args, may_wait)? {
+        match opened(&location, &trust, args, may_wait).await? {
             At::Hand(one) => found.push(one),
             At::Once(inflow) if piped == 0 && pipe.is_none() => {
                 pipe = Some(begin(inflow, location.base.clone(), &trust).await?);
@@ -92,7 +92,7 @@ pub(crate) async fn open(args: &args::Install) -> Result<Opened, End> {
     if let Some((passing, pipe)) = &pipe {
         meet(passing.head(), Path::new(bundles::STDIN), pipe.sums_digest(), pipe.signed())?;
     }
-    let files = complete(found, &trust)?;
+    let files = complete(found, &trust).await?;
     let mut files = files.into_iter();
     let (bundles, pipe) = match pipe {
         Some((passing, pipe)) => (Bundles::with_pipe(passing, files), Some(pipe)),
@@ -113,7 +113,7 @@ enum At {
 }
 
 /// Opens a bundle; of volumes that are not all there, as they are brought, where somebody does that.
-fn opened(location: &Location, trust: &Trust, args: &args::Install, may_wait: bool) -> Result<At, End> {
+async fn opened(location: &Location, trust: &Trust, args: &args::Install, may_wait: bool) -> Result<At, End> {
     let opened = Bundle::open_damaged(location, trust);
     let absent = match &opened {
         Err(error) => Some(error),
@@ -124,8 +124,20 @@ fn opened(location: &Location, trust: &Trust, args: &args::Install, may_wait: bo
     {
         return Ok(At::Once(inflow));
     }
-    let (bundle, faults) = opened.map_err(|error| front(error, location, trust))?;
+    let (bundle, faults) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return Err(told(error, location, trust).await),
+    };
     Ok(At::Hand(Found { bundle: Arc::new(bundle), location: location.clone(), faults }))
+}
+
+/// [`front`], which may read all volumes, where that can be interrupted.
+async fn told(error: ferry_archive::Error, location: &Location, trust: &Trust) -> End {
+    let (location, trust) = (location.clone(), trust.clone());
+    match tokio::task::spawn_blocking(move || front(error, &location, &trust)).await {
+        Ok(problems) => problems.into(),
+        Err(error) => Error::Runtime(io::Error::other(error)).into(),
+    }
 }
 
 /// Reads the beginning of a bundle that is read as it comes.
@@ -136,7 +148,7 @@ async fn begin(inflow: Inflow, path: PathBuf, trust: &Trust) -> Result<(Passing,
 }
 
 /// A damaged bundle is taken where another has what may be missing: one that was made for it, or a second copy of it.
-fn complete(found: Vec<Found>, trust: &Trust) -> Result<Vec<Arc<Bundle>>, End> {
+async fn complete(found: Vec<Found>, trust: &Trust) -> Result<Vec<Arc<Bundle>>, End> {
     let helps = |other: &Bundle, sums: &Digest| {
         other.sums_digest() == sums || other.head().bases.iter().any(|base| base.sums.as_ref() == Some(sums))
     };
@@ -150,7 +162,7 @@ fn complete(found: Vec<Found>, trust: &Trust) -> Result<Vec<Arc<Bundle>>, End> {
         if is_helped {
             print::warnings(&faults.iter().map(ToString::to_string).collect::<Vec<_>>());
         } else if let Some(fault) = faults.into_iter().next() {
-            return Err(front(fault, &location, trust).into());
+            return Err(told(fault, &location, trust).await);
         }
         bundles.push(bundle);
     }
