@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::repair::partial;
+use super::writable::partial;
 use crate::disk::sync_folder;
 use crate::signers::{self, Form};
 use crate::{Error, Location, list};

@@ -3,7 +3,8 @@
 //! Nothing here is believed: what was mended is right when the bundle's own signature and digests say so.
 //!
 //! Reading order: [`geometry`] (what stands where), [`page`] (what a recovery file says), `codec` (columns in memory), `share`,
-//! `beside` (names); writing: `write`, [`protect`]; mending: `found`, `parts`, `scan`, `mend`, `companions`, [`repair`].
+//! `beside` (names); writing: `write`, [`protect`]; mending: `found`, `parts`, `scan`, `mend`, `writable`,
+//! `companions`, `report`, [`repair`].
 
 mod beside;
 mod codec;
@@ -15,12 +16,15 @@ pub mod page;
 mod parts;
 pub mod protect;
 pub mod repair;
+mod report;
 mod scan;
 mod share;
+mod writable;
 mod write;
 
 pub use beside::{is_protected, is_recovery_file};
 pub use geometry::{Budget, Geometry, Survives};
 pub use parts::Misnamed;
 pub use protect::Protection;
-pub use repair::{Patient, Repair, Report, Was};
+pub use repair::Repair;
+pub use report::{Patient, Report, Was};
