@@ -132,7 +132,7 @@ impl Staged {
         self.file.sync_all().map_err(|e| Error::io("write", &self.target, e))?;
         std::fs::rename(&self.path, &self.target).map_err(|e| Error::io("create", &self.target, e))?;
         self.placed = true;
-        Ok(())
+        sync_folder(&self.target)
     }
 
     /// Gives it its name if nothing has it; whether that was so.
@@ -151,10 +151,20 @@ impl Staged {
             Err(e) => Err(e.into()),
         };
         match named {
-            Ok(()) => Ok(true),
+            Ok(()) => sync_folder(&self.target).map(|()| true),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
             Err(e) => Err(Error::io("create", &self.target, e)),
         }
+    }
+}
+
+/// Makes a new or renamed entry survive a power loss.
+fn sync_folder(path: &Path) -> Result<(), Error> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        // some file systems cannot; a folder that may be written and not read cannot be opened
+        Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied) => Ok(()),
+        synced => synced.map_err(|e| Error::io("sync", folder, e)),
     }
 }
 
