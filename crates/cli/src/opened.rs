@@ -181,11 +181,21 @@ async fn spool(folder: &Path, trust: &Trust) -> Result<NamedTempFile, End> {
         let tee = Tee { file: copy.try_clone().map_err(failed)?, path: path.clone() };
         let incoming = Incoming::open(Box::new(tee), Path::new(bundles::STDIN), &trust)?;
         incoming.check_room(&path)?;
+        let expected = incoming.size();
         drop(incoming);
         let mut copy = copy;
-        io::copy(&mut io::stdin().lock(), &mut copy).map_err(failed)?;
+        // no more than it says that it has, and one byte that would be too many
+        let there = copy.metadata().map_err(failed)?.len();
+        let most = expected.saturating_sub(there).saturating_add(1);
+        let rest = io::copy(&mut io::stdin().lock().take(most), &mut copy).map_err(failed)?;
         copy.flush().map_err(failed)?;
-        Ok(())
+        match there.saturating_add(rest) {
+            found if found > expected => {
+                let path = PathBuf::from(bundles::STDIN);
+                Err(ferry_archive::Error::TrailingBytes { path, expected, found }.into())
+            }
+            _ => Ok(()),
+        }
     };
     tokio::task::spawn_blocking(write).await.map_err(|e| Error::Runtime(io::Error::other(e)))??;
     Ok(file)
