@@ -30,8 +30,8 @@ use crate::failure::End;
 fn main() -> ExitCode {
     let args = Args::parse();
     log(&args);
-    // needed once in a process by whatever builds a TLS configuration; a second call is refused, which is fine
     raise_open_files();
+    // needed once in a process by whatever builds a TLS configuration; a second call is refused, which is fine
     let _ = rustls::crypto::ring::default_provider().install_default();
     match run(args.command) {
         Ok(()) => ExitCode::SUCCESS,
