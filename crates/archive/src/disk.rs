@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::IoSlice;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use rustix::fs::{FallocateFlags, FlockOperation};
@@ -49,9 +49,10 @@ pub(crate) fn open_locked(path: &Path) -> Result<File, Error> {
     }
 }
 
-/// Bytes free for this user where `path` stands.
+/// Bytes free for this user where `path` stands, or shall stand.
 pub(crate) fn free(path: &Path) -> Result<u64, Error> {
-    let stat = rustix::fs::statvfs(path).map_err(|e| Error::io("read", path, e))?;
+    let there = if path.exists() { path } else { folder(path) };
+    let stat = rustix::fs::statvfs(there).map_err(|e| Error::io("read", there, e))?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
@@ -111,11 +112,22 @@ pub(crate) fn discard(path: &Path) -> Result<(), Error> {
 
 /// Makes a new or renamed entry survive a power loss.
 pub(crate) fn sync_folder(path: &Path) -> Result<(), Error> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder(path);
     let synced = File::open(folder).and_then(|f| f.sync_all());
     match synced {
         // Some file systems (FAT, some network ones) cannot sync a folder.
         Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => Ok(()),
         other => other.map_err(|e| Error::io("sync", folder, e)),
     }
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A path with more at the end of its name.
+pub(crate) fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
 }

@@ -67,8 +67,8 @@ pub enum Error {
         /// The output.
         path: PathBuf,
     },
-    /// Another process builds the same bundle.
-    #[error("another build is writing `{}`", .path.display())]
+    /// Another process writes the same file: it builds, protects or mends.
+    #[error("another ferry is writing `{}`", .path.display())]
     Busy {
         /// The unfinished file.
         path: PathBuf,
@@ -311,6 +311,14 @@ pub enum Error {
         /// The bundle.
         path: PathBuf,
     },
+    /// Two volumes that have each other's names, on two disks.
+    #[error("`{}` is `{}`, and the two are on different disks, between which nothing can be renamed", .found.display(), .belongs.display())]
+    AcrossDisks {
+        /// The name that it has.
+        found: PathBuf,
+        /// The name that belongs to it.
+        belongs: PathBuf,
+    },
     /// More is damaged than the recovery files make up for.
     #[error("`{}` is damaged beyond what its recovery files make up for: {why}", .path.display())]
     BeyondRepair {
@@ -385,6 +393,7 @@ impl Failure for Error {
                 Kind::Usage
             }
             Self::NoRecovery { .. } => Kind::Missing,
+            Self::AcrossDisks { .. } => Kind::Local,
             Self::OtherRecovery { .. } | Self::BeyondRepair { .. } => Kind::Untrusted,
             Self::Volumes { faults, .. } if faults.iter().all(|f| f.what == VolumeState::Absent) => Kind::Missing,
             Self::NotABundle { .. }
@@ -445,7 +454,8 @@ impl Failure for Error {
             }
             Self::NoVolume { .. } => "bring it there, then run the same command again",
             Self::VolumeList { .. } => {
-                "copy the list and its signature again, or remove both: the bundle does not need them to be read"
+                "copy the list and its signature again: only the `ferry bundle` that makes the bundle signs it, with the same lock and key the same; or \
+                 remove both: the bundle does not need them to be read"
             }
             Self::VolumesDiffer { .. } => {
                 "copy these volumes again, or give those that were swapped each other's names; the others are good"
@@ -464,6 +474,14 @@ impl Failure for Error {
             }
             Self::OtherRecovery { .. } => {
                 "bring those that belong to it, or make them anew with `ferry protect`; if it is the right one, copy it again"
+            }
+            Self::AcrossDisks { found, belongs } => {
+                let right = found.with_file_name(belongs.file_name().unwrap_or_default());
+                return Some(format!(
+                    "rename it where it is (`mv {} {}`), and the others likewise; or write a mended copy with `-o DIR`",
+                    found.display(),
+                    right.display()
+                ));
             }
             Self::BeyondRepair { .. } => {
                 "`ferry verify --want FILE` lists what is lost, for a small patch bundle; or copy the bundle again"

@@ -7,12 +7,13 @@
 use std::fs::File;
 use std::io::{BufReader, Read as _, Write as _};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ferry_image::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::disk::with_ending;
 use crate::ranges::Ranges;
 
 /// The largest journal that is read, in bytes. A larger one is as good as none.
@@ -97,9 +98,7 @@ impl Journal {
         for record in records {
             text.push_str(&seal(&record.print()));
         }
-        let mut new = path.as_os_str().to_owned();
-        new.push(".new");
-        let new = PathBuf::from(new);
+        let new = with_ending(path, ".new");
         let mut file = File::create(&new).map_err(|e| Error::io("create", &new, e))?;
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|e| Error::io("write", &new, e))?;
         std::fs::rename(&new, path).map_err(|e| Error::io("create", path, e))?;

@@ -7,7 +7,7 @@
 //! Not here: where blobs come from, what to put in, what to do with a bundle (`ferry-bundle`, `ferry-install`).
 //!
 //! Reading order: [`head`], [`member`], [`sums`], [`oci`], [`layout`], [`keys`], [`spki`], [`public_key`], [`signers`], [`trust`], [`want`],
-//! [`slices`], [`volumes`]; writing: `disk`, [`ranges`], `journal`, `durable`, [`partial`]; reading: `source`, `front`, `frame`,
+//! [`slices`], [`volumes`], [`list`]; writing: `disk`, [`ranges`], `journal`, `durable`, `unfinished`, [`partial`], [`outgoing`]; reading: `source`, `front`, `frame`,
 //! [`bundle`], [`verify`], [`incoming`]; beside the bundle: [`recovery`].
 
 pub mod bundle;

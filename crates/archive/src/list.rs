@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use ferry_content::files::ReadAt as _;
 use ferry_image::{Algorithm, Digest, Hasher};
 
+use crate::disk::with_ending;
 use crate::keys::MAX_SIGNATURE;
 use crate::{Error, Location, Slices, Trust, sums, volumes};
 
@@ -21,19 +22,13 @@ const CHUNK: usize = 1 << 20;
 /// `NAME.tar.sha256`.
 #[must_use]
 pub fn path(base: &Path) -> PathBuf {
-    beside(base, ".sha256")
+    with_ending(base, ".sha256")
 }
 
 /// `NAME.tar.sha256.minisig`.
 #[must_use]
 pub fn signature_path(base: &Path) -> PathBuf {
-    beside(base, ".sha256.minisig")
-}
-
-fn beside(base: &Path, ending: &str) -> PathBuf {
-    let mut name = base.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
+    with_ending(base, ".sha256.minisig")
 }
 
 /// The trusted comment of its signature: whose volumes they are, and by the digest of the sums that no other build's are meant.

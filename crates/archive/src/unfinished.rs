@@ -4,7 +4,9 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{allocate, allocated, check_room, discard, open_locked, refuse_other_than_file, sync_folder};
+use crate::disk::{
+    allocate, allocated, check_room, discard, open_locked, refuse_other_than_file, sync_folder, with_ending,
+};
 use crate::journal::{self, Header, Journal, Record, Told};
 use crate::ranges::Ranges;
 use crate::{Error, Slice, Slices, list, volumes};
@@ -19,24 +21,26 @@ pub(crate) struct Unfinished {
     lock: File,
     /// Whether this claim made it.
     is_new: bool,
+    /// Whether what an earlier build left was given up.
+    is_emptied: bool,
 }
 
 impl Unfinished {
     /// What an interrupted build of `output` wrote into its journal.
     pub(crate) fn peek(output: &Path) -> Result<Option<Header>, Error> {
-        journal::peek(&beside(&beside(output, ".partial"), ".journal"))
+        journal::peek(&with_ending(&with_ending(output, ".partial"), ".journal"))
     }
 
     /// Claims the files against other builds.
     pub(crate) fn claim(output: &Path) -> Result<Self, Error> {
         refuse_other_than_file(output)?;
         volumes::refuse_name(output)?;
-        let partial = beside(output, ".partial");
+        let partial = with_ending(output, ".partial");
         refuse_other_than_file(&partial)?;
-        let journal = beside(&partial, ".journal");
+        let journal = with_ending(&partial, ".journal");
         let is_new = !partial.exists();
         let lock = open_locked(&partial)?;
-        Ok(Self { output: output.to_owned(), partial, journal, lock, is_new })
+        Ok(Self { output: output.to_owned(), partial, journal, lock, is_new, is_emptied: false })
     }
 
     /// Claims the files, unless there is a journal of a build that was interrupted.
@@ -73,20 +77,17 @@ impl Unfinished {
     /// Opens what an earlier build of the same bundle left, or begins anew: with what is kept of each blob.
     pub(crate) fn open(&mut self, header: &Header, blobs: &[u64]) -> Result<(Slices, Vec<Ranges>), Error> {
         let opened = self.open_files(header, blobs);
-        if opened.is_err() && self.is_new {
-            discard(&self.partial)?;
+        // without a journal nothing of it can be continued, so that nothing of it stays
+        if opened.is_err() && !self.journal.exists() && (self.is_new || self.is_emptied) {
+            let volumes = volumes::in_folder(&self.partial)?.into_values().filter(|path| path.is_file());
+            volumes.chain([self.partial.clone()]).try_for_each(|path| discard(&path))?;
         }
         opened
     }
 
     fn open_files(&mut self, header: &Header, blobs: &[u64]) -> Result<(Slices, Vec<Ranges>), Error> {
         self.refuse_other_kind(header.volume)?;
-        if let Some(volume) = header.volume
-            && header.size.div_ceil(volume) > u64::from(volumes::MAX_VOLUMES)
-        {
-            let (count, most) = (header.size.div_ceil(volume), volumes::MAX_VOLUMES);
-            return Err(Error::Contents { why: format!("{count} volumes would be needed, and {most} is the most") });
-        }
+        header.volume.map_or(Ok(()), |volume| volumes::refuse_too_many(header.size, volume))?;
         let told = journal::read(&self.journal, blobs)?;
         let same = |told: &Told| {
             let (a, b) = (&told.header, header);
@@ -117,6 +118,7 @@ impl Unfinished {
         check_room(&self.partial, header.size, there)?;
         if told.is_none() {
             discard(&self.journal)?;
+            self.is_emptied = true;
         }
         let mut parts = Vec::new();
         for Planned { path, size, .. } in &files {
@@ -262,10 +264,4 @@ fn whole(error: Error, size: u64) -> Error {
         Error::DiskFull { path, available, .. } => Error::DiskFull { path, needed: size, available },
         other => other,
     }
-}
-
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
 }

@@ -49,6 +49,36 @@ impl Bundle {
             faults.push(fault);
             None
         });
+        faults.extend(self.damaged(threads, progress));
+        if !faults.is_empty() {
+            // only now is it worth another pass to know which volumes are the bad ones
+            let wrong = listed.map(|listed| list::compare(&self.slices, &listed, &|_| {}));
+            match wrong {
+                Some(Ok(wrong)) if !wrong.is_empty() => faults.insert(0, Error::VolumesDiffer { wrong }),
+                Some(Err(error)) => faults.push(error),
+                _ => {}
+            }
+            return Err(faults);
+        }
+        Ok(self.all())
+    }
+
+    /// Whether all members and what stands around them are right: the bundle itself, whatever stands beside it.
+    ///
+    /// # Errors
+    /// The first thing that does not hold.
+    pub(crate) fn check_members(&self, threads: usize, progress: &(dyn Fn(u64) + Sync)) -> Result<Verified, Error> {
+        let faults = frame::faults(&self.slices, &self.path, &self.front).into_iter();
+        faults.chain(self.damaged(threads, progress)).next().map_or_else(|| Ok(self.all()), Err)
+    }
+
+    fn all(&self) -> Verified {
+        let bytes = self.front.members.iter().map(|m| m.size).sum();
+        Verified { bytes, blobs: self.head().blobs.len() }
+    }
+
+    /// Hashes every member; all that are damaged together.
+    fn damaged(&self, threads: usize, progress: &(dyn Fn(u64) + Sync)) -> Option<Error> {
         let members = &self.front.members;
         let mut order: Vec<usize> = (0..members.len()).collect();
         order.sort_by_key(|i| Reverse(members[*i].size));
@@ -77,26 +107,12 @@ impl Bundle {
         });
         let mut damaged = damaged.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         damaged.sort_by_key(|(i, _)| *i);
-        if !damaged.is_empty() {
-            let members = damaged.into_iter().map(|(i, found)| self.damage(&members[i], found)).collect();
-            faults.push(Error::Damaged { path: self.path.clone(), members });
-        }
-        if !faults.is_empty() {
-            // only now is it worth another pass to know which volumes are the bad ones
-            let wrong = listed.map(|listed| list::compare(&self.slices, &listed, &|_| {}));
-            match wrong {
-                Some(Ok(wrong)) if !wrong.is_empty() => faults.insert(0, Error::VolumesDiffer { wrong }),
-                Some(Err(error)) => faults.push(error),
-                _ => {}
-            }
-            return Err(faults);
-        }
-        let bytes = members.iter().map(|m| m.size).sum();
-        Ok(Verified { bytes, blobs: self.head().blobs.len() })
+        let members: Vec<_> = damaged.into_iter().map(|(i, found)| self.damage(&members[i], found)).collect();
+        (!members.is_empty()).then(|| Error::Damaged { path: self.path.clone(), members })
     }
 
     /// The digests of its volumes, where they are listed beside it.
-    fn listed(&self) -> Result<Option<Vec<Digest>>, Error> {
+    pub(crate) fn listed(&self) -> Result<Option<Vec<Digest>>, Error> {
         let Some(room) = self.slices.room() else { return Ok(None) };
         let (head, front) = (self.head(), &self.front);
         let comment = list::comment(&head.name, head.version.as_deref(), &front.sums_digest);

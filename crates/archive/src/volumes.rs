@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::disk::with_ending;
 use crate::{Error, Slice, Slices};
 
 /// No bundle has more volumes: with three digits their names sort as they must be joined.
@@ -53,9 +54,7 @@ pub enum VolumeState {
 /// `NAME.tar.001`.
 #[must_use]
 pub fn name(base: &Path, number: u32) -> PathBuf {
-    let mut name = base.as_os_str().to_owned();
-    name.push(format!(".{number:03}"));
-    name.into()
+    with_ending(base, &format!(".{number:03}"))
 }
 
 /// Refuses names that a bundle cannot be found by later: those of volumes.
@@ -65,6 +64,16 @@ pub fn name(base: &Path, number: u32) -> PathBuf {
 pub fn refuse_name(output: &Path) -> Result<(), Error> {
     let fine = output.file_name().is_some_and(|name| name.to_str().is_some()) && parse(output).is_none();
     if fine { Ok(()) } else { Err(Error::VolumeName { path: output.to_owned() }) }
+}
+
+/// Refuses to cut `size` bytes into more volumes than a bundle can have.
+///
+/// # Errors
+/// [`Error::Contents`].
+pub fn refuse_too_many(size: u64, volume: u64) -> Result<(), Error> {
+    let (count, most) = (size.div_ceil(volume.max(1)), u64::from(MAX_VOLUMES));
+    let why = || format!("{count} volumes would be needed, and {most} is the most: give a larger `--volume-size`");
+    if count <= most { Ok(()) } else { Err(Error::Contents { why: why() }) }
 }
 
 /// The base and the number of a volume's name; `None` for other names.
@@ -113,7 +122,7 @@ impl Location {
             };
             for (number, second) in new.volumes {
                 match old.volumes.get(&number) {
-                    Some(first) if *first != second => {
+                    Some(first) if !is_same(first, &second) => {
                         return Err(Error::VolumeTwice { first: first.clone(), second });
                     }
                     _ => old.volumes.insert(number, second),
@@ -200,6 +209,19 @@ impl<N: FnMut(u32) -> io::Result<File>> io::Read for InOrder<N> {
             self.current = Some((self.next)(self.number)?);
         }
     }
+}
+
+/// Whether two paths are one file, however they are written; of files that are not there, whether they would be.
+fn is_same(a: &Path, b: &Path) -> bool {
+    let folder = |path: &Path| {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::canonicalize(folder).ok()
+    };
+    let place = |path: &Path| match std::fs::canonicalize(path) {
+        Ok(place) => Some(place),
+        Err(_) => Some(folder(path)?.join(path.file_name()?)),
+    };
+    a == b || place(a).is_some_and(|a| Some(a) == place(b))
 }
 
 fn is_absent(path: &Path) -> bool {

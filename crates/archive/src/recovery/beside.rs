@@ -3,6 +3,9 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use ferry_image::Digest;
+
+use super::found;
 use crate::{Bundle, Error, Location, Slice, volumes};
 
 /// What comes between a bundle's name and the number of a recovery file.
@@ -120,10 +123,29 @@ pub fn is_recovery_file(path: &Path) -> bool {
     protected_by(path).is_some()
 }
 
-/// Whether recovery files stand beside a bundle: `ferry repair` may mend it.
+/// Recovery files beside a bundle, by whose they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protected {
+    /// There are none.
+    No,
+    /// Some are its own, or may be: `ferry repair` may mend it.
+    Yes,
+    /// All that are there were made for another bundle.
+    ByOthers,
+}
+
+/// Whether recovery files stand beside a bundle, and whether they are its own. `sums` is the digest of its `SHA256SUMS`, where that is known.
 #[must_use]
-pub fn is_protected(location: &Location) -> bool {
-    Beside::of(location).recovery_files("").is_ok_and(|files| !files.is_empty())
+pub fn protection(location: &Location, sums: Option<&Digest>) -> Protected {
+    let beside = Beside::of(location);
+    if beside.recovery_files("").map_or(true, |files| files.is_empty()) {
+        return Protected::No;
+    }
+    let Some(own) = sums.map(|sums| super::protect::raw(sums.hex())) else { return Protected::Yes };
+    match found::made_for(&beside) {
+        Ok(bundles) if !bundles.is_empty() && !bundles.contains(&own) => Protected::ByOthers,
+        _ => Protected::Yes,
+    }
 }
 
 #[cfg(test)]
@@ -134,7 +156,7 @@ mod tests {
     fn names() {
         let folder = tempfile::tempdir().expect("folder");
         let location = Location::of(&folder.path().join("b.tar")).expect("location");
-        assert!(!is_protected(&location));
+        assert!(protection(&location, None) == Protected::No);
         for name in [
             "b.tar.recovery-002",
             "b.tar.recovery-001",
@@ -158,7 +180,7 @@ mod tests {
             is_recovery_file(Path::new("x/b.tar.recovery-001")) && !is_recovery_file(Path::new("b.tar.recovery-01"))
         );
         let split = Location::of(&folder.path().join("b.tar.002")).expect("location");
-        assert!(is_protected(&location) && is_protected(&split));
+        assert!([&location, &split].iter().all(|at| protection(at, None) == Protected::Yes));
         let beside = Beside::of(&split);
         assert_eq!(beside.volume(true, 0), folder.path().join("b.tar.001"));
     }

@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::writable::partial;
-use crate::disk::sync_folder;
+use crate::disk::{open_locked, sync_folder, with_ending};
 use crate::signers::{self, Form};
 use crate::{Error, Location, list};
 
@@ -20,11 +20,9 @@ pub(super) fn copy(from: &Location, base: &Path) -> Result<Option<PathBuf>, Erro
             Form::Minisign => "minisig",
             Form::Cosign => "sig",
         };
-        let mut to = base.as_os_str().to_owned();
-        to.push(format!(".{}.{ending}", file.label));
         // One that cannot be read does not count there, either.
         if let Ok(content) = file.content {
-            write(&PathBuf::from(to), &content)?;
+            write(&with_ending(base, &format!(".{}.{ending}", file.label)), &content)?;
         }
     }
     let name = from.base.file_name().unwrap_or_default();
@@ -51,7 +49,8 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
 
 fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
     let partial = partial(path);
-    let written = File::create(&partial).and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()));
+    let mut file = open_locked(&partial)?;
+    let written = file.set_len(0).and_then(|()| file.write_all(content)).and_then(|()| file.sync_all());
     written.map_err(|e| Error::io("write", &partial, e))?;
     std::fs::rename(&partial, path).map_err(|e| Error::io("rename", &partial, e))?;
     sync_folder(path)

@@ -2,17 +2,20 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+use ferry_content::files::ReadAt as _;
 
 use super::beside::Beside;
 use super::page::{PAGE, Page, SUMS_IN_PAGE, SetId};
-use crate::Error;
+use crate::{Error, Location};
 
 /// So many places are looked at, at each end of a file, for a first page that proves itself.
 const TRIED: u64 = 4096;
 
 /// Recovery files that were made together.
+#[derive(Debug)]
 pub(super) struct Found {
     pub(super) id: SetId,
     /// Checksums by their page; a page that every file has lost is not there.
@@ -22,6 +25,7 @@ pub(super) struct Found {
 }
 
 /// A recovery file.
+#[derive(Debug)]
 pub(super) struct Source {
     pub(super) path: PathBuf,
     pub(super) file: File,
@@ -113,18 +117,30 @@ fn add(sets: &mut Vec<Found>, first: Page, path: PathBuf, file: File, length: u6
 
 fn page_at(file: &File, at: u64) -> Option<Page> {
     let mut bytes = vec![0; PAGE as usize];
-    file.read_exact_at(&mut bytes, at).ok()?;
+    FileExt::read_exact_at(file, &mut bytes, at).ok()?;
     Page::parse(&bytes)
 }
 
-/// The digest of the `SHA256SUMS` that stands at the start of a bundle, whether it is right or not.
-pub(super) fn sums_of(first: &Path) -> Option<[u8; 32]> {
-    let file = File::open(first).ok()?;
+/// The digest of the `SHA256SUMS` that stands at the start of a bundle, whether it is right or not. `read` fills a buffer from the start.
+pub(super) fn sums_of(read: impl Fn(&mut [u8], u64) -> Option<()>) -> Option<[u8; 32]> {
     let mut block = [0; crate::member::BLOCK as usize];
-    file.read_exact_at(&mut block, 0).ok()?;
+    read(&mut block, 0)?;
     let found = crate::member::read(&block).filter(|found| found.name == crate::member::SUMS)?;
     let size = found.size.filter(|size| *size <= crate::sums::MAX_SUMS)?;
     let mut text = vec![0; usize::try_from(size).ok()?];
-    file.read_exact_at(&mut text, crate::member::BLOCK).ok()?;
+    read(&mut text, crate::member::BLOCK)?;
     Some(super::protect::raw(ferry_image::Digest::of(&text).hex()))
+}
+
+/// [`sums_of`] of a bundle as it lies there.
+pub(super) fn sums_at(location: &Location) -> Option<[u8; 32]> {
+    let slices = location.open().ok()?;
+    sums_of(|buffer, at| slices.read_exact_at(buffer, at).ok())
+}
+
+/// The bundle's `SHA256SUMS`, by digest, that each recovery file beside it was made for: as far as one page of it is left.
+pub(super) fn made_for(beside: &Beside) -> Result<Vec<[u8; 32]>, Error> {
+    let open = |path: &Path| Some((File::open(path).ok()?, std::fs::metadata(path).ok()?.len()));
+    let files = beside.recovery_files("")?.into_iter().filter_map(|(_, path)| open(&path));
+    Ok(files.filter_map(|(file, length)| Some(first(&file, length)?.set.sums)).collect())
 }

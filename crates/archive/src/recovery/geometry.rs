@@ -238,6 +238,16 @@ impl Geometry {
         (volume, cut(within.start)..cut(within.end))
     }
 
+    /// The shard and the column that have the byte at `offset` of the bundle, and where in that chunk it stands.
+    pub(crate) fn chunk_at(&self, offset: u64) -> (u16, u64, u64) {
+        let each = self.volume.unwrap_or(self.size);
+        let (volume, within) = (offset / each, offset % each);
+        let shard = volume * u64::from(self.per_volume) + within / self.shard;
+        let (column, start) =
+            (within % self.shard / u64::from(self.chunk), within % self.shard % u64::from(self.chunk));
+        (u16::try_from(shard).unwrap_or(u16::MAX), column, start)
+    }
+
     /// The number of checksums: one for each chunk of each shard, recovery shards last.
     pub(crate) fn sums(&self) -> u64 {
         (u64::from(self.originals) + u64::from(self.recovery)) * self.columns()
@@ -331,6 +341,15 @@ mod tests {
             let sizes: Vec<u64> = (0..g.volumes()).map(|v| g.volume_size(v)).collect();
             prop_assert_eq!(&ends, &sizes);
             prop_assert_eq!(sizes.iter().sum::<u64>(), g.size());
+        }
+
+        #[test]
+        fn every_byte_is_where_its_chunk_is(g in any(), at in 0.0..1.0_f64) {
+            let at = (g.size() as f64 * at) as u64;
+            let (shard, column, start) = g.chunk_at(at);
+            let (volume, part) = g.part(shard, &g.column(column));
+            prop_assert_eq!(volume * g.volume().unwrap_or(0) + part.start + start, at);
+            prop_assert!(part.start + start < part.end);
         }
 
         #[test]

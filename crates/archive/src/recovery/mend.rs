@@ -18,6 +18,9 @@ const MEMORY: u64 = 64 << 20;
 /// Bytes of each volume, by its number.
 pub(super) type Places = Vec<Ranges>;
 
+/// Chunks of one column, each with its shard.
+pub(super) type Chunks = Vec<(u16, Vec<u8>)>;
+
 /// What became of the damage.
 pub(super) struct Mended {
     /// Bytes that are right again.
@@ -66,15 +69,15 @@ pub(super) fn mend(found: &Found, parts: &[Part], damage: &Damage, threads: usiz
     Ok(mended.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Makes the chunks of `bad` anew, and those that turn out to be bad on the way; the shards whose chunk was written. `None` when
-/// that cannot be done.
-fn column_of(
+/// Makes the chunks of `bad` anew, and those that turn out to be bad on the way; their shards and bytes. `None` when that cannot
+/// be done. Nothing is written.
+pub(super) fn restore(
     found: &Found,
     parts: &[Part],
     column: u64,
     bad: &[u16],
     buffer: &mut Vec<u8>,
-) -> Result<Option<Vec<u16>>, Error> {
+) -> Result<Option<Chunks>, Error> {
     let geometry = &found.id.geometry;
     let within = geometry.column(column);
     let width = usize::try_from(within.end - within.start).unwrap_or(0);
@@ -107,6 +110,20 @@ fn column_of(
     if !restored.iter().all(|(shard, bytes)| right(*shard, bytes)) {
         return Ok(None);
     }
+    Ok(Some(restored))
+}
+
+/// Makes the chunks anew and writes them; the shards whose chunk was written. `None` when that cannot be done.
+fn column_of(
+    found: &Found,
+    parts: &[Part],
+    column: u64,
+    bad: &[u16],
+    buffer: &mut Vec<u8>,
+) -> Result<Option<Vec<u16>>, Error> {
+    let Some(restored) = restore(found, parts, column, bad, buffer)? else { return Ok(None) };
+    let geometry = &found.id.geometry;
+    let within = geometry.column(column);
     let mut wrote = Vec::new();
     for (shard, bytes) in restored {
         let (volume, range) = geometry.part(shard, &within);
@@ -124,7 +141,14 @@ fn column_of(
 }
 
 /// Reads a chunk of the bundle, zeros behind what the volume has; whether it is what it should be.
-fn original(found: &Found, parts: &[Part], shard: u16, column: u64, width: usize, buffer: &mut Vec<u8>) -> bool {
+pub(super) fn original(
+    found: &Found,
+    parts: &[Part],
+    shard: u16,
+    column: u64,
+    width: usize,
+    buffer: &mut Vec<u8>,
+) -> bool {
     let geometry = &found.id.geometry;
     let (volume, range) = geometry.part(shard, &geometry.column(column));
     let size = usize::try_from(range.end - range.start).unwrap_or(0);

@@ -3,12 +3,13 @@
 //! Nothing here is believed: what was mended is right when the bundle's own signature and digests say so.
 //!
 //! Reading order: [`geometry`] (what stands where), [`page`] (what a recovery file says), `codec` (columns in memory), `share`,
-//! `beside` (names); writing: `write`, [`protect`]; mending: `found`, `parts`, `scan`, `mend`, `writable`,
+//! `beside` (names); writing: `write`, [`protect`]; mending: `found`, `parts`, `foreseen`, `scan`, `mend`, `writable`,
 //! `companions`, `report`, [`repair`].
 
 mod beside;
 mod codec;
 mod companions;
+mod foreseen;
 mod found;
 pub mod geometry;
 mod mend;
@@ -22,9 +23,9 @@ mod share;
 mod writable;
 mod write;
 
-pub use beside::{is_protected, is_recovery_file};
+pub use beside::{Protected, is_recovery_file, protection};
 pub use geometry::{Budget, Geometry, Survives};
 pub use parts::Misnamed;
 pub use protect::Protection;
-pub use repair::Repair;
+pub use repair::{Decided, Repair};
 pub use report::{Patient, Report, Was};

@@ -8,15 +8,16 @@ use std::path::{Path, PathBuf};
 
 use super::beside::Beside;
 use super::companions;
+use super::foreseen;
 use super::found::{self, Found};
 use super::mend;
-use super::parts::{self, Part};
+use super::parts::{self, Misnamed, Part};
 use super::report::{Report, Was, damaged_recovery, note, state};
 use super::scan::{self, Damage};
-use super::writable::{copies, cut, finish, give_up, open_for_writing, target, targets};
+use super::writable::{copies, cut, finish, give_up, open_for_writing, refuse_output, target, targets};
 use super::write::{self, Progress};
 use crate::ranges::Ranges;
-use crate::{Bundle, Error, Location, Trust};
+use crate::{Bundle, Error, Head, Location, Slices, Trust, signers};
 
 /// What shall be mended, and how.
 #[derive(Debug)]
@@ -35,60 +36,64 @@ pub struct Repair<'a> {
     pub dry_run: bool,
 }
 
+/// What is known before anything is written: the recovery files, which volume is which, and whose bundle it is.
+#[derive(Debug)]
+pub struct Decided<'a> {
+    repair: &'a Repair<'a>,
+    beside: Beside,
+    found: Found,
+    strangers: usize,
+    parts: Vec<Part>,
+    /// What the volumes must be called.
+    names: Vec<PathBuf>,
+    /// What they are called, before any is put to where it belongs.
+    asides: Vec<PathBuf>,
+    misnamed: Vec<Misnamed>,
+    /// The bundle as it lies there, if its front holds; whether nothing around its members is wrong.
+    opened: Option<(Bundle, bool)>,
+    head: Option<Head>,
+}
+
 impl Repair<'_> {
-    /// Mends what can be mended and verifies the whole. `progress` is told of bytes of the bundle as they are read, at most three times
-    /// each. Blocking.
+    /// Finds out what there is to mend with, and whose bundle it will be. Nothing is written. Blocking.
     ///
     /// # Errors
-    /// [`Error::NoRecovery`], [`Error::OtherRecovery`], [`Error::DiskFull`] before anything is written, [`Error::Busy`], [`Error::Io`];
-    /// what verifying finds although all checksums of the recovery files agree.
-    pub fn run(&self, progress: Progress<'_>) -> Result<Report, Error> {
+    /// [`Error::NoRecovery`], [`Error::OtherRecovery`]; what the signatures lack, of the front as it is or as it will be.
+    pub fn decide(&self) -> Result<Decided<'_>, Error> {
         let beside = Beside::of(self.location).and_elsewhere(self.recovery);
         let (found, strangers) = self.find(&beside)?;
         let mut parts = parts::open(&found, &beside)?;
-        let names: Vec<PathBuf> = parts.iter().map(|part| part.path.clone()).collect();
-        let misnamed = parts::arrange(&found, &mut parts);
-        let mut report = Report {
-            patients: Vec::new(),
-            misnamed,
-            lost: Vec::new(),
-            recovery: Vec::new(),
-            recovery_stays: self.output.is_some() || beside.has_elsewhere(),
-            strangers,
-            verified: None,
-            bundle: self.location.base.clone(),
-            copy: Vec::new(),
-            list_left: None,
-        };
+        let is_split = found.id.geometry.volume().is_some();
+        let names: Vec<PathBuf> = (0..found.id.geometry.volumes()).map(|n| beside.volume(is_split, n)).collect();
+        let asides: Vec<PathBuf> = parts.iter().map(|part| part.path.clone()).collect();
+        let misnamed = parts::arrange(&found, &mut parts, &names);
+        if let Some(output) = self.output {
+            refuse_output(&found, &parts, output)?;
+        }
         // A front that holds says which bundle it is, whatever else is damaged.
-        if let Ok((bundle, faults)) = Bundle::open_damaged(self.location, self.trust) {
-            if super::protect::raw(bundle.sums_digest().hex()) != found.id.sums {
+        let opened = Bundle::open_damaged(self.location, self.trust).ok();
+        let head = match &opened {
+            Some((bundle, _)) if super::protect::raw(bundle.sums_digest().hex()) != found.id.sums => {
                 return Err(Error::OtherRecovery { path: self.location.base.clone() });
             }
-            // Nothing is ever written over a bundle that is whole, whatever recovery files say of it.
-            if self.output.is_none() && faults.is_empty() {
-                report.verified = bundle.verify(self.threads, false, progress).ok();
+            Some((bundle, _)) => Some(bundle.head().clone()),
+            None => {
+                let slices = self.location.open().unwrap_or_else(|_| Slices::volumes(Vec::new(), 1));
+                let signatures = signers::beside(&self.location.base, &slices)?;
+                let front = foreseen::front(&found, &parts, &self.location.base, self.trust, &signatures)?;
+                front.map(|front| front.head)
             }
-        }
-        let work = self.output.filter(|_| !self.dry_run).map(|output| copies(&found, &parts, output)).transpose()?;
-        let damage = scan::scan(&found, &parts, work.as_deref(), self.threads, progress)?;
-        report.recovery = damaged_recovery(&found, &beside, &damage);
-        if report.verified.is_none() {
-            self.refuse_another(&found, &parts, &damage)?;
-            self.treat(&found, parts, work, &names, &damage, &mut report)?;
-        }
-        if report.succeeds() && !self.dry_run {
-            let mended = Location::of(&report.bundle)?;
-            let location = if self.output.is_some() { &mended } else { &self.now(&found, &names) };
-            let bundle = Bundle::open_at(location, self.trust)?;
-            if report.verified.is_none() {
-                report.verified = Some(bundle.verify(self.threads, false, progress)?);
-            }
-            if !report.recovery_stays {
-                self.renew(&found, &beside, &bundle, &report.recovery, progress)?;
-            }
-        }
-        Ok(report)
+        };
+        let opened = opened.map(|(bundle, faults)| (bundle, faults.is_empty()));
+        Ok(Decided { repair: self, beside, found, strangers, parts, names, asides, misnamed, opened, head })
+    }
+
+    /// [`decide`](Self::decide) and [`mend`](Decided::mend) at once, for who takes any bundle that is signed as it must be.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run(&self, progress: Progress<'_>) -> Result<Report, Error> {
+        self.decide()?.mend(progress)
     }
 
     /// The recovery files that belong to the bundle, and how many others stand there.
@@ -97,7 +102,7 @@ impl Repair<'_> {
         let mut sets = found::read(beside)?;
         let files = |set: &Found| set.files.iter().flatten().count();
         let all: usize = sets.iter().map(files).sum();
-        let own = found::sums_of(&beside.volume(self.location.is_split(), 0));
+        let own = found::sums_at(self.location);
         let at = sets.iter().position(|set| Some(set.id.sums) == own).unwrap_or(0);
         if sets.is_empty() {
             let why = match beside.recovery_files("")?.len() {
@@ -111,12 +116,68 @@ impl Repair<'_> {
         let own = files(&set);
         Ok((set, all - own))
     }
+}
 
+impl Decided<'_> {
+    /// What the bundle says of itself, or will say when it is mended. `None` when too much of its front is lost to know.
+    #[must_use]
+    pub fn head(&self) -> Option<&Head> {
+        self.head.as_ref()
+    }
+
+    /// Mends what can be mended and verifies the whole. `progress` is told of bytes of the bundle as they are read, at most three times
+    /// each. Blocking.
+    ///
+    /// # Errors
+    /// [`Error::OtherRecovery`], [`Error::DiskFull`] before anything is written, [`Error::Busy`], [`Error::Io`]; what verifying finds
+    /// although all checksums of the recovery files agree.
+    pub fn mend(self, progress: Progress<'_>) -> Result<Report, Error> {
+        let Self { repair, beside, found, strangers, parts, names, asides, misnamed, opened, .. } = self;
+        let mut report = Report {
+            patients: Vec::new(),
+            misnamed,
+            lost: Vec::new(),
+            recovery: Vec::new(),
+            recovery_stays: repair.output.is_some() || beside.has_elsewhere(),
+            strangers,
+            verified: None,
+            bundle: place(&found, &repair.location.base, &names),
+            copy: Vec::new(),
+            list_left: None,
+            list: None,
+        };
+        // Nothing is ever written over a bundle that is whole, whatever recovery files, or a list of volumes, say of it.
+        if let Some((bundle, _)) = opened.as_ref().filter(|(_, holds)| *holds && repair.output.is_none()) {
+            report.verified = bundle.check_members(repair.threads, progress).ok();
+        }
+        let work = repair.output.filter(|_| !repair.dry_run);
+        let work = work.map(|output| copies(&found, &parts, output)).transpose()?;
+        let damage = scan::scan(&found, &parts, work.as_deref(), repair.threads, progress)?;
+        report.recovery = damaged_recovery(&found, &beside, &damage);
+        if report.verified.is_none() {
+            repair.refuse_another(&found, &parts, &damage)?;
+            repair.treat(&found, parts, work, (&names, &asides), &damage, &mut report)?;
+        }
+        if report.succeeds() && !repair.dry_run {
+            let bundle = Bundle::open_at(&report.bundle, repair.trust)?;
+            if report.verified.is_none() {
+                report.verified = Some(bundle.check_members(repair.threads, progress)?);
+            }
+            report.list = bundle.listed().err();
+            if !report.recovery_stays {
+                repair.renew(&found, &beside, &bundle, &report.recovery, progress)?;
+            }
+        }
+        Ok(report)
+    }
+}
+
+impl Repair<'_> {
     /// A bundle of the same name that is another one has hardly a chunk in common with what the recovery files say.
     fn refuse_another(&self, found: &Found, parts: &[Part], damage: &Damage) -> Result<(), Error> {
         let geometry = &found.id.geometry;
-        let own = parts.first().and_then(|part| found::sums_of(&part.path));
-        if own.is_none_or(|own| own == found.id.sums) || self.output.is_some() {
+        let own = found::sums_of(|buffer, at| parts::read(found, parts, buffer, at));
+        if own.is_some_and(|own| own == found.id.sums) || self.output.is_some() {
             return Ok(());
         }
         let there: u64 = parts.iter().map(|part| part.length).sum();
@@ -141,7 +202,7 @@ impl Repair<'_> {
         found: &Found,
         mut parts: Vec<Part>,
         copies: Option<Vec<Part>>,
-        names: &[PathBuf],
+        (names, asides): (&[PathBuf], &[PathBuf]),
         damage: &Damage,
         report: &mut Report,
     ) -> Result<(), Error> {
@@ -151,17 +212,17 @@ impl Repair<'_> {
             give_up(found, &mut parts, &was, &mut mended)?;
             mended
         } else if let (Some(mut copies), Some(output)) = (copies, self.output) {
-            report.bundle = target(found, &parts, output);
             let targets = targets(found, &parts, output);
+            report.bundle = place(found, &target(found, &parts, output), &targets);
             let mut mended = mend::mend(found, &copies, damage, self.threads)?;
             give_up(found, &mut copies, &was, &mut mended)?;
             finish(&mut copies, &targets)?;
-            report.list_left = companions::copy(self.location, &report.bundle)?;
+            report.list_left = companions::copy(self.location, &report.bundle.base)?;
             report.copy = targets;
             parts = copies;
             mended
         } else {
-            parts::rename(&mut parts, &report.misnamed, names)?;
+            parts::rename(&mut parts, &report.misnamed, names, asides)?;
             open_for_writing(found, &mut parts, damage)?;
             let mut mended = mend::mend(found, &parts, damage, self.threads)?;
             give_up(found, &mut parts, &was, &mut mended)?;
@@ -176,19 +237,12 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// The bundle's place, with what was written since.
-    fn now(&self, found: &Found, names: &[PathBuf]) -> Location {
-        let split = found.id.geometry.volume().is_some();
-        let volumes = (1..).zip(names.iter().cloned()).filter(|_| split).collect();
-        Location { base: self.location.base.clone(), volumes }
-    }
-
     /// Members that have a byte beyond repair, with what is in `parts` now; none when the head is among them.
     fn lost(&self, found: &Found, parts: &[Part], names: &[PathBuf], report: &Report) -> Vec<String> {
         let split = found.id.geometry.volume().is_some();
         let there = |(number, part): (u32, &Part)| part.file.is_some().then(|| (number, part.path.clone()));
         let volumes = (1..).zip(parts).filter(|_| split).filter_map(there).collect();
-        let location = Location { base: report.bundle.clone(), volumes };
+        let location = Location { base: report.bundle.base.clone(), volumes };
         let Ok((bundle, _)) = Bundle::open_damaged(&location, self.trust) else { return Vec::new() };
         let each = found.id.geometry.volume().unwrap_or(0);
         let mut beyond = Ranges::default();
@@ -221,4 +275,10 @@ impl Repair<'_> {
         let read = |buffer: &mut [u8], at| bundle.read_at(buffer, at);
         write::write(&found.id, beside, &numbers, &read, self.threads, progress).map(drop)
     }
+}
+
+/// A bundle that consists of just these files, whatever else has their names.
+fn place(found: &Found, base: &Path, files: &[PathBuf]) -> Location {
+    let split = found.id.geometry.volume().is_some();
+    Location { base: base.to_owned(), volumes: (1..).zip(files.iter().cloned()).filter(|_| split).collect() }
 }

@@ -9,6 +9,7 @@ use super::parts::{Misnamed, Part};
 use super::scan::Damage;
 use crate::ranges::Ranges;
 use crate::verify::Verified;
+use crate::{Error, Location};
 
 /// What was wrong with a volume (or the bundle's only file).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,10 +54,12 @@ pub struct Report {
     pub strangers: usize,
     /// What was verified in the end: every byte of the bundle. `None` when it was not, or not all is well.
     pub verified: Option<Verified>,
-    /// Where the mended bundle is: for volumes, their common name.
-    pub bundle: PathBuf,
+    /// Where the mended bundle is.
+    pub bundle: Location,
     /// The files of the mended copy; none when it was mended in place.
     pub copy: Vec<PathBuf>,
+    /// What is wrong with the list of the volumes, which no recovery file can mend.
+    pub list: Option<Error>,
     /// The list of the volumes that was not copied, because it names them as the copy's are not named.
     pub list_left: Option<PathBuf>,
 }

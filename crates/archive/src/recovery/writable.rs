@@ -8,7 +8,7 @@ use super::mend::{Mended, Places};
 use super::parts::{self, Part};
 use super::report::Was;
 use super::scan::Damage;
-use crate::disk::{allocate, discard, free, open_locked, refuse_other_than_file, sync_folder};
+use crate::disk::{allocate, check_room, discard, open_locked, refuse_other_than_file, sync_folder, with_ending};
 use crate::ranges::Ranges;
 use crate::{Error, volumes};
 
@@ -23,7 +23,7 @@ pub(super) fn open_for_writing(found: &Found, parts: &mut [Part], damage: &Damag
     let missing = |(n, part): (usize, &Part)| geometry.volume_size(n as u64).saturating_sub(part.length);
     let needed: u64 = parts.iter().enumerate().map(missing).sum();
     if let Some(first) = parts.iter().enumerate().find(|(n, part)| missing((*n, part)) > 0).map(|(_, part)| part) {
-        room(&first.path, needed)?;
+        check_room(&first.path, needed, 0)?;
     }
     for (n, part) in parts.iter_mut().enumerate() {
         let size = geometry.volume_size(n as u64);
@@ -95,40 +95,52 @@ pub(super) fn finish(parts: &mut [Part], names: &[PathBuf]) -> Result<(), Error>
     Ok(())
 }
 
+/// Refuses an output that a copy cannot have: the damaged bundle, something that is no file, a name under which another bundle would be found.
+pub(super) fn refuse_output(found: &Found, parts: &[Part], output: &Path) -> Result<(), Error> {
+    let base = target(found, parts, output);
+    let targets = targets(found, parts, output);
+    volumes::refuse_name(&base)?;
+    parts::refuse_same(parts, &targets)?;
+    targets.iter().try_for_each(|path| refuse_other_than_file(path))?;
+    // one name is one bundle
+    let one_file = found.id.geometry.volume().is_some().then(|| base.clone()).filter(|path| path.exists());
+    let others = volumes::in_folder(&base)?.into_values().filter(|path| !targets.contains(path));
+    one_file.into_iter().chain(others).next().map_or(Ok(()), |path| Err(Error::InTheWay { path }))
+}
+
 /// The files of a mended copy, under names of their own until it is finished.
 pub(super) fn copies(found: &Found, parts: &[Part], output: &Path) -> Result<Vec<Part>, Error> {
-    if output.as_os_str().as_encoded_bytes().ends_with(b"/") {
+    if is_folder(output) {
         std::fs::create_dir_all(output).map_err(|e| Error::io("create", output, e))?;
     }
     let targets = targets(found, parts, output);
-    parts::refuse_same(parts, &targets)?;
-    targets.iter().try_for_each(|path| refuse_other_than_file(path))?;
-    let needed = found.id.geometry.size();
-    for path in &targets {
-        discard(&partial(path))?;
-    }
     if let Some(first) = targets.first() {
-        room(first, needed)?;
+        check_room(first, found.id.geometry.size(), 0)?;
     }
-    let mut copies = Vec::new();
+    let mut copies: Vec<Part> = Vec::new();
     for (n, path) in targets.iter().enumerate() {
         let (path, size) = (partial(path), found.id.geometry.volume_size(n as u64));
-        let made = open_locked(&path).and_then(|file| allocate(&file, &path, size).map(|()| file));
-        match made {
-            Ok(file) => copies.push(Part { path, file: Some(file), length: size }),
-            Err(error) => {
-                discard(&path)?;
-                copies.iter().try_for_each(|part: &Part| discard(&part.path))?;
-                return Err(error);
-            }
+        // what another run holds is not touched: only what is locked here goes when this comes to nothing
+        let made = open_locked(&path).and_then(|file| {
+            let allocated = allocate(&file, &path, size);
+            copies.push(Part { path, file: Some(file), length: size });
+            allocated
+        });
+        if let Err(error) = made {
+            copies.iter().try_for_each(|part| discard(&part.path))?;
+            return Err(error);
         }
     }
     Ok(copies)
 }
 
+fn is_folder(output: &Path) -> bool {
+    output.is_dir() || output.as_os_str().as_encoded_bytes().ends_with(b"/")
+}
+
 /// The name of a mended copy: the output, or in it if it is a folder.
 pub(super) fn target(found: &Found, parts: &[Part], output: &Path) -> PathBuf {
-    if !output.is_dir() {
+    if !is_folder(output) {
         return output.to_owned();
     }
     let first = parts.first().map(|part| part.path.as_path()).unwrap_or(output);
@@ -145,17 +157,5 @@ pub(super) fn targets(found: &Found, parts: &[Part], output: &Path) -> Vec<PathB
 }
 
 pub(super) fn partial(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".partial");
-    name.into()
-}
-
-/// Refuses to begin what cannot end.
-fn room(path: &Path, needed: u64) -> Result<(), Error> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let available = free(folder)?;
-    if needed > available {
-        return Err(Error::DiskFull { path: path.to_owned(), needed, available });
-    }
-    Ok(())
+    with_ending(path, ".partial")
 }

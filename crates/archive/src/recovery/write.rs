@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::beside::Beside;
 use super::codec::{Encoder, SLICE};
 use super::geometry::{COLUMN, Geometry};
 use super::page::{PAGE, Page, SUMS_IN_PAGE, SetId, sum};
 use super::share::share;
+use super::writable::partial;
 use crate::Error;
 use crate::disk::{allocate, check_room, discard, free, open_locked, refuse_other_than_file, sync_folder};
 
@@ -34,7 +35,8 @@ struct Strip {
     recovery: Vec<u8>,
 }
 
-/// Writes the recovery files with these numbers, all under their final names at the end or none. Returns their paths.
+/// Writes the recovery files with these numbers. They get their final names when all of them are whole and synced, one after the other: a kill
+/// between two leaves some new and some earlier ones, which repairing tells apart. Returns their paths.
 pub(super) fn write(
     set: &SetId,
     beside: &Beside,
@@ -58,19 +60,30 @@ pub(super) fn write(
 
 /// Makes room for all of them before the first byte is written.
 fn begin(geometry: &Geometry, beside: &Beside, numbers: &[u16]) -> Result<Vec<Output>, Error> {
-    // of an earlier run that was killed
+    // All that an earlier run, which was killed, may have left is locked before anything is removed: it may be another's who is at work.
+    let mut left = Vec::new();
     for (_, path) in beside.recovery_files(".partial")? {
-        discard(&path)?;
+        left.push((open_locked(&path)?, path));
     }
-    let mut outputs = Vec::new();
+    let mut outputs: Vec<Output> = Vec::new();
     for (number, shards) in (1..).zip(geometry.recovery_files()).filter(|(number, _)| numbers.contains(number)) {
         let path = beside.recovery(number);
-        refuse_other_than_file(&path)?;
-        let mut partial = path.clone().into_os_string();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
-        let file = open_locked(&partial)?;
-        outputs.push(Output { number, shards, path, partial, file });
+        let partial = partial(&path);
+        let at = left.iter().position(|(_, left)| *left == partial);
+        let file = match at {
+            Some(at) => Ok(left.swap_remove(at).0),
+            None => refuse_other_than_file(&path).and_then(|()| open_locked(&partial)),
+        };
+        match file {
+            Ok(file) => outputs.push(Output { number, shards, path, partial, file }),
+            Err(error) => {
+                outputs.iter().for_each(|output| drop(discard(&output.partial)));
+                return Err(error);
+            }
+        }
+    }
+    for (_, path) in &left {
+        discard(path)?;
     }
     let size: u64 = outputs.iter().map(|output| geometry.file_size(&output.shards)).sum();
     let reserved = outputs
@@ -227,8 +240,7 @@ fn full(error: Error, geometry: &Geometry, outputs: &[Output]) -> Error {
     match error {
         Error::Io { source, path, .. } if matches!(source.kind(), E::StorageFull | E::QuotaExceeded) => {
             let needed = outputs.iter().map(|output| geometry.file_size(&output.shards)).sum();
-            let available =
-                free(path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))).unwrap_or(0);
+            let available = free(&path).unwrap_or(0);
             Error::DiskFull { path, needed, available }
         }
         other => other,

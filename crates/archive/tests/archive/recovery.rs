@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ferry_archive::recovery::{Budget, Protection, Repair, Report, Was};
-use ferry_archive::{Bundle, Error, Location, volumes};
+use ferry_archive::recovery::page::Page;
+use ferry_archive::recovery::{Budget, Protected, Protection, Repair, Report, Was, protection};
+use ferry_archive::{Bundle, Error, Location, Trust, volumes};
 
 use crate::fixture;
 
@@ -26,12 +27,18 @@ fn noise(length: usize) -> Vec<u8> {
 
 impl Case {
     fn new(budget: &str, volume: Option<usize>) -> Self {
+        Self::with_files(budget, volume, 0)
+    }
+
+    /// With so many small files in it, for long sums.
+    fn with_files(budget: &str, volume: Option<usize>, files: usize) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("b.tar");
         let mut parts = fixture::empty("shop", Some("1"));
         let layer = noise(600_000);
         let manifest = parts.manifest(false, ferry_image::media_type::OCI_LAYER_GZIP, &[&layer, b"small"]);
         parts.image("example.org/shop:1", &manifest, &manifest);
+        (0..files).for_each(|n| parts.file(&format!("files/{n:04}"), "small"));
         fixture::build(&parts, &path, Some(fixture::secret()), false).expect("build");
         if let Some(volume) = volume {
             let bytes = fs::read(&path).expect("bundle");
@@ -262,7 +269,7 @@ fn a_copy_elsewhere_leaves_the_damaged_bundle_alone() {
         for output in [other.path().to_owned(), other.path().join("c.tar")] {
             let report = case.repair_to(Some(&output), false).expect("repair");
             assert!(report.verified.is_some() && case.files() == damaged);
-            Bundle::open(&report.bundle, &fixture::trust()).expect("open").verify(1, false, &|_| ()).expect("whole");
+            Bundle::open_at(&report.bundle, &fixture::trust()).expect("open").verify(1, false, &|_| ()).expect("whole");
         }
         let names: Vec<PathBuf> =
             fs::read_dir(other.path()).expect("folder").map(|e| e.expect("entry").path()).collect();
@@ -308,4 +315,168 @@ fn a_damaged_bundle_is_not_protected() {
     let protection = Protection::plan(&bundle, Budget::Percent(20)).expect("plan");
     assert!(matches!(protection.write(&bundle, 2, &|_| ()), Err(Error::Damaged { .. })));
     assert!(case.files() == before);
+}
+
+#[test]
+fn who_is_not_trusted_is_told_before_anything_is_written() {
+    for volume in [None, Some(100_000)] {
+        let case = Case::new("20%", volume);
+        let first = if volume.is_some() { "b.tar.001" } else { "b.tar" };
+        // the rest, and the front: of a mended one the same would be said
+        for at in [60_000, 0, 700, 2000] {
+            case.damage(first, |bytes| bytes[at] ^= 1);
+            let damaged = case.files();
+            let other = tempfile::tempdir().expect("folder");
+            let stranger = Trust { keys: Vec::new(), ..fixture::trust() };
+            let two = Trust { require: 2, ..fixture::trust() };
+            for trust in [stranger, two] {
+                for output in [None, Some(other.path())] {
+                    let location = Location::of(&case.at("b.tar")).expect("location");
+                    let recovery = &[];
+                    let repair =
+                        Repair { location: &location, recovery, output, trust: &trust, threads: 2, dry_run: false };
+                    let error = repair.run(&|_| ()).expect_err("not trusted");
+                    let fits = matches!(error, Error::UnknownKey { .. } | Error::TooFewSignatures { .. });
+                    assert!(fits, "byte {at}: {error}");
+                }
+            }
+            assert!(case.files() == damaged, "byte {at}");
+            assert_eq!(fs::read_dir(other.path()).expect("folder").count(), 0);
+            let location = Location::of(&case.at("b.tar")).expect("location");
+            let trust = fixture::trust();
+            let repair =
+                Repair { location: &location, recovery: &[], output: None, trust: &trust, threads: 2, dry_run: false };
+            let decided = repair.decide().expect("decided");
+            assert_eq!(decided.head().map(|head| head.name.as_str()), Some("shop"));
+            decided.mend(&|_| ()).expect("mended");
+            case.is_whole(&format!("byte {at}"));
+        }
+    }
+}
+
+/// Recovery files that say that a chunk of the bundle is damaged which is not.
+fn slander(case: &Case) {
+    for path in case.files().into_keys().filter(|path| path.to_string_lossy().contains("recovery")) {
+        let mut bytes = fs::read(&path).expect("file");
+        for block in bytes.chunks_exact_mut(4096) {
+            if let Some(mut page) = Page::parse(block) {
+                page.sums[3] ^= 1;
+                block.copy_from_slice(&page.print());
+            }
+        }
+        fs::write(&path, bytes).expect("write");
+    }
+}
+
+#[test]
+fn a_trusted_bundle_is_whole_whatever_recovery_files_and_a_list_say() {
+    let case = Case::new("20%", Some(100_000));
+    fs::write(case.at("b.tar.sha256"), "nothing\n").expect("write");
+    slander(&case);
+    let report = case.repair();
+    assert!(report.patients.is_empty() && report.verified.is_some(), "{report:?}");
+    assert!(report.list.is_some(), "what is wrong with the list is told with everything else");
+}
+
+#[test]
+fn a_damaged_list_does_not_hide_what_was_mended() {
+    let case = Case::new("20%", Some(100_000));
+    fs::write(case.at("b.tar.sha256"), "nothing\n").expect("write");
+    case.damage("b.tar.002", |bytes| bytes[70] ^= 1);
+    let report = case.repair();
+    assert_eq!((report.patients.len(), report.verified.is_some()), (1, true));
+    assert!(report.list.is_some_and(|error| error.to_string().contains("b.tar.sha256")));
+}
+
+#[test]
+fn a_copy_is_not_taken_for_another_bundle_of_its_name() {
+    for volume in [None, Some(100_000)] {
+        let case = Case::new("20%", volume);
+        let other = tempfile::tempdir().expect("folder");
+        let output = other.path().join("out.tar");
+        let in_the_way = match volume {
+            None => volumes::name(&output, 3),
+            Some(_) => output.clone(),
+        };
+        fs::write(&in_the_way, "another").expect("write");
+        let error = case.repair_to(Some(&output), false).expect_err("in the way");
+        assert!(matches!(&error, Error::InTheWay { path } if *path == in_the_way), "{error}");
+        assert_eq!(fs::read_dir(other.path()).expect("folder").count(), 1, "nothing is written");
+        let numbered = case.repair_to(Some(&other.path().join("out.tar.001")), true).expect_err("a volume's name");
+        assert!(matches!(numbered, Error::VolumeName { .. }), "{numbered}");
+    }
+}
+
+#[test]
+fn recovery_files_of_an_earlier_bundle_are_told_even_where_the_new_one_has_lost_its_beginning() {
+    let case = Case::new("100%", None);
+    let mut parts = fixture::empty("shop", Some("2"));
+    let manifest = parts.manifest(false, ferry_image::media_type::OCI_LAYER_GZIP, &[&noise(590_000)[1..]]);
+    parts.image("example.org/shop:2", &manifest, &manifest);
+    fs::remove_file(case.at("b.tar")).expect("remove");
+    fixture::build(&parts, &case.at("b.tar"), Some(fixture::secret()), false).expect("build");
+    let location = Location::of(&case.at("b.tar")).expect("location");
+    let sums = Bundle::open(&case.at("b.tar"), &fixture::trust()).expect("bundle").sums_digest().clone();
+    assert_eq!(protection(&location, Some(&sums)), Protected::ByOthers);
+    case.damage("b.tar", |bytes| bytes[0] ^= 1);
+    let damaged = case.files();
+    assert!(matches!(case.repair_to(None, false), Err(Error::OtherRecovery { .. })));
+    assert!(case.files() == damaged, "nothing is written");
+}
+
+#[test]
+fn what_another_run_is_writing_is_not_taken_from_it() {
+    let case = Case::new("5%", None);
+    let bundle = Bundle::open(&case.at("b.tar"), &fixture::trust()).expect("bundle");
+    let protection = Protection::plan(&bundle, Budget::Percent(20)).expect("plan");
+    let held = |name: &str| {
+        let file = fs::File::create(case.at(name)).expect("create");
+        file.lock().expect("lock");
+        file
+    };
+    let _first = held("b.tar.recovery-001.partial");
+    let _copy = held("c.tar.partial");
+    assert!(matches!(protection.write(&bundle, 2, &|_| ()), Err(Error::Busy { .. })));
+    assert!(matches!(case.repair_to(Some(&case.at("c.tar")), false), Err(Error::Busy { .. })));
+    assert!(case.at("b.tar.recovery-001.partial").exists() && case.at("c.tar.partial").exists());
+}
+
+#[test]
+fn sums_that_go_on_in_the_second_volume_are_those_of_the_bundle() {
+    let case = Case::with_files("1vol", Some(66_000), 1000);
+    let other = Case::new("100%", None);
+    // another's recovery files are more of them: those of its own are found by the sums all the same
+    fs::remove_file(case.at("b.tar.recovery-002")).expect("remove");
+    for (number, (path, bytes)) in
+        (50..).zip(other.whole.iter().filter(|(p, _)| p.to_string_lossy().contains("recovery")))
+    {
+        let _ = path;
+        fs::write(case.at(&format!("b.tar.recovery-{number:03}")), bytes).expect("write");
+    }
+    let fewest = case.files().into_keys().filter(|p| p.to_string_lossy().contains("recovery-00"));
+    fewest.skip(1).for_each(|path| fs::remove_file(path).expect("remove"));
+    // the head, which is in the third, does not hold
+    case.damage("b.tar.003", |bytes| bytes[30_000] ^= 1);
+    assert!(case.repair_to(None, true).is_ok_and(|report| report.succeeds()));
+}
+
+#[test]
+fn an_exchange_of_names_that_was_interrupted_is_finished_by_the_next_run() {
+    let case = Case::new("1vol", Some(100_000));
+    let [a, b, aside] = ["b.tar.001", "b.tar.002", "b.tar.002.renaming"].map(|name| case.at(name));
+    let steps = [(&a, &aside), (&b, &a), (&aside, &b)];
+    for done in 0..=steps.len() {
+        // swapped, then so many of the renames that bring them back
+        fs::rename(&a, case.at("t")).expect("rename");
+        fs::rename(&b, &a).expect("rename");
+        fs::rename(case.at("t"), &b).expect("rename");
+        for (from, to) in &steps[..done] {
+            fs::rename(from, to).expect("rename");
+        }
+        let before = case.files();
+        assert!(case.repair_to(None, true).is_ok_and(|report| report.succeeds()) && case.files() == before);
+        let report = case.repair();
+        assert!(report.patients.is_empty() && report.verified.is_some(), "{done}: {report:?}");
+        case.is_whole(&format!("{done} steps"));
+    }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ferry_archive::{Build, Bundle, Error, Inflow, Location, Partial, Trust, list, volumes};
 use ferry_content::{Failure as _, Kind};
 
-use crate::fixture::{build, build_split, check, fill, parts, pipe, runtime, secret, split, stream, trust};
+use crate::fixture::{self, build, build_split, check, fill, parts, pipe, runtime, secret, split, stream, trust};
 
 /// The room of the volumes here: small enough that members and headers cross their borders.
 const ROOM: u64 = 3000;
@@ -348,4 +348,30 @@ fn a_bundle_whose_front_holds_is_read_as_far_as_it_goes() {
     let Some(Error::Damaged { members, .. }) = faults.last() else { panic!("{faults:?}") };
     assert_eq!(members.iter().map(|m| m.name.clone()).collect::<Vec<_>>(), [blob.digest.blob_path()]);
     assert!(Bundle::open(&path, &trust()).is_err());
+}
+
+#[test]
+fn nothing_stays_of_a_build_that_could_not_begin() {
+    let folder = tempfile::tempdir().expect("folder");
+    let base = folder.path().join("b.tar");
+    let mut parts = fixture::empty("shop", None);
+    let manifest = parts.manifest(false, ferry_image::media_type::OCI_LAYER_GZIP, &[&[7; 200_000]]);
+    parts.image("example.org/shop:1", &manifest, &manifest);
+    // the second volume cannot be made
+    fs::create_dir(folder.path().join("b.tar.partial.002")).expect("folder");
+    assert!(Partial::create(&base, parts.layout(), how(65_536)).is_err());
+    assert_eq!(names(folder.path()), ["b.tar.partial.002"]);
+}
+
+#[test]
+fn one_file_by_two_names_is_one_volume() {
+    let folder = tempfile::tempdir().expect("folder");
+    for number in 1..=2 {
+        fs::write(folder.path().join(format!("b.tar.{number:03}")), "x").expect("write");
+    }
+    let paths = [
+        folder.path().join("b.tar.001"),
+        folder.path().join("../").join(folder.path().file_name().expect("name")).join("b.tar.002"),
+    ];
+    assert_eq!(Location::group(&paths).expect("one bundle").len(), 1);
 }

@@ -122,6 +122,8 @@ pub(crate) async fn run(bundle: Bundle) -> Result<(), End> {
     let mut plan = request.plan(&client).await.inspect_err(|_| kept(&spool))?;
     print::warnings(&plan.warnings);
     plan.warnings.splice(0..0, foreseen);
+    let size = plan.size(!args.unsigned);
+    args.volume_size.map_or(Ok(()), |volume| volumes::refuse_too_many(size, volume))?;
     if args.json {
         print::out(&plan_json(&plan, !args.unsigned, &output)?);
     } else if args.dry_run {

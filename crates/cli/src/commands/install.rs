@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ferry_archive::recovery::is_protected;
+use ferry_archive::recovery::{Protected, protection};
 use ferry_archive::{Error as ArchiveError, Location};
 use ferry_content::store::Store;
 use ferry_content::{Problems, copy};
@@ -48,7 +48,7 @@ fn mendable(bundles: &[PathBuf], problems: &Problems) -> Option<String> {
     };
     let want = format!("`ferry verify {name} --want want.json` lists what a small patch must bring");
     let is_patchable = is_damage(problems, &places, ArchiveError::is_patchable);
-    match locations.iter().find(|location| is_protected(location)) {
+    match locations.iter().find(|location| protection(location, None) == Protected::Yes) {
         Some(location) if is_damage(problems, &places, ArchiveError::is_damage) => {
             let path = location.base.display();
             let repair =

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ferry_archive::recovery::is_protected;
+use ferry_archive::recovery::{Protected, protection};
 use ferry_archive::{Bundle, Damage, Error as ArchiveError, Head, Incoming, Inflow, Location, Signed, Trust, Want};
 use ferry_archive::{Verified, list};
 use ferry_content::{Failure as _, Kind, Problems, texts};
@@ -34,15 +34,26 @@ pub(crate) async fn run(args: args::Verify) -> Result<(), End> {
     let mut held = Vec::new();
     for named in named {
         let (args, trust) = (Arc::clone(&args), trust.clone());
-        let mendable = mendable(&named);
-        let one = tokio::task::spawn_blocking(move || one(&named, &trust, &args)).await;
-        match one.map_err(|e| Error::Runtime(std::io::Error::other(e)))? {
-            Ok(one) => held.push(one),
-            Err(End::Problems(one)) => {
-                problems.warn(mendable.filter(|_| is_damage(&one, &[], ArchiveError::is_damage)));
+        let work = move || {
+            let one = one(&named, &trust, &args);
+            let sums = match (&one, &named) {
+                (Ok(held), _) => Some(held.sums.clone()),
+                (Err(_), Named::At(at)) => Bundle::open_damaged(at, &trust).ok().map(|(b, _)| b.sums_digest().clone()),
+                (Err(_), Named::Pipe) => None,
+            };
+            let said = beside(&named, sums.as_ref(), one.is_err());
+            (one, said)
+        };
+        match tokio::task::spawn_blocking(work).await.map_err(|e| Error::Runtime(std::io::Error::other(e)))? {
+            (Ok(one), said) => {
+                print::warnings(said.as_slice());
+                held.push(one);
+            }
+            (Err(End::Problems(one)), said) => {
+                problems.warn(said.filter(|_| is_damage(&one, &[], ArchiveError::is_damage)));
                 problems.append(one);
             }
-            Err(end) => return Err(end),
+            (Err(end), _) => return Err(end),
         }
     }
     match held.as_slice() {
@@ -57,13 +68,18 @@ pub(crate) async fn run(args: args::Verify) -> Result<(), End> {
     Ok(problems.or(())?)
 }
 
-/// What can be done about damage, where recovery files stand beside a bundle.
-fn mendable(named: &Named) -> Option<String> {
-    match named {
-        Named::At(location) if is_protected(location) => {
-            let path = location.base.display();
+/// What can be done about damage, where recovery files stand beside a bundle; which of them are no help to it, damaged or not.
+fn beside(named: &Named, sums: Option<&Digest>, is_damaged: bool) -> Option<String> {
+    let Named::At(location) = named else { return None };
+    let path = location.base.display();
+    match protection(location, sums) {
+        Protected::Yes if is_damaged => {
             Some(format!("recovery files stand beside {path}: what is damaged or lost, `ferry repair {path}` may mend"))
         }
+        Protected::ByOthers => Some(format!(
+            "the recovery files beside {path} were made for another bundle and cannot mend this one: bring its own, or make them with `ferry protect \
+             {path}` while it is whole"
+        )),
         _ => None,
     }
 }
