@@ -17,7 +17,7 @@ use crate::member::{self, BLOCK, END};
 use crate::signers::{self, Beside, Signed};
 use crate::source::{Sequential, Source as _};
 use crate::volumes::{EndsAt, InOrder};
-use crate::{Damage, Error, Head, Slices, Trust, disk, frame};
+use crate::{Damage, Error, Head, Location, Trust, disk, frame};
 
 /// A bundle on its way in.
 pub struct Incoming {
@@ -44,16 +44,16 @@ impl<R: Read + Send + 'static> From<Box<R>> for Inflow {
 }
 
 impl Inflow {
-    /// Volumes one after the other, with the signatures that stand in the folder of `base`. `next` gives each when it is needed, and may
-    /// wait until somebody brings it.
+    /// Volumes one after the other, with the signatures that stand in the folder of the bundle's name and in those of the volumes that
+    /// are there. `next` gives each when it is needed, and may wait until somebody brings it.
     ///
     /// # Errors
-    /// [`Error::Io`] when that folder cannot be read.
+    /// [`Error::Io`] when a folder cannot be read.
     pub fn volumes(
-        base: &Path,
+        location: &Location,
         next: impl FnMut(u32) -> std::io::Result<File> + Send + 'static,
     ) -> Result<Self, Error> {
-        let beside = signers::beside(base, &Slices::volumes(Vec::new(), 1))?;
+        let beside = signers::beside_any(&location.base, location.volumes.values().map(PathBuf::as_path))?;
         let (reader, ends_at) = InOrder::new(next);
         Ok(Self { reader: Box::new(reader), ends_at: Some(ends_at), beside })
     }

@@ -92,8 +92,12 @@ impl Signed {
 /// # Errors
 /// [`Error::Io`] when a folder cannot be read; [`Error::Signature`] when there are too many.
 pub fn beside(path: &Path, slices: &Slices) -> Result<Vec<Beside>, Error> {
-    let volumes = slices.parts().iter().map(|part| folder_of(&part.path));
-    let folders: BTreeSet<PathBuf> = volumes.chain([folder_of(path)]).collect();
+    beside_any(path, slices.parts().iter().map(|part| part.path.as_path()))
+}
+
+/// The signature files beside the bundle `path`, and beside those of its volumes that are known.
+pub(crate) fn beside_any<'a>(path: &Path, volumes: impl Iterator<Item = &'a Path>) -> Result<Vec<Beside>, Error> {
+    let folders: BTreeSet<PathBuf> = volumes.map(folder_of).chain([folder_of(path)]).collect();
     let name = path.file_name().unwrap_or_default();
     let mut found = Vec::new();
     for folder in &folders {

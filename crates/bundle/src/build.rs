@@ -160,7 +160,8 @@ impl Drop for PauseOnDrop {
     }
 }
 
-fn threads() -> usize {
+/// Threads for work on the processor.
+pub(crate) fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 

@@ -1,9 +1,9 @@
 //! The finished file replaces whatever has its name: that must not be anything the build reads.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use ferry_content::Problems;
+use ferry_content::files::is_same_file;
 
 use crate::Error;
 use crate::manifest::BundleManifest;
@@ -18,9 +18,8 @@ pub fn check(output: &Path, manifest: &BundleManifest, inputs: &[PathBuf]) -> Re
     let of_images = manifest.images.iter().flat_map(|image| image.verify.iter().flatten());
     let keys = manifest.verify.iter().flat_map(|verify| &verify.keys).chain(of_images).map(|key| &key.path);
     let mut problems = Problems::default();
-    let Some(written) = identity(output) else { return Ok(()) };
     for input in inputs.iter().chain(archives).chain(carried).chain(keys) {
-        if identity(input) == Some(written) {
+        if is_same_file(output, input) {
             problems.add("", Error::Overwrites { output: output.to_owned(), input: input.clone() });
         }
     }
@@ -34,10 +33,6 @@ pub(crate) fn is_below(output: &Path, folder: &Path) -> bool {
         (Ok(parent), Ok(folder)) => folder.is_dir() && parent.starts_with(folder),
         _ => false,
     }
-}
-
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file).map(|m| (m.dev(), m.ino()))
 }
 
 #[cfg(test)]

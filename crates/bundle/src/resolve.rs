@@ -384,7 +384,7 @@ async fn from_archive(
         Layers::Zstd => local::Layers::Zstd,
         Layers::Verbatim => local::Layers::Verbatim,
     };
-    options.jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    options.jobs = crate::build::threads();
     if let Platforms::These(these) = platforms {
         options.platforms.clone_from(these);
     }

@@ -78,7 +78,7 @@ pub(crate) fn is_beside(path: &Path, all: &[PathBuf]) -> bool {
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let of = |bundle: &Path| volumes::parse(bundle).map_or_else(|| bundle.to_owned(), |(base, _)| base);
     let companion = |rest: &str| {
-        let kinds = [".sha256", ".minisig", ".sig", ".report.json"];
+        let kinds = [".sha256", ".minisig", ".sig", ".report.json", ".renaming"];
         kinds.iter().any(|kind| rest.ends_with(kind)) || rest.starts_with(".recovery-")
     };
     let mine = name(path);
@@ -100,18 +100,19 @@ pub(crate) fn in_order(
     error: &ArchiveError,
     waiting: &args::Waiting,
 ) -> Result<Option<Inflow>, End> {
-    let ArchiveError::Volumes { path, faults } = error else { return Ok(None) };
+    let ArchiveError::Volumes { faults, .. } = error else { return Ok(None) };
     let can_ask = waiting.wait_for_volume.is_none() && io::stdin().is_terminal() && io::stderr().is_terminal();
     let absent = faults.iter().all(|fault| fault.what == VolumeState::Absent);
     if !location.is_split() || !absent || !(can_ask || waiting.wait_for_volume.is_some()) {
         return Ok(None);
     }
     let (location, seconds) = (location.clone(), waiting.wait_for_volume);
-    let next = move |number| match find(&location, number) {
+    let place = location.clone();
+    let next = move |number| match find(&place, number) {
         Some(file) => Ok(file),
-        None => wait(&location, number, seconds),
+        None => wait(&place, number, seconds),
     };
-    Ok(Some(Inflow::volumes(path, next)?))
+    Ok(Some(Inflow::volumes(&location, next)?))
 }
 
 /// The volume, if it is where it was named or where others are.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -102,4 +102,15 @@ impl Drop for Lent {
     fn drop(&mut self) {
         self.back.waiting().push(std::mem::take(&mut self.buffer));
     }
+}
+
+/// Whether two paths mean one file that is there, by whatever names or links.
+#[must_use]
+pub fn is_same_file(one: &Path, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let identity = |path: &Path| {
+        let metadata = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file);
+        metadata.map(|metadata| (metadata.dev(), metadata.ino()))
+    };
+    identity(one).is_some_and(|one| Some(one) == identity(other))
 }

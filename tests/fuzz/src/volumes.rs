@@ -1,6 +1,7 @@
 //! Bundles as they are read: by position, through a pipe, as volumes; and the list of volumes.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -59,7 +60,11 @@ pub fn incoming(data: &[u8]) {
         let files = location.volumes;
         let next = move |number| files.get(&number).map_or(Err(std::io::ErrorKind::NotFound.into()), File::open);
         let folder = FOLDER.with_borrow(|folder| folder.write("none", b"")).with_file_name("v.tar");
-        let one_by_one = passed(Inflow::volumes(&folder, next).expect("folder"), &base, &trust);
+        let one_by_one = passed(
+            Inflow::volumes(&Location { base: folder.clone(), volumes: BTreeMap::new() }, next).expect("folder"),
+            &base,
+            &trust,
+        );
         // what follows the end of the last volume is another file's, and nobody asks for it
         let surplus = bytes.len() > good.len() && bytes.starts_with(&good) && good.len().is_multiple_of(each);
         assert!(surplus || by_position.is_ok() == one_by_one.is_ok(), "{by_position:?}, and one by one {one_by_one:?}");

@@ -333,6 +333,9 @@ fn what_verify_wants_is_brought_by_a_patch() {
     let shop = Shop::new();
     shop.bundle(&["shop/app:1", "shop/other:1"], "whole.tar", "");
     shop.damage("whole.tar", &layer(&app(1), 1).stored, "broken.tar");
+    std::os::unix::fs::symlink("broken.tar", shop.site.at("list.json")).unwrap();
+    let replaced = shop.site.ferry(&format!("verify broken.tar --want list.json {TRUST}")).run().expect_code(2);
+    replaced.says(&["list.json", "would replace `broken.tar`"]);
     let _ = shop.site.ferry(&format!("verify broken.tar --want want.json {TRUST}")).run().expect_code(3);
     shop.bundle_patch("want.json", "patch.tar");
     for pair in ["broken.tar patch.tar", "patch.tar broken.tar"] {

@@ -296,7 +296,8 @@ fn recovery_files_on_another_disk_are_named() {
     let site = bundle(&[500_000, 200_000]);
     split(&site, 150_000);
     let _ = site.ferry(&format!("protect b.tar --recovery 1vol {TRUST}")).ok();
-    let whole = files(&site, "b.tar.0");
+    let volumes = || files(&site, "b.tar.0");
+    let whole = volumes();
     fs::create_dir(site.at("other")).unwrap();
     let recovery = files(&site, "b.tar.recovery-");
     assert!(recovery.len() > 1);
@@ -307,14 +308,14 @@ fn recovery_files_on_another_disk_are_named() {
     repair(&site, "").expect_code(4).says(&["there is no `b.tar.recovery-001`", "name one of them"]);
     // one stands for all of its folder
     repair(&site, "other/b.tar.recovery-002").expect_code(0).says(&["b.tar.002", "is whole again"]);
-    assert!(files(&site, "b.tar.") == whole, "none is made beside the bundle");
+    assert!(volumes() == whole && files(&site, "b.tar.recovery-").is_empty(), "none is made beside the bundle");
     // a damaged one is said and left
     let mut bad = recovery[0].1.clone();
     bad[5000] ^= 1;
     site.write("other/b.tar.recovery-001", &bad);
     let told = repair(&site, "other/b.tar.recovery-001").expect_code(0);
     told.says(&["other/b.tar.recovery-001 was damaged or lost, and left as it is"]);
-    assert!(site.bytes("other/b.tar.recovery-001") == bad && files(&site, "b.tar.") == whole);
+    assert!(site.bytes("other/b.tar.recovery-001") == bad && volumes() == whole);
 }
 
 #[test]
@@ -323,6 +324,13 @@ fn bundle_makes_recovery_files_at_once() {
     let made = site.bytes("b.tar");
     let plan = site.ferry("bundle m.yaml -o c.tar --recovery 5% --dry-run").ok();
     assert!(plan.stdout.contains("recovery files: "), "{}", plan.stdout);
+    let sizes = |options: &str| {
+        let json = site.ferry(&format!("bundle m.yaml -o c.tar --dry-run --json {options}")).ok().json();
+        ["size", "recoveryBytes", "freeSpaceNeeded"].map(|key| json[key].as_u64().unwrap())
+    };
+    let ([size, none, without], [same, recovery, with]) = (sizes(""), sizes("--recovery 5%"));
+    assert_eq!((none, same), (0, size));
+    assert!(recovery > size / 20 && with == without + recovery, "{recovery} {with}");
     let _ = site.ferry(&format!("bundle m.yaml -o c.tar --recovery 5% {SIGN}")).ok().says(&["c.tar.recovery-001"]);
     assert!(site.bytes("c.tar") == made);
     let _ = site.ferry(&format!("protect b.tar {TRUST}")).ok();

@@ -285,6 +285,12 @@ impl Geometry {
         self.files().unwrap_or_default()
     }
 
+    /// The bytes of all recovery files.
+    #[must_use]
+    pub fn recovery_bytes(&self) -> u64 {
+        self.recovery_files().iter().map(|shards| self.file_size(shards)).sum()
+    }
+
     /// The size of a recovery file that holds these shards, in bytes.
     #[must_use]
     pub fn file_size(&self, shards: &Range<u16>) -> u64 {

@@ -26,6 +26,6 @@ mod write;
 pub use beside::{Protected, is_recovery_file, protection};
 pub use geometry::{Budget, Geometry, Survives};
 pub use parts::Misnamed;
-pub use protect::Protection;
+pub use protect::{Protection, check_room};
 pub use repair::{Decided, Repair};
 pub use report::{Patient, Report, Was};

@@ -1,12 +1,12 @@
 //! Adding recovery files to a sealed bundle.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::beside::Beside;
 use super::geometry::{Budget, Geometry};
 use super::page::SetId;
 use super::write::{self, Progress};
-use crate::disk::discard;
+use crate::disk::{allocated, check_room as check_room_for, discard, free, with_ending};
 use crate::{Bundle, Error};
 
 /// What recovery files a bundle would get.
@@ -14,6 +14,29 @@ use crate::{Bundle, Error};
 pub struct Protection {
     set: SetId,
     beside: Beside,
+}
+
+/// Refuses to begin a bundle beside which its recovery files have no room. What an unfinished bundle takes already counts as its own;
+/// that there is no room for the bundle itself is told when it is begun.
+///
+/// # Errors
+/// [`Error::DiskFull`]; [`Error::Io`].
+pub fn check_room(output: &Path, geometry: &Geometry) -> Result<(), Error> {
+    let folder = output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let begun = with_ending(output, ".partial");
+    let begun = begun.file_name().unwrap_or_default().as_encoded_bytes();
+    let mut taken = 0;
+    for entry in std::fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))? {
+        let entry = entry.map_err(|e| Error::io("read", folder, e))?;
+        if entry.file_name().as_encoded_bytes().starts_with(begun) {
+            taken += allocated(&entry.path());
+        }
+    }
+    let size = geometry.size();
+    if free(output)? < size.saturating_sub(taken) {
+        return Ok(());
+    }
+    check_room_for(&with_ending(output, ".recovery-001"), size + geometry.recovery_bytes(), taken)
 }
 
 impl Protection {

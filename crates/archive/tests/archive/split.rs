@@ -1,5 +1,6 @@
 //! Volumes and pipes: the same bytes in other pieces.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -320,7 +321,8 @@ fn volumes_come_one_after_the_other() {
             assert!(number <= last, "no more than there are is asked for");
             fs::File::open(volumes::name(&base, number))
         };
-        let inflow = Inflow::volumes(&whole, next).expect("signatures");
+        let inflow =
+            Inflow::volumes(&Location { base: whole.clone(), volumes: BTreeMap::new() }, next).expect("signatures");
         pipe(inflow, &whole, &trust()).expect("read");
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use ferry_archive::recovery::{Geometry, Protection};
+use ferry_archive::recovery::{Geometry, Protection, check_room};
 use ferry_archive::{Build, Location, Partial, SecretKey, Trust, TrustedKey, Want, volumes};
 use ferry_bundle::known::Known;
 use ferry_bundle::lock::{self, Lock};
@@ -124,20 +124,20 @@ pub(crate) async fn run(bundle: Bundle) -> Result<(), End> {
     plan.warnings.splice(0..0, foreseen);
     let size = plan.size(!args.unsigned);
     args.volume_size.map_or(Ok(()), |volume| volumes::refuse_too_many(size, volume))?;
+    let fail = |why| ferry_archive::Error::RecoveryPlan { path: output.clone(), why };
+    let recovery = args.recovery.map(|budget| Geometry::plan(size, args.volume_size, budget).map_err(fail));
+    let recovery = recovery.transpose()?;
+    let needed = size + plan.spooled_bytes + recovery.as_ref().map_or(0, Geometry::recovery_bytes);
     if args.json {
-        print::out(&plan_json(&plan, !args.unsigned, &output)?);
+        print::out(&plan_json(&plan, size, needed, recovery.as_ref(), &output)?);
     } else if args.dry_run {
-        print::out(&plan_text(&plan, !args.unsigned, &output, args.volume_size));
-    }
-    if let Some(budget) = args.recovery {
-        let fail = |why| ferry_archive::Error::RecoveryPlan { path: output.clone(), why };
-        let geometry = Geometry::plan(plan.size(!args.unsigned), args.volume_size, budget).map_err(fail)?;
-        if args.dry_run && !args.json {
-            print::out(&format!("  recovery files: {}", protect::words(&geometry)));
-        }
+        print::out(&plan_text(&plan, size, needed, recovery.as_ref(), &output, args.volume_size));
     }
     if args.dry_run {
         return Ok(());
+    }
+    if let Some(geometry) = &recovery {
+        check_room(&output, geometry)?;
     }
     let trust = Trust {
         keys: sign.iter().map(|key| TrustedKey::from(key.public_key())).collect(),
@@ -193,7 +193,7 @@ async fn read_back(path: &Path, trust: &Trust, quiet: bool) -> Result<(), End> {
     let bundle = Arc::new(ferry_archive::Bundle::open(path, trust)?);
     let meter = Meter::new("reading back", bundle.size(), quiet);
     let (reader, counter) = (Arc::clone(&bundle), Arc::clone(&meter));
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = super::threads(None);
     let work = move || reader.verify(threads, true, &|n| counter.add(n));
     let verified = tokio::task::spawn_blocking(work).await.map_err(|e| Error::Runtime(std::io::Error::other(e)))?;
     meter.finish();
@@ -441,7 +441,14 @@ fn locked(args: &args::Bundle) -> Result<Option<Lock>, End> {
     Ok(Some(lock))
 }
 
-fn plan_text(plan: &Plan, signed: bool, output: &Path, volume: Option<u64>) -> String {
+fn plan_text(
+    plan: &Plan,
+    size: u64,
+    needed: u64,
+    recovery: Option<&Geometry>,
+    output: &Path,
+    volume: Option<u64>,
+) -> String {
     let is_delta = !plan.layout.head().bases.is_empty();
     let columns = ["IMAGE", "PLATFORMS", "BLOBS", "SIZE", "LEFT OUT", "SOURCE"];
     let mut rows = vec![columns.map(str::to_owned).to_vec()];
@@ -461,14 +468,15 @@ fn plan_text(plan: &Plan, signed: bool, output: &Path, volume: Option<u64>) -> S
     }
     let left = left(plan).map(|line| format!("  {line}\n")).unwrap_or_default();
     let (blobs, bytes) = plan.total();
-    let size = plan.size(signed);
     let attached: Vec<String> = plan.images.iter().filter_map(attached).collect();
     let volumes = |room| {
         format!(", in {} of {} at most", print::count(size.div_ceil(room) as usize, "volume"), print::bytes(room))
     };
     let volumes = volume.map(volumes).unwrap_or_default();
+    let recovery = recovery.map(|geometry| format!("\n  recovery files: {}", protect::words(geometry)));
+    let recovery = recovery.unwrap_or_default();
     format!(
-        "{}\n\n{}  {}, {}, {} ({} shared between images)\n{left}  the file: {} bytes ({}){volumes}\n  free space needed in {}: {}",
+        "{}\n\n{}  {}, {}, {} ({} shared between images)\n{left}  the file: {} bytes ({}){volumes}{recovery}\n  free space needed in {}: {}",
         print::table(&rows),
         attached.concat(),
         print::count(plan.images.len(), "image"),
@@ -478,7 +486,7 @@ fn plan_text(plan: &Plan, signed: bool, output: &Path, volume: Option<u64>) -> S
         size,
         print::bytes(size),
         output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).display(),
-        print::bytes(size + plan.spooled_bytes),
+        print::bytes(needed),
     )
 }
 
@@ -513,7 +521,7 @@ fn referrers(image: &PlannedImage) -> Vec<serde_json::Value> {
     image.referrers.iter().map(json).collect()
 }
 
-fn plan_json(plan: &Plan, signed: bool, output: &Path) -> Result<String, End> {
+fn plan_json(plan: &Plan, size: u64, needed: u64, recovery: Option<&Geometry>, output: &Path) -> Result<String, End> {
     let (blobs, bytes) = plan.total();
     let images: Vec<_> = plan
         .images
@@ -529,7 +537,7 @@ fn plan_json(plan: &Plan, signed: bool, output: &Path) -> Result<String, End> {
         "output": output, "images": images,
         "blobs": {"count": blobs, "bytes": bytes, "sharedBytes": plan.shared_bytes},
         "leftOut": {"count": plan.left.0, "bytes": plan.left.1, "images": left_of(plan)}, "bases": plan.layout.head().bases,
-        "size": plan.size(signed), "freeSpaceNeeded": plan.size(signed) + plan.spooled_bytes,
+        "size": size, "recoveryBytes": recovery.map_or(0, Geometry::recovery_bytes), "freeSpaceNeeded": needed,
         "warnings": plan.warnings,
     });
     super::pretty(&value)

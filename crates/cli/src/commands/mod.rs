@@ -22,3 +22,8 @@ use crate::failure::{End, Error};
 pub(crate) fn pretty(value: &serde_json::Value) -> Result<String, End> {
     serde_json::to_string_pretty(value).map_err(|e| Error::Runtime(e.into()).into())
 }
+
+/// Threads for work on the processor: all cores, unless it was said.
+pub(crate) fn threads(jobs: Option<usize>) -> usize {
+    jobs.filter(|n| *n > 0).unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+}

@@ -39,14 +39,9 @@ pub(super) fn one(paths: &[PathBuf]) -> Result<Location, End> {
     }
 }
 
-/// All cores, unless it was said.
-pub(super) fn threads(jobs: Option<usize>) -> usize {
-    jobs.filter(|n| *n > 0).unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
-}
-
 /// Verifies the bundle and writes its recovery files.
 pub(super) async fn write(protection: Protection, bundle: Bundle, jobs: Option<usize>, quiet: bool) -> Result<(), End> {
-    let threads = threads(jobs);
+    let threads = super::threads(jobs);
     // verified, then read again
     let meter = Meter::new("protecting", bundle.size().saturating_mul(2), quiet);
     let counter = Arc::clone(&meter);
@@ -62,7 +57,7 @@ pub(super) async fn write(protection: Protection, bundle: Bundle, jobs: Option<u
 
 /// What recovery files cost and make up for, in one line.
 pub(super) fn words(geometry: &Geometry) -> String {
-    let bytes: u64 = geometry.recovery_files().iter().map(|shards| geometry.file_size(shards)).sum();
+    let bytes = geometry.recovery_bytes();
     let survives = geometry.survives();
     let volumes = match survives.volumes {
         0 => String::new(),

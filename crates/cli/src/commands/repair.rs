@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ferry_archive::recovery::{Repair, Report, is_recovery_file};
 use ferry_archive::{Bundle, Error as Archive, Location};
 
-use super::protect::{one, threads};
+use super::protect::one;
 use crate::failure::{End, Error};
 use crate::progress::Meter;
 use crate::{args, keys, print};
@@ -18,7 +18,11 @@ pub(crate) async fn run(args: args::Repair) -> Result<(), End> {
     let (recovery, bundle): (Vec<PathBuf>, Vec<PathBuf>) =
         args.bundle.into_iter().partition(|path| is_recovery_file(path));
     let location = one(&bundle)?;
-    let (threads, dry_run, output) = (threads(args.jobs), args.dry_run, args.output.clone());
+    if let Some(output) = args.output.as_ref().filter(|output| is_recovery_file(output)) {
+        let why = format!("`{}` is the name of a recovery file, not of a bundle", output.display());
+        return Err(Error::usage(why, "give the mended copy a name of its own with `-o`").into());
+    }
+    let (threads, dry_run, output) = (super::threads(args.jobs), args.dry_run, args.output.clone());
     // looked through, and verified in the end
     let meter = Meter::new("repairing", size(&location).saturating_mul(2), args.talk.quiet);
     let counter = Arc::clone(&meter);

@@ -25,7 +25,7 @@ pub(crate) fn prepare(args: args::Sign) -> Result<Sign, End> {
 pub(crate) async fn run(Sign { args, key }: Sign) -> Result<(), End> {
     let bundle = Arc::new(open(&args)?);
     // what is signed must be whole: a signature is believed without another look
-    let threads = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let threads = super::threads(args.jobs);
     let meter = Meter::new("verifying", bundle.size(), args.talk.quiet);
     let (reader, counter) = (Arc::clone(&bundle), Arc::clone(&meter));
     let work = move || reader.verify(threads, false, &|n| counter.add(n));

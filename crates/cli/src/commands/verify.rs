@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ferry_archive::recovery::{Protected, protection};
 use ferry_archive::{Bundle, Damage, Error as ArchiveError, Head, Incoming, Inflow, Location, Signed, Trust, Want};
 use ferry_archive::{Verified, list};
+use ferry_content::files::is_same_file;
 use ferry_content::{Failure as _, Kind, Problems, texts};
 use ferry_image::Digest;
 
@@ -28,6 +29,9 @@ pub(crate) async fn run(args: args::Verify) -> Result<(), End> {
     let named = bundles::named(&args.bundles)?;
     if args.want.is_some() && named.len() > 1 {
         return Err(Error::usage("--want is about one bundle", "verify them one by one").into());
+    }
+    if let Some(want) = &args.want {
+        refuse_to_replace(want, &named, &args.trust.keys.key)?;
     }
     let args = Arc::new(args);
     let mut problems = Problems::default();
@@ -66,6 +70,22 @@ pub(crate) async fn run(args: args::Verify) -> Result<(), End> {
         }
     }
     Ok(problems.or(())?)
+}
+
+/// The list of what is wanted must not take the place of what is read.
+fn refuse_to_replace(want: &Path, named: &[Named], keys: &[PathBuf]) -> Result<(), End> {
+    let locations = named.iter().filter_map(|named| match named {
+        Named::At(location) => Some(location),
+        Named::Pipe => None,
+    });
+    let bundles = locations.flat_map(|location| location.volumes.values().chain([&location.base]));
+    match bundles.chain(keys).find(|read| is_same_file(want, read)) {
+        None => Ok(()),
+        Some(read) => {
+            let why = format!("`--want {}` would replace `{}`, which is read", want.display(), read.display());
+            Err(Error::usage(why, "give the list a name of its own").into())
+        }
+    }
 }
 
 /// What can be done about damage, where recovery files stand beside a bundle; which of them are no help to it, damaged or not.
@@ -127,7 +147,7 @@ pub(crate) fn front(error: ArchiveError, location: &Location, trust: &Trust) -> 
 fn whole(bundle: &Bundle, args: &args::Verify) -> Result<Held, End> {
     keys::tell(bundle.signed());
     keys::expect(bundle.head(), bundle.path(), &args.trust.demand)?;
-    let threads = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let threads = super::threads(args.jobs);
     let meter = Meter::new("verifying", bundle.size(), args.talk.quiet);
     let checked = bundle.check(threads, args.cold, &|n| meter.add(n));
     meter.finish();
