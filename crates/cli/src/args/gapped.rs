@@ -193,7 +193,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "DIR")]
     pub(crate) store: Option<PathBuf>,
     /// Let clients delete tags, manifests and blobs; the bytes go with the next `ferry gc`
-    #[arg(long, requires = "store")]
+    #[arg(long, requires = "store", conflicts_with = "bundles")]
     pub(crate) allow_delete: bool,
     /// Where to listen; 0.0.0.0:5000 for the whole network
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
