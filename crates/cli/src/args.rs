@@ -14,7 +14,7 @@ pub(crate) use bundles::{Diff, Inspect, Protect, Repair, Sign, Verify};
 pub(crate) use choices::{Emit, Index, Layout, OnExisting};
 pub(crate) use common::{Demand, Keys, Registry, Talk, Trust, Waiting};
 pub(crate) use connected::{Bundle, Find, Keygen};
-pub(crate) use gapped::{Install, Inventory, Rewrite, Serve};
+pub(crate) use gapped::{Gc, Install, Inventory, Rewrite, Serve};
 
 /// Carry container images across an air gap
 ///
@@ -71,6 +71,8 @@ pub(crate) enum Command {
     Inventory(Box<Inventory>),
     /// Be a registry: straight from bundles, or over a writable store
     Serve(Serve),
+    /// Free what no image of a store needs any more
+    Gc(Gc),
     /// Rewrite YAML to where images went, and write that down in other forms (air-gapped side)
     Rewrite(Box<Rewrite>),
     /// Print a completion script for a shell

@@ -18,6 +18,7 @@ mod registry;
 mod secrets;
 mod signals;
 mod size;
+mod span;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -63,6 +64,7 @@ fn run(command: Command) -> Result<(), End> {
         Command::Inventory(args) => interruptible(commands::inventory::run(*args)),
         // a server is ended by a signal, and that is a good end
         Command::Serve(args) => run_to_end(commands::serve::run(args)),
+        Command::Gc(args) => interruptible(commands::gc::run(args)),
         Command::Completions { shell } => commands::shell::completions(shell),
         Command::Man { out } => commands::shell::man(&out),
     }

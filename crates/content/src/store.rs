@@ -4,18 +4,22 @@
 //! DIR/oci-layout
 //! DIR/index.json                     one entry per tag; `org.opencontainers.image.ref.name` is `repository:tag`
 //! DIR/blobs/sha256/HEX               blobs and manifests, seen by every repository
-//! DIR/ferry/lock                     held for the moment of a change to index.json
+//! DIR/ferry/lock                     held for the moment of a change to index.json or to a repository; says who holds it
+//! DIR/ferry/blobs.lock               shared while a blob gets its name, alone while one is removed
 //! DIR/ferry/uploads/                 what is not whole yet: `blob-ID`, `session-ID-REPOSITORY`
 //! DIR/ferry/repositories/a/b/_manifests/sha256-HEX             the manifest's descriptor
 //! DIR/ferry/repositories/a/b/_referrers/sha256-HEX/sha256-HEX  the descriptor of what refers to the first
+//! DIR/ferry/repositories/a/b/_deleted/sha256-HEX               a blob that this repository deleted, and others may have
 //! ```
 //!
 //! A file gets its final name only by a rename after fsync, so readers need no lock and a killed process leaves nothing wrong, only
 //! something in `uploads/`. Tags live in `index.json` and nowhere else. Several processes may read and write one store at once: the
-//! lock is held for single changes, never for as long as a process lives.
+//! locks are held for single changes, never for as long as a process lives. Only [`Store::collect`] removes blobs.
 //!
 //! Not here: HTTP (`ferry-registry-server`). Everything but [`Provider`](crate::Provider) and [`Ingester`](crate::Ingester) blocks.
 
+mod collect;
+mod deleted;
 mod durable;
 mod error;
 mod index;
@@ -32,6 +36,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ferry_image::{Descriptor, Digest, reference};
 
+pub use collect::{Collected, Collection};
 pub use error::Error;
 pub use upload::Upload;
 
@@ -90,7 +95,7 @@ impl Store {
     }
 
     fn over(layout: Layout) -> Result<Self, Error> {
-        layout.sweep()?;
+        layout.sweep(false)?;
         let index = IndexFile::new(layout.index());
         let store = Self {
             layout: Arc::new(layout),
@@ -148,14 +153,17 @@ impl Store {
     /// Whatever the disk reports.
     pub fn put_blob(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, Error> {
         let descriptor = Descriptor::of(media_type, bytes);
-        if self.blob_size(&descriptor.digest)? != Some(descriptor.size) {
+        let here = self.blob_size(&descriptor.digest)? == Some(descriptor.size);
+        if !here || !self.layout.renew(&descriptor.digest)? {
             self.write_blob(&descriptor.digest, bytes)?;
         }
         Ok(descriptor)
     }
 
     fn write_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
-        Ok(durable::write(&self.layout.uploads(), &self.layout.blob(digest), bytes)?)
+        let temp = durable::Temp::create(&self.layout.uploads(), "file-")?;
+        temp.fill(bytes)?;
+        Ok(temp.place_blob(&self.layout, digest)?)
     }
 
     fn open_blob(&self, digest: &Digest) -> Result<(File, PathBuf), crate::Error> {

@@ -78,8 +78,8 @@ impl Backend for Store {
         first(name, |repository| Ok(self.manifest(repository, reference)?))
     }
 
-    fn blob(&self, _: &Name, digest: &Digest) -> Result<Option<Descriptor>, Error> {
-        let size = self.blob_size(digest)?;
+    fn blob(&self, name: &Name, digest: &Digest) -> Result<Option<Descriptor>, Error> {
+        let size = first(name, |repository| Ok(self.blob_size_in(repository, digest)?))?;
         Ok(size.map(|size| Descriptor::new("application/octet-stream", digest.clone(), size)))
     }
 

@@ -1,18 +1,23 @@
-//! Blobs: GET, HEAD, ranges.
+//! Blobs: GET, HEAD, ranges, DELETE.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ferry_content::Error as Content;
 use ferry_image::{Descriptor, Digest};
-use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderValue, RANGE};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
 use crate::Registry;
 use crate::body::{self, Body, Checked};
-use crate::manifests::{DOCKER_CONTENT_DIGEST, set};
+use crate::manifests::{DOCKER_CONTENT_DIGEST, empty, etag, set};
 use crate::range::{Wanted, wanted};
 use crate::refusal::Refusal;
 use crate::registry::Asked;
+
+const OCTETS: &str = "application/octet-stream";
 
 pub(crate) async fn serve(
     registry: &Registry,
@@ -23,17 +28,33 @@ pub(crate) async fn serve(
     let name = asked.name(repository);
     let found = registry.ask(move |backend| backend.blob(&name, &digest).map(|blob| (blob, digest))).await?;
     let (Some(blob), _) = found else { return Err(unknown(&found.1)) };
+    if asked.is_head() && registry.backend.store().is_some() {
+        // Who asks so may be about to push a manifest, and will not push what is here.
+        let digest = blob.digest.clone();
+        if !registry.change(move |store| store.renew_blob(&digest)).await? {
+            return Err(unknown(&blob.digest));
+        }
+    }
 
-    let range = match wanted(asked.header(RANGE.as_str()), blob.size) {
+    let etag = etag(&blob.digest);
+    if asked.knows(&etag) {
+        let mut response = Response::new(body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        describe(response.headers_mut(), &blob, &etag);
+        return Ok(response);
+    }
+    let parts = match wanted(asked.range(&etag), blob.size) {
         Wanted::Unsatisfiable => {
             let message = format!("blob {} has {} bytes", blob.digest, blob.size);
             return Err(Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, "SIZE_INVALID", message)
                 .with(CONTENT_RANGE, format!("bytes */{}", blob.size)));
         }
-        Wanted::Part(range) if !asked.is_head() => Some(range),
-        _ => None,
+        // Ranges are a matter of GET alone (RFC 9110, section 14.2).
+        Wanted::Part(part) if !asked.is_head() => vec![part],
+        Wanted::Parts(parts) if !asked.is_head() => parts,
+        _ => Vec::new(),
     };
-    let is_whole = range.as_ref().is_none_or(|range| *range == (0..blob.size));
+    let is_whole = parts.iter().all(|part| *part == (0..blob.size));
     if !asked.is_head() && !is_whole {
         registry.checks.settle(&registry.backend, &blob).await;
     }
@@ -42,17 +63,19 @@ pub(crate) async fn serve(
         let message = format!("blob {} is damaged in {}", blob.digest, registry.backend.blobs().place());
         return Err(Refusal::not_found("BLOB_UNKNOWN", message));
     }
+    if let [_, _, ..] = parts.as_slice() {
+        return Ok(several(registry, blob, &parts));
+    }
 
-    let part = range.clone().unwrap_or(0..blob.size);
+    let whole = 0..blob.size;
+    let part = parts.first().unwrap_or(&whole).clone();
     let mut response = Response::new(body::empty());
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    describe(headers, &blob, &etag);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(OCTETS));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(part.end - part.start));
-    set(headers, DOCKER_CONTENT_DIGEST, &blob.digest.to_string());
-    set(headers, ETAG, &format!("\"{}\"", blob.digest));
-    if let Some(range) = range {
-        set(headers, CONTENT_RANGE, &format!("bytes {}-{}/{}", range.start, range.end - 1, blob.size));
+    if !parts.is_empty() {
+        set(headers, CONTENT_RANGE, &range_of(&part, &blob));
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     }
     if !asked.is_head() && !part.is_empty() {
@@ -61,12 +84,62 @@ pub(crate) async fn serve(
     Ok(response)
 }
 
-async fn content(
-    registry: &Registry,
-    blob: &Descriptor,
-    part: std::ops::Range<u64>,
-    is_whole: bool,
-) -> Result<Body, Refusal> {
+/// Headers of every answer about a blob.
+fn describe(headers: &mut HeaderMap, blob: &Descriptor, etag: &str) {
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    set(headers, DOCKER_CONTENT_DIGEST, &blob.digest.to_string());
+    set(headers, ETAG, etag);
+}
+
+fn range_of(part: &Range<u64>, blob: &Descriptor) -> String {
+    format!("bytes {}-{}/{}", part.start, part.end - 1, blob.size)
+}
+
+/// Several parts in one answer (RFC 9110, section 14.6).
+fn several(registry: &Registry, blob: Descriptor, parts: &[Range<u64>]) -> Response<Body> {
+    // No blob holds its own digest, so that nothing in it looks like the end of a part.
+    let boundary = blob.digest.hex().get(..64).unwrap_or_default().to_owned();
+    let heads: Vec<String> = parts
+        .iter()
+        .map(|part| {
+            let range = range_of(part, &blob);
+            format!("\r\n--{boundary}\r\nContent-Type: {OCTETS}\r\nContent-Range: {range}\r\n\r\n")
+        })
+        .collect();
+    let tail = format!("\r\n--{boundary}--\r\n");
+    let texts = heads.iter().map(String::len).sum::<usize>() + tail.len();
+    let length = parts.iter().map(|part| part.end - part.start).sum::<u64>() + texts as u64;
+
+    let mut response = Response::new(body::empty());
+    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    describe(response.headers_mut(), &blob, &etag(&blob.digest));
+    set(response.headers_mut(), CONTENT_TYPE, &format!("multipart/byteranges; boundary={boundary}"));
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    let backend = Arc::clone(&registry.backend);
+    // Opened one after the other: a thousand parts are not a thousand open files.
+    let parts = stream::iter(heads.into_iter().zip(parts.to_vec())).then(move |(head, part)| {
+        let (backend, blob) = (Arc::clone(&backend), blob.clone());
+        async move {
+            let content = backend.blobs().open(&blob, part).await?;
+            Ok::<_, Content>(stream::once(async { Ok(Bytes::from(head)) }).chain(content))
+        }
+    });
+    let tail = stream::once(async { Ok(Bytes::from(tail)) });
+    *response.body_mut() = body::streamed(Box::pin(parts.try_flatten().chain(tail)), None);
+    response
+}
+
+/// `DELETE …/blobs/<digest>`: the repository forgets the blob; others keep it.
+pub(crate) async fn delete(registry: &Registry, repository: String, digest: Digest) -> Result<Response<Body>, Refusal> {
+    registry.may_delete("GET, HEAD")?;
+    let wanted = digest.clone();
+    match registry.change(move |store| store.delete_blob(&repository, &wanted)).await? {
+        true => Ok(empty(StatusCode::ACCEPTED)),
+        false => Err(unknown(&digest)),
+    }
+}
+
+async fn content(registry: &Registry, blob: &Descriptor, part: Range<u64>, is_whole: bool) -> Result<Body, Refusal> {
     let provider = registry.backend.blobs();
     let stream = provider.open(blob, part).await.map_err(|error| match error {
         Content::NotFound { .. } => unknown(&blob.digest),

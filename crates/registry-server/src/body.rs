@@ -24,6 +24,11 @@ pub(crate) type Incoming = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send
 
 /// Chunks read ahead while the client takes one: disk, hash and network work side by side.
 const AHEAD: usize = 2;
+/// What is taken off a refused request, so that the client gets to the answer and the connection can be used again. With more unread, the
+/// kernel resets the connection, and many clients then tell of a broken pipe instead of the reason.
+const DISCARD: usize = 8 << 20;
+/// How long that may take.
+const DISCARD_TIME: Duration = Duration::from_secs(5);
 /// A client that sends nothing for this long is given up.
 const STALL: Duration = Duration::from_secs(60);
 
@@ -88,8 +93,12 @@ async fn pump(
 
 /// The next bytes of a request, `None` at its end.
 pub(crate) async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Refusal> {
+    next_within(body, STALL).await
+}
+
+async fn next_within(body: &mut Incoming, stall: Duration) -> Result<Option<Bytes>, Refusal> {
     loop {
-        let frame = match tokio::time::timeout(STALL, body.frame()).await {
+        let frame = match tokio::time::timeout(stall, body.frame()).await {
             Err(_) => return Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "UNKNOWN", "the client stopped sending")),
             Ok(None) => return Ok(None),
             Ok(Some(Err(error))) => {
@@ -109,6 +118,19 @@ pub(crate) async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Refusal> 
     }
 }
 
+/// Reads on for a while after a refusal.
+pub(crate) async fn discard(body: &mut Incoming) {
+    let rest = async {
+        let mut size = 0;
+        while size < DISCARD
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            size += frame.data_ref().map_or(0, Bytes::len);
+        }
+    };
+    let _ = tokio::time::timeout(DISCARD_TIME, rest).await;
+}
+
 /// All of a small request; `None` when it is larger than `limit` bytes.
 pub(crate) async fn collected(body: &mut Incoming, limit: u64) -> Result<Option<Bytes>, Refusal> {
     let mut bytes = BytesMut::new();
@@ -119,4 +141,19 @@ pub(crate) async fn collected(body: &mut Incoming, limit: u64) -> Result<Option<
         bytes.extend_from_slice(&data);
     }
     Ok(Some(bytes.freeze()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_stops_sending_is_given_up() {
+        let frames = stream::iter([Ok(Frame::data(Bytes::from_static(b"hello")))]).chain(stream::pending());
+        let mut body: Incoming = StreamBody::new(frames).boxed_unsync();
+        let stall = Duration::from_millis(20);
+        assert_eq!(next_within(&mut body, stall).await.expect("data"), Some(Bytes::from_static(b"hello")));
+        let refusal = next_within(&mut body, stall).await.expect_err("nothing more");
+        assert_eq!(refusal.status, StatusCode::REQUEST_TIMEOUT);
+    }
 }

@@ -11,6 +11,7 @@ use crate::range::{self, Wanted};
 pub enum Asked {
     Whole,
     Part(Range<u64>),
+    Parts(Vec<Range<u64>>),
     Unsatisfiable,
 }
 
@@ -18,6 +19,7 @@ pub fn range(header: &str, size: u64) -> Asked {
     match range::wanted(Some(header), size) {
         Wanted::Whole => Asked::Whole,
         Wanted::Part(part) => Asked::Part(part),
+        Wanted::Parts(parts) => Asked::Parts(parts),
         Wanted::Unsatisfiable => Asked::Unsatisfiable,
     }
 }

@@ -13,6 +13,9 @@ use crate::registry::Asked;
 use crate::{Error, Registry};
 
 pub(crate) const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
+/// Tags that one push by digest may set.
+const MAX_TAGS: usize = 100;
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
 pub(crate) async fn serve(
@@ -35,12 +38,17 @@ pub(crate) async fn serve(
         let what = format!("`{repository}` has no manifest `{reference}`");
         Refusal::not_found("MANIFEST_UNKNOWN", what)
     })?;
+    let etag = etag(&record.digest);
     let mut response = Response::new(body::empty());
     let headers = response.headers_mut();
+    set(headers, DOCKER_CONTENT_DIGEST, &record.digest.to_string());
+    set(headers, ETAG, &etag);
+    if asked.knows(&etag) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return Ok(response);
+    }
     set(headers, CONTENT_TYPE, &record.media_type);
     headers.insert(CONTENT_LENGTH, HeaderValue::from(record.bytes.len()));
-    set(headers, DOCKER_CONTENT_DIGEST, &record.digest.to_string());
-    set(headers, ETAG, &format!("\"{}\"", record.digest));
     if !asked.is_head() {
         *response.body_mut() = body::full(record.bytes);
     }
@@ -52,7 +60,7 @@ pub(crate) async fn put(
     asked: &Asked,
     repository: String,
     reference: ManifestRef,
-    mut body: Incoming,
+    body: &mut Incoming,
 ) -> Result<Response<Body>, Refusal> {
     registry.writable()?;
     let too_large = || {
@@ -63,22 +71,27 @@ pub(crate) async fn put(
     if announced.is_some_and(|length| length > MAX_MANIFEST) {
         return Err(too_large());
     }
-    let bytes = body::collected(&mut body, MAX_MANIFEST).await?.ok_or_else(too_large)?;
+    let bytes = body::collected(body, MAX_MANIFEST).await?.ok_or_else(too_large)?;
     let media_type = asked.header(CONTENT_TYPE.as_str()).unwrap_or_default().to_owned();
     let subject = subject(&bytes);
 
     let name = repository.clone();
+    let tags = tags(asked, &reference)?;
+    let accepted = tags.join(", ");
     let digest = registry
         .change(move |store| match &reference {
             ManifestRef::Tag(tag) => store.put_manifest(&name, Some(tag), &media_type, &bytes),
             ManifestRef::Digest(digest) => {
-                store.put_manifest_as(&name, digest, &media_type, &bytes).map(|()| digest.clone())
+                store.put_manifest_as(&name, digest, &tags, &media_type, &bytes).map(|()| digest.clone())
             }
         })
         .await?;
     let mut response = created(&format!("/v2/{repository}/manifests/{digest}"), &digest);
     if let Some(subject) = subject {
         set(response.headers_mut(), OCI_SUBJECT, &subject.to_string());
+    }
+    if !accepted.is_empty() {
+        set(response.headers_mut(), OCI_TAG, &accepted);
     }
     Ok(response)
 }
@@ -88,15 +101,27 @@ pub(crate) async fn delete(
     repository: String,
     reference: ManifestRef,
 ) -> Result<Response<Body>, Refusal> {
-    registry.writable()?;
-    if !registry.settings.deletes {
-        return Err(Refusal::unsupported("this registry was started without deletion", "GET, HEAD, PUT"));
-    }
+    registry.may_delete("GET, HEAD, PUT")?;
     let what = format!("`{repository}` has no manifest `{reference}`");
     if !registry.change(move |store| store.delete_manifest(&repository, &reference)).await? {
         return Err(Refusal::not_found("MANIFEST_UNKNOWN", what));
     }
     Ok(empty(StatusCode::ACCEPTED))
+}
+
+/// The tags that a push by digest sets in the same request: `?tag=1.2&tag=1`.
+fn tags(asked: &Asked, reference: &ManifestRef) -> Result<Vec<String>, Refusal> {
+    let tags: Vec<String> = match reference {
+        ManifestRef::Tag(_) => Vec::new(),
+        ManifestRef::Digest(_) => asked.query.values("tag").map(str::to_owned).collect(),
+    };
+    match tags.len() {
+        0..=MAX_TAGS => Ok(tags),
+        many => {
+            let message = format!("{many} tags in one request; {MAX_TAGS} are the most");
+            Err(Refusal::new(StatusCode::URI_TOO_LONG, "TAG_INVALID", message))
+        }
+    }
 }
 
 fn subject(bytes: &[u8]) -> Option<Digest> {
@@ -123,6 +148,11 @@ pub(crate) fn created(location: &str, digest: &Digest) -> Response<Body> {
     set(response.headers_mut(), LOCATION, location);
     set(response.headers_mut(), DOCKER_CONTENT_DIGEST, &digest.to_string());
     response
+}
+
+/// What is named by its digest never changes: the digest is the validator.
+pub(crate) fn etag(digest: &Digest) -> String {
+    format!("\"{digest}\"")
 }
 
 pub(crate) fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {

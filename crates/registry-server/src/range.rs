@@ -2,29 +2,48 @@
 
 use std::ops::Range;
 
+/// More ranges in one request are not answered as ranges; the clients that ask for many (of a zstd:chunked layer) stop at this number too.
+const MAX_PARTS: usize = 1024;
+
 /// What a `Range` header asks of a blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    /// No range, or one that may be ignored: several, or other units.
+    /// No range, or what may be ignored: other units, nonsense, ranges that together are more than the blob.
     Whole,
     /// One range.
     Part(Range<u64>),
-    /// A range outside the blob.
+    /// Several, in the order asked for.
+    Parts(Vec<Range<u64>>),
+    /// Nothing but ranges outside the blob.
     Unsatisfiable,
 }
 
 /// Reads a `Range` header for a blob of `size` bytes.
 pub(crate) fn wanted(header: Option<&str>, size: u64) -> Wanted {
-    let Some(spec) = header.and_then(|h| h.trim().strip_prefix("bytes=")) else { return Wanted::Whole };
-    let Some((first, last)) = spec.trim().split_once('-') else { return Wanted::Whole };
-    let range = match (number(first), number(last), first.is_empty(), last.is_empty()) {
-        (Some(first), Some(last), ..) if first > last => return Wanted::Whole,
-        (Some(first), Some(last), ..) => first..last.saturating_add(1).min(size),
-        (Some(first), None, _, true) => first..size,
-        (None, Some(suffix), true, _) => size.saturating_sub(suffix)..size,
-        _ => return Wanted::Whole,
-    };
-    if range.start < range.end { Wanted::Part(range) } else { Wanted::Unsatisfiable }
+    let Some(specs) = header.and_then(|h| h.trim().strip_prefix("bytes=")) else { return Wanted::Whole };
+    let specs: Vec<&str> = specs.split(',').map(str::trim).filter(|spec| !spec.is_empty()).collect();
+    let ranges: Option<Vec<Range<u64>>> = specs.iter().map(|spec| part(spec, size)).collect();
+    let Some(mut ranges) = ranges.filter(|ranges| !ranges.is_empty()) else { return Wanted::Whole };
+    ranges.retain(|range| range.start < range.end);
+    let total = ranges.iter().fold(0u64, |total, range| total.saturating_add(range.end - range.start));
+    match ranges.as_slice() {
+        [] => Wanted::Unsatisfiable,
+        [one] => Wanted::Part(one.clone()),
+        many if many.len() > MAX_PARTS || total > size => Wanted::Whole,
+        _ => Wanted::Parts(ranges),
+    }
+}
+
+/// One range, empty when it is outside the blob; `None` when it is none.
+fn part(spec: &str, size: u64) -> Option<Range<u64>> {
+    let (first, last) = spec.split_once('-')?;
+    match (number(first), number(last), first.is_empty(), last.is_empty()) {
+        (Some(first), Some(last), ..) if first > last => None,
+        (Some(first), Some(last), ..) => Some(first..last.saturating_add(1).min(size)),
+        (Some(first), None, _, true) => Some(first..size),
+        (None, Some(suffix), true, _) => Some(size.saturating_sub(suffix)..size),
+        _ => None,
+    }
 }
 
 /// Reads the `Content-Range` of a chunk: `0-1023`, and the form of RFC 9110 `bytes 0-1023/4096`. Both ends are included; the result's end
@@ -62,7 +81,15 @@ mod tests {
             ("bytes=10-12", Wanted::Unsatisfiable),
             ("bytes=-0", Wanted::Unsatisfiable),
             ("bytes=3-2", Wanted::Whole),
-            ("bytes=0-1,3-4", Wanted::Whole),
+            ("bytes=0-1,3-4", Wanted::Parts(vec![0..2, 3..5])),
+            ("bytes= 8-, ,-1,0-0 ", Wanted::Parts(vec![8..10, 9..10, 0..1])),
+            ("bytes=0-0,90-99", Wanted::Part(0..1)),
+            ("bytes=90-99,10-", Wanted::Unsatisfiable),
+            ("bytes=0-5,2-9", Wanted::Whole), // more than there is
+            ("bytes=0-1,x", Wanted::Whole),
+            ("bytes=0-1,5-3", Wanted::Whole),
+            ("bytes=,", Wanted::Whole),
+            ("bytes=", Wanted::Whole),
             ("bytes=-", Wanted::Whole),
             ("bytes=a-b", Wanted::Whole),
             ("bytes=+1-2", Wanted::Whole),
@@ -104,8 +131,29 @@ mod tests {
             match wanted(Some(&header), size) {
                 Wanted::Whole => prop_assert!(ignored, "{}", header),
                 Wanted::Part(part) => prop_assert_eq!(part.collect::<Vec<_>>(), bytes, "{}", header),
+                Wanted::Parts(parts) => prop_assert!(false, "{header}: {parts:?}"),
                 Wanted::Unsatisfiable => prop_assert!(bytes.is_empty() && !ignored, "{}", header),
             }
+        }
+
+        #[test]
+        fn several_ranges_are_what_each_is_alone(size in 1u64..200, asked in prop::collection::vec((0u64..220, 0u64..20), 2..6)) {
+            let header = |ranges: &[(u64, u64)]| {
+                let ranges: Vec<String> = ranges.iter().map(|(first, length)| format!("{first}-{}", first + length)).collect();
+                format!("bytes={}", ranges.join(","))
+            };
+            let alone: Vec<Range<u64>> = asked.iter().filter_map(|one| match wanted(Some(&header(&[*one])), size) {
+                Wanted::Part(part) => Some(part),
+                _ => None,
+            }).collect();
+            let total: u64 = alone.iter().map(|part| part.end - part.start).sum();
+            let expected = match alone.len() {
+                0 => Wanted::Unsatisfiable,
+                1 => Wanted::Part(alone[0].clone()),
+                _ if total > size => Wanted::Whole,
+                _ => Wanted::Parts(alone),
+            };
+            prop_assert_eq!(wanted(Some(&header(&asked)), size), expected);
         }
 
         #[test]

@@ -7,7 +7,10 @@ use std::time::Instant;
 use bytes::Bytes;
 use ferry_content::store::{self, Store};
 use ferry_image::reference;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE,
+    WWW_AUTHENTICATE,
+};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 
@@ -15,7 +18,7 @@ use crate::access::Access;
 use crate::check::Checks;
 use crate::query::Query;
 use crate::refusal::Refusal;
-use crate::route::{Route, route};
+use crate::route::{Route, RouteError, route};
 use crate::turns::Turns;
 use crate::{Backend, Error, Name, blobs, lists, manifests, uploads};
 
@@ -26,7 +29,7 @@ pub use crate::body::Body;
 pub struct Settings {
     /// Who may in.
     pub access: Access,
-    /// Whether manifests and tags may be deleted.
+    /// Whether tags, manifests and blobs may be deleted.
     pub deletes: bool,
 }
 
@@ -63,8 +66,24 @@ impl Asked {
 
     /// The repository, with the host that the client means when it takes us for a mirror.
     pub(crate) fn name(&self, repository: String) -> Name {
-        let ns = self.query.value("ns").filter(|ns| reference::is_host(ns) && Some(*ns) != self.host.as_deref());
-        Name { repository, ns: ns.map(ToOwned::to_owned) }
+        Name { repository, ns: self.namespace().map(ToOwned::to_owned) }
+    }
+
+    fn namespace(&self) -> Option<&str> {
+        self.query.value("ns").filter(|ns| reference::is_host(ns) && Some(*ns) != self.host.as_deref())
+    }
+
+    /// Whether the client has what `etag` stands for already (RFC 9110, section 13.1.2).
+    pub(crate) fn knows(&self, etag: &str) -> bool {
+        self.header(IF_NONE_MATCH.as_str()).is_some_and(|header| {
+            header.split(',').map(|one| one.trim().trim_start_matches("W/")).any(|one| one == etag || one == "*")
+        })
+    }
+
+    /// The `Range` that counts: none when it is about something else than `etag` (RFC 9110, section 13.1.5).
+    pub(crate) fn range(&self, etag: &str) -> Option<&str> {
+        let range = self.header(RANGE.as_str())?;
+        self.header(IF_RANGE.as_str()).is_none_or(|validator| validator.trim() == etag).then_some(range)
     }
 }
 
@@ -90,17 +109,28 @@ impl Registry {
         let host = parts.uri.authority().map(|a| a.as_str()).or(header).map(str::to_owned);
         let query = Query::parse(parts.uri.query());
         let asked = Asked { method: parts.method, headers: parts.headers, query, host };
-        let body = body.map_err(Into::into).boxed_unsync();
+        let announces = asked.header(EXPECT.as_str()).is_some();
+        let namespace = asked.namespace().and_then(|ns| HeaderValue::try_from(ns).ok());
+        let mut body = body.map_err(Into::into).boxed_unsync();
 
-        let mut response = match self.dispatch(&path, asked, body).await {
+        let mut response = match self.dispatch(&path, asked, &mut body).await {
             Ok(response) => response,
-            Err(refusal) => refusal.into_response(),
+            Err(refusal) => {
+                // Who waits for `100 Continue` will not send it; everybody else has sent it already.
+                if !announces {
+                    crate::body::discard(&mut body).await;
+                }
+                refusal.into_response()
+            }
         };
         if method == Method::HEAD {
             *response.body_mut() = crate::body::empty();
         }
         let version = HeaderValue::from_static("registry/2.0");
         response.headers_mut().insert("docker-distribution-api-version", version);
+        if let Some(namespace) = namespace {
+            response.headers_mut().insert("oci-namespace", namespace);
+        }
         tracing::info!(
             target: "ferry_registry_server::access",
             peer = peer.as_deref().unwrap_or("-"),
@@ -113,7 +143,12 @@ impl Registry {
         response
     }
 
-    async fn dispatch(&self, path: &str, asked: Asked, body: crate::body::Incoming) -> Result<Response<Body>, Refusal> {
+    async fn dispatch(
+        &self,
+        path: &str,
+        asked: Asked,
+        body: &mut crate::body::Incoming,
+    ) -> Result<Response<Body>, Refusal> {
         let is_change = !matches!(asked.method, Method::GET | Method::HEAD);
         // Slow password hashes must not hold the other connections up.
         let (settings, authorization) =
@@ -129,7 +164,14 @@ impl Registry {
             return Err(Refusal::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "a user name and password are needed")
                 .with(WWW_AUTHENTICATE, r#"Basic realm="ferry", charset="UTF-8""#));
         }
-        match route(&asked.method, path)? {
+        let found = match route(&asked.method, path) {
+            // Nothing can have such a tag: not there, for who reads.
+            Err(error @ RouteError::Reference { .. }) if asked.method != Method::PUT => {
+                return Err(Refusal::not_found("MANIFEST_UNKNOWN", error.to_string()));
+            }
+            found => found?,
+        };
+        match found {
             Route::Ping => Ok(lists::ping()),
             Route::Catalog => lists::catalog(self, &asked).await,
             Route::Tags { repository } => lists::tags(self, &asked, repository).await,
@@ -140,7 +182,7 @@ impl Registry {
                 _ => manifests::serve(self, &asked, repository, reference).await,
             },
             Route::Blob { repository, digest } => match asked.method {
-                Method::DELETE => Err(Refusal::unsupported("blobs are not deleted one by one", "GET, HEAD")),
+                Method::DELETE => blobs::delete(self, repository, digest).await,
                 _ => blobs::serve(self, &asked, repository, digest).await,
             },
             Route::Uploads { repository } => uploads::begin(self, &asked, repository, body).await,
@@ -167,6 +209,15 @@ impl Registry {
         self.backend
             .store()
             .ok_or_else(|| Refusal::unsupported("this registry serves bundles and takes no pushes", "GET, HEAD"))
+    }
+
+    /// Whether the operator allowed deletion; `others` are the methods that there are without it.
+    pub(crate) fn may_delete(&self, others: &str) -> Result<(), Refusal> {
+        self.writable()?;
+        match self.settings.deletes {
+            true => Ok(()),
+            false => Err(Refusal::unsupported("this registry was started without deletion", others)),
+        }
     }
 
     /// Changes the store, away from the threads that move bytes.

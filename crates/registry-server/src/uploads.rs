@@ -1,7 +1,7 @@
 //! Pushing blobs: one request, or POST, PATCH…, PUT (distribution-spec, "Pushing Blobs").
 
 use bytes::Bytes;
-use ferry_content::store::{Error as StoreError, Upload};
+use ferry_content::store::{Error as StoreError, Store, Upload};
 use ferry_image::Digest;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName, LOCATION, RANGE};
 use http::{Response, StatusCode};
@@ -25,14 +25,17 @@ pub(crate) async fn begin(
     registry: &Registry,
     asked: &Asked,
     repository: String,
-    mut body: Incoming,
+    body: &mut Incoming,
 ) -> Result<Response<Body>, Refusal> {
     registry.writable()?;
     if let Some(mount) = asked.query.value("mount") {
-        // Blobs are seen by every repository, so `from` need not be looked at. A mount that fails is a session, not an error.
+        // Blobs are seen by every repository that has not deleted them, so no `from` is needed. A mount that fails is a session, not an
+        // error.
         let digest = parse(mount)?;
-        let wanted = digest.clone();
-        if !registry.checks.is_damaged(&digest) && registry.change(move |store| store.has_blob(&wanted)).await? {
+        let (name, wanted) = (repository.clone(), digest.clone());
+        let from = asked.query.value("from").filter(|from| !from.is_empty()).map(str::to_owned);
+        let mount = move |store: &Store| store.mount_blob(&name, &wanted, from.as_deref());
+        if !registry.checks.is_damaged(&digest) && registry.change(mount).await? {
             return Ok(created(&blob_location(&repository, &digest), &digest));
         }
     }
@@ -41,7 +44,7 @@ pub(crate) async fn begin(
     let upload = registry.change(move |store| store.start_upload(&name)).await?;
     let Some(digest) = digest else { return Ok(progress(StatusCode::ACCEPTED, &repository, upload.id(), 0)) };
     let id = upload.id().to_owned();
-    match receive(upload, &mut body, &registry.turns.begin(&id)).await {
+    match receive(upload, body, &registry.turns.begin(&id)).await {
         Ok(upload) => complete(registry, &repository, upload, digest).await,
         Err(refusal) => {
             // Nobody was told the name of this session.
@@ -57,11 +60,11 @@ pub(crate) async fn patch(
     asked: &Asked,
     repository: String,
     id: String,
-    mut body: Incoming,
+    body: &mut Incoming,
 ) -> Result<Response<Body>, Refusal> {
     let turn = registry.turns.begin(&id);
     let upload = resume(registry, asked, &repository, &id).await?;
-    let upload = receive(upload, &mut body, &turn).await?;
+    let upload = receive(upload, body, &turn).await?;
     Ok(progress(StatusCode::ACCEPTED, &repository, &id, upload.offset()))
 }
 
@@ -71,7 +74,7 @@ pub(crate) async fn finish(
     asked: &Asked,
     repository: String,
     id: String,
-    mut body: Incoming,
+    body: &mut Incoming,
 ) -> Result<Response<Body>, Refusal> {
     registry.writable()?;
     let digest = asked.query.value("digest").ok_or_else(|| {
@@ -80,7 +83,7 @@ pub(crate) async fn finish(
     let digest = parse(digest)?;
     let turn = registry.turns.begin(&id);
     let upload = resume(registry, asked, &repository, &id).await?;
-    let upload = receive(upload, &mut body, &turn).await?;
+    let upload = receive(upload, body, &turn).await?;
     complete(registry, &repository, upload, digest).await
 }
 

@@ -52,7 +52,7 @@ pub fn link(data: &[u8]) {
     assert_eq!(client::next_link(&format!("</x>; title=\"a, <b>\"; rel=prev , < {target} >;REL=next")), Some(target));
 }
 
-static RANGE: LazyLock<Regex> = LazyLock::new(|| Regex::new("^bytes= *([0-9]*)-([0-9]*)$").expect("expression"));
+static RANGE: LazyLock<Regex> = LazyLock::new(|| Regex::new("^([0-9]*)-([0-9]*)$").expect("expression"));
 static CHUNK: LazyLock<Regex> =
     LazyLock::new(|| Regex::new("^(?:bytes[ =]*)?([0-9]+)-([0-9]+)(?:/.*)?$").expect("expression"));
 static CONTENT_RANGE: LazyLock<Regex> =
@@ -72,6 +72,9 @@ pub fn range(data: &[u8]) {
     }
     let asked = server::range(header, size);
     assert_eq!(asked, asked_by(header.trim(), size), "`{header}` of {size}");
+    if let Asked::Parts(parts) = &asked {
+        assert!(parts.len() > 1 && parts.iter().all(|part| part.start < part.end && part.end <= size));
+    }
     if let Asked::Part(part) = asked {
         assert!(part.start < part.end && part.end <= size);
         assert_eq!(server::range(&client::range_header(&part), size), Asked::Part(part.clone()));
@@ -117,7 +120,23 @@ fn bytes(found: &Captures<'_>) -> Option<Range<u64>> {
 
 /// RFC 9110, section 14.1.2, word by word.
 fn asked_by(header: &str, size: u64) -> Asked {
-    let Some(found) = RANGE.captures(header) else { return Asked::Whole };
+    let Some(list) = header.strip_prefix("bytes=") else { return Asked::Whole };
+    let each: Vec<Asked> =
+        list.split(',').filter(|one| !one.trim().is_empty()).map(|one| one_asked_by(one.trim(), size)).collect();
+    let parts: Vec<_> =
+        each.iter().filter_map(|one| if let Asked::Part(part) = one { Some(part) } else { None }).collect();
+    let total: u128 = parts.iter().map(|part| u128::from(part.end - part.start)).sum();
+    match parts.as_slice() {
+        _ if each.is_empty() || each.contains(&Asked::Whole) => Asked::Whole,
+        [] => Asked::Unsatisfiable,
+        [one] => Asked::Part((*one).clone()),
+        _ if parts.len() > 1024 || total > u128::from(size) => Asked::Whole,
+        _ => Asked::Parts(parts.into_iter().cloned().collect()),
+    }
+}
+
+fn one_asked_by(range: &str, size: u64) -> Asked {
+    let Some(found) = RANGE.captures(range) else { return Asked::Whole };
     let (start, end) = match (number(&found[1]), number(&found[2])) {
         (None, None) => return Asked::Whole,
         (Some(first), Some(last)) if first > last => return Asked::Whole,

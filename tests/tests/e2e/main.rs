@@ -31,6 +31,7 @@ mod rewrite;
 mod seed;
 mod serve;
 mod sources;
+mod store;
 mod targets;
 mod tls;
 mod trust;

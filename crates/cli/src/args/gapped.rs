@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::ArgGroup;
 
@@ -191,6 +192,9 @@ pub(crate) struct Serve {
     /// A store's folder; it is made when it is not there
     #[arg(long, value_name = "DIR")]
     pub(crate) store: Option<PathBuf>,
+    /// Let clients delete tags, manifests and blobs; the bytes go with the next `ferry gc`
+    #[arg(long, requires = "store", conflicts_with = "bundles")]
+    pub(crate) allow_delete: bool,
     /// Where to listen; 0.0.0.0:5000 for the whole network
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
     pub(crate) listen: SocketAddr,
@@ -205,4 +209,30 @@ pub(crate) struct Serve {
     pub(crate) layout: Option<Layout>,
     #[command(flatten)]
     pub(crate) trust: Trust,
+}
+
+/// Free what no image of a store needs any more
+///
+/// Blobs stay when a manifest names them, when they are younger than the grace, and while they are being uploaded. May run while `ferry serve
+/// --store` and `ferry install --store` work on the same folder.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Gc {
+    /// The store's folder
+    #[arg(value_name = "DIR")]
+    pub(crate) store: PathBuf,
+    /// What was pushed, or asked about by somebody who pushes, within this time stays: 90s, 30m, 2h, 1d. Shorter than a push takes is safe
+    /// only while nobody pushes
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = crate::span::parse)]
+    pub(crate) grace: Duration,
+    /// Remove manifests too that no tag leads to, also those that are pulled by digest only
+    #[arg(long)]
+    pub(crate) untagged: bool,
+    /// Only say what would be removed
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) talk: Talk,
 }

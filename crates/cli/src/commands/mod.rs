@@ -4,6 +4,7 @@ pub(crate) mod bundle;
 pub(crate) mod diff;
 pub(crate) mod emitted;
 pub(crate) mod find;
+pub(crate) mod gc;
 pub(crate) mod inspect;
 pub(crate) mod install;
 pub(crate) mod inventory;

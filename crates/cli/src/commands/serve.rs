@@ -31,7 +31,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
         (Some(certificate), Some(key)) => Some(Tls::Files { certificate: certificate.clone(), key: key.clone() }),
         _ => None,
     };
-    let registry = Registry::new(backend, Settings::default());
+    let registry = Registry::new(backend, Settings { deletes: args.allow_delete, ..Settings::default() });
     let server = Server::bind(args.listen, registry, tls.as_ref(), Limits::default()).await?;
     let address = server.local_addr();
     let scheme = if tls.is_some() { "https" } else { "http" };

@@ -5,6 +5,9 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ferry_image::Digest;
+
+use super::layout::Layout;
 use crate::Error;
 
 /// A file without its final name; dropped, it is gone.
@@ -37,6 +40,18 @@ impl Temp {
         &self.path
     }
 
+    /// Writes it whole.
+    pub(super) fn fill(&self, bytes: &[u8]) -> Result<(), Error> {
+        (&*self.file).write_all(bytes).map_err(|e| Error::io("write", &self.path, e))
+    }
+
+    /// Gives the file the name of a blob, durably.
+    pub(super) fn place_blob(mut self, layout: &Layout, digest: &Digest) -> Result<(), Error> {
+        layout.place_blob(&self.file, &self.path, digest)?;
+        self.placed = true;
+        Ok(())
+    }
+
     /// Gives the file its final name, durably.
     pub(super) fn place(mut self, target: &Path) -> Result<(), Error> {
         place(&self.file, &self.path, target)?;
@@ -63,7 +78,7 @@ pub(super) fn place(file: &File, path: &Path, target: &Path) -> Result<(), Error
 /// Writes a small file whole, replacing what stood there.
 pub(super) fn write(uploads: &Path, target: &Path, bytes: &[u8]) -> Result<(), Error> {
     let temp = Temp::create(uploads, "file-")?;
-    (&*temp.file).write_all(bytes).map_err(|e| Error::io("write", &temp.path, e))?;
+    temp.fill(bytes)?;
     temp.place(target)
 }
 
@@ -93,7 +108,7 @@ pub(super) fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
-fn sync_parent(path: &Path) -> Result<(), Error> {
+pub(super) fn sync_parent(path: &Path) -> Result<(), Error> {
     let parent = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),

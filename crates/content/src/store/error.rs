@@ -20,11 +20,21 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A manifest of the store cannot be read, so that what it needs is not known.
+    #[error("`{}` is damaged: {why}; nothing was removed", .path.display())]
+    Damaged {
+        /// The manifest.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Another process kept the lock for longer than a single change takes.
-    #[error("the store is locked by another process: no turn at `{}` within {seconds} s", .path.display())]
+    #[error("the store is locked by {holder}: no turn at `{}` within {seconds} s", .path.display())]
     Locked {
         /// The lock file.
         path: PathBuf,
+        /// Who has it, as far as it is known.
+        holder: String,
         /// How long it was waited for.
         seconds: u64,
     },
@@ -81,7 +91,7 @@ impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Content(error) => error.kind(),
-            Self::NotAStore { .. } | Self::Locked { .. } => Kind::Local,
+            Self::NotAStore { .. } | Self::Damaged { .. } | Self::Locked { .. } => Kind::Local,
             Self::Name { .. } | Self::Digest(_) | Self::ManifestInvalid { .. } => Kind::Invalid,
             Self::BlobUnknown { .. } | Self::UploadUnknown { .. } => Kind::Missing,
             Self::UploadBusy { .. } => Kind::Conflict,
@@ -100,7 +110,8 @@ impl Failure for Error {
         let hint = match self {
             Self::Content(error) => return error.hint(),
             Self::NotAStore { .. } => "name an empty folder, or one that an earlier `--store` made",
-            Self::Locked { .. } => "see with `fuser` which process holds that file; a dead one holds nothing",
+            Self::Damaged { .. } => "push or install the image again, or delete it",
+            Self::Locked { .. } => "wait until it is done, or end it; a process that is gone holds nothing",
             Self::BlobUnknown { .. } => "push the blobs and the manifests of the platforms first, then what names them",
             _ => return None,
         };

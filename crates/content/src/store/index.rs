@@ -57,26 +57,40 @@ impl IndexFile {
         Ok(tags)
     }
 
-    /// Points a tag to a manifest, or removes it (`None`). The caller holds the store's lock.
+    /// Points tags to a manifest, or removes them (`None`). The caller holds the store's lock.
     pub(super) fn set(
         &self,
         layout: &Layout,
         repository: &str,
-        tag: &str,
+        tags: &[&str],
         manifest: Option<&Descriptor>,
     ) -> Result<(), Error> {
-        let name = format!("{repository}:{tag}");
+        let names: Vec<String> = tags.iter().map(|tag| format!("{repository}:{tag}")).collect();
         self.edit(layout, |entries| {
-            entries.retain(|entry| name_of(entry) != Some(&name));
-            if let Some(manifest) = manifest {
-                entries.push(json!({
+            entries.retain(|entry| name_of(entry).is_none_or(|old| names.iter().all(|name| name != old)));
+            entries.extend(names.iter().zip(manifest.into_iter().cycle()).map(|(name, manifest)| {
+                json!({
                     "mediaType": manifest.media_type,
                     "digest": manifest.digest.to_string(),
                     "size": manifest.size,
                     "annotations": {REF_NAME: name},
-                }));
-            }
+                })
+            }));
         })
+    }
+
+    /// Everything that the file names, whoever wrote it, and the repository where the name is one of ours.
+    pub(super) fn all(&self) -> Result<Vec<(Option<String>, Descriptor)>, Error> {
+        let bytes = durable::read(&self.path, MAX_INDEX)?.unwrap_or_default();
+        let document = parse(&bytes, &self.path)?;
+        let entries = document.get("manifests").and_then(Value::as_array).into_iter().flatten();
+        let fail = |e: serde_json::Error| Error::NotAStore { path: self.path.clone(), why: e.to_string() };
+        let repository = |entry| Some(name_of(entry)?.rsplit_once(':')?.0).filter(|name| reference::is_path(name));
+        let parsed = entries.map(|entry| {
+            let descriptor = serde_json::from_value(entry.clone()).map_err(fail)?;
+            Ok((repository(entry).map(str::to_owned), descriptor))
+        });
+        parsed.collect()
     }
 
     /// Entries and fields of other tools are kept as they are.

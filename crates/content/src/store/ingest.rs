@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -10,6 +9,7 @@ use ferry_image::Descriptor;
 
 use super::Store;
 use super::durable::Temp;
+use super::layout::Layout;
 use crate::files::{read_range, stream_range};
 use crate::{BoxFuture, ByteStream, Error, Ingest, Ingester, Provider};
 
@@ -35,12 +35,12 @@ impl Ingester for Store {
     fn start<'a>(&'a self, blob: &'a Descriptor) -> BoxFuture<'a, Result<Option<Box<dyn Ingest>>, Error>> {
         Box::pin(async move {
             // A file of another size is not the blob, whatever its name: it is written anew.
-            if self.blob_size(&blob.digest)? == Some(blob.size) {
+            if self.blob_size(&blob.digest)? == Some(blob.size) && self.layout.renew(&blob.digest)? {
                 return Ok(None);
             }
             let incoming = Incoming {
                 temp: Temp::create(&self.layout.uploads(), "blob-")?,
-                target: self.layout.blob(&blob.digest),
+                layout: Arc::clone(&self.layout),
                 gaps: Mutex::new(whole(blob.size)),
                 blob: blob.clone(),
                 place: self.name(),
@@ -57,7 +57,7 @@ impl Ingester for Store {
 /// A blob that is being written, in any order.
 struct Incoming {
     temp: Temp,
-    target: PathBuf,
+    layout: Arc<Layout>,
     gaps: Mutex<Vec<Range<u64>>>,
     blob: Descriptor,
     place: String,
@@ -121,7 +121,7 @@ impl Ingest for Incoming {
             if absent > 0 {
                 return Err(self.size_mismatch(self.blob.size - absent));
             }
-            blocking(move || self.temp.place(&self.target)).await
+            blocking(move || self.temp.place_blob(&self.layout, &self.blob.digest)).await
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Where things stand in the store's folder, and the lock over it.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -62,6 +63,11 @@ impl Layout {
     /// The folder with what refers to `subject` in a repository.
     pub(super) fn referrers(&self, repository: &str, subject: &Digest) -> PathBuf {
         self.repositories().join(repository).join("_referrers").join(record(subject))
+    }
+
+    /// The folder with the blobs that a repository has deleted, while their bytes are still here.
+    pub(super) fn deleted(&self, repository: &str) -> PathBuf {
+        self.repositories().join(repository).join("_deleted")
     }
 
     /// Makes what is missing of an empty store.
@@ -129,31 +135,116 @@ impl Layout {
         let end = Instant::now() + patience;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Guard { _file: file, _turn: turn }),
+                Ok(()) => {
+                    // Only told to others: a lock without it is as good.
+                    let _ = file.set_len(0).and_then(|()| (&file).write_all(std::process::id().to_string().as_bytes()));
+                    return Ok(Guard { _file: file, _turn: turn });
+                }
                 Err(TryLockError::WouldBlock) if Instant::now() < end => {
                     std::thread::sleep(Duration::from_millis(2));
                 }
-                Err(TryLockError::WouldBlock) => return Err(Error::Locked { path, seconds: patience.as_secs() }),
+                Err(TryLockError::WouldBlock) => {
+                    let holder = holder(&path);
+                    return Err(Error::Locked { path, holder, seconds: patience.as_secs() });
+                }
                 Err(TryLockError::Error(e)) => return Err(crate::Error::io("lock", path, e).into()),
             }
         }
     }
 
-    /// Removes what killed processes left in `uploads/`: locked by nobody; an upload session of a client's only when it is old.
-    pub(super) fn sweep(&self) -> Result<(), Error> {
+    /// What is written into `blobs/` and relied on there while this is held is not removed by a garbage collection at that moment.
+    fn keep(&self) -> Result<File, crate::Error> {
+        let (file, path) = self.blobs_lock()?;
+        file.lock_shared().map_err(|e| crate::Error::io("lock", path, e))?;
+        Ok(file)
+    }
+
+    fn blobs_lock(&self) -> Result<(File, PathBuf), crate::Error> {
+        let path = self.root.join("ferry/blobs.lock");
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        Ok((file.map_err(|e| crate::Error::io("write", &path, e))?, path))
+    }
+
+    /// Gives a file in `uploads/` the name of its blob, durably.
+    pub(super) fn place_blob(&self, file: &File, path: &Path, digest: &Digest) -> Result<(), crate::Error> {
+        file.sync_all().map_err(|e| crate::Error::io("write", path, e))?;
+        let target = self.blob(digest);
+        let kept = self.keep()?;
+        // The last byte may have come long ago.
+        let _ = file.set_modified(SystemTime::now());
+        fs::rename(path, &target).map_err(|e| crate::Error::io("rename a file to", &target, e))?;
+        drop(kept);
+        durable::sync_parent(&target)
+    }
+
+    /// Makes a blob as young as one that was just written, so that no garbage collection takes it before its manifest comes. Whether it is
+    /// here.
+    pub(super) fn renew(&self, digest: &Digest) -> Result<bool, crate::Error> {
+        let _kept = self.keep()?;
+        let path = self.blob(digest);
+        match File::open(&path) {
+            Ok(file) => {
+                let _ = file.set_modified(SystemTime::now());
+                Ok(true)
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(crate::Error::io("read", path, e)),
+        }
+    }
+
+    /// Removes a blob unless it was written or asked about since `cutoff`. Whether it is gone.
+    pub(super) fn remove_blob(&self, digest: &Digest, cutoff: SystemTime) -> Result<bool, crate::Error> {
+        let (file, lock) = self.blobs_lock()?;
+        file.lock().map_err(|e| crate::Error::io("lock", lock, e))?;
+        let path = self.blob(digest);
+        let modified = match path.metadata().and_then(|metadata| metadata.modified()) {
+            Ok(modified) => modified,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(crate::Error::io("read", path, e)),
+        };
+        if modified >= cutoff {
+            return Ok(false);
+        }
+        fs::remove_file(&path).map_err(|e| crate::Error::io("remove", path, e))?;
+        Ok(true)
+    }
+
+    /// Removes what killed processes left in `uploads/`: locked by nobody; an upload session of a client's only when it is old. How many
+    /// bytes that were.
+    pub(super) fn sweep(&self, dry_run: bool) -> Result<u64, Error> {
+        let mut freed = 0;
         let uploads = self.uploads();
         let entries = fs::read_dir(&uploads).map_err(|e| crate::Error::io("read", &uploads, e))?;
         for entry in entries.filter_map(Result::ok) {
             let path = entry.path();
             let name = entry.file_name();
-            let modified = entry.metadata().and_then(|m| m.modified());
-            let age = modified.ok().and_then(|m| SystemTime::now().duration_since(m).ok());
+            let metadata = entry.metadata().ok();
+            let size = metadata.as_ref().map_or(0, Metadata::len);
+            let age = metadata.and_then(|m| m.modified().ok()).and_then(|m| SystemTime::now().duration_since(m).ok());
             let waits = name.to_string_lossy().starts_with("session-") && age.is_none_or(|age| age <= SESSION_AGE);
-            if !waits && File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) && fs::remove_file(&path).is_ok() {
+            if waits || !File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+                continue;
+            }
+            if dry_run {
+                freed += size;
+            } else if fs::remove_file(&path).is_ok() {
+                freed += size;
                 tracing::info!(path = %path.display(), "removed an upload that was never finished");
             }
         }
-        Ok(())
+        Ok(freed)
+    }
+}
+
+/// Who holds the lock: its number, and its name where the system tells it.
+fn holder(lock: &Path) -> String {
+    let id = fs::read_to_string(lock).unwrap_or_default();
+    match id.parse::<u32>() {
+        Ok(id) => match fs::read_to_string(format!("/proc/{id}/comm")) {
+            Ok(name) => format!("process {id} ({})", name.trim()),
+            Err(_) => format!("process {id}, perhaps of another machine"),
+        },
+        Err(_) => "another process".to_owned(),
     }
 }
 

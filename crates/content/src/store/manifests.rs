@@ -54,11 +54,11 @@ impl Store {
         bytes: &[u8],
     ) -> Result<Digest, Error> {
         let digest = Digest::of(bytes);
-        self.put_checked(repository, tag, &digest, media_type, bytes)?;
+        self.put_checked(repository, tag.as_slice(), &digest, media_type, bytes)?;
         Ok(digest)
     }
 
-    /// Stores a manifest under `digest`, of whichever algorithm.
+    /// Stores a manifest under `digest`, of whichever algorithm, and under `tags` as well.
     ///
     /// # Errors
     /// As [`put_manifest`](Self::put_manifest); also when the digest is another.
@@ -66,6 +66,7 @@ impl Store {
         &self,
         repository: &str,
         digest: &Digest,
+        tags: &[impl AsRef<str>],
         media_type: &str,
         bytes: &[u8],
     ) -> Result<(), Error> {
@@ -74,21 +75,20 @@ impl Store {
             let place = format!("manifest for {repository}");
             return Err(crate::Error::DigestMismatch { place, expected: digest.clone(), found }.into());
         }
-        self.put_checked(repository, None, digest, media_type, bytes)
+        let tags: Vec<&str> = tags.iter().map(AsRef::as_ref).collect();
+        self.put_checked(repository, &tags, digest, media_type, bytes)
     }
 
     fn put_checked(
         &self,
         repository: &str,
-        tag: Option<&str>,
+        tags: &[&str],
         digest: &Digest,
         announced: &str,
         bytes: &[u8],
     ) -> Result<(), Error> {
         check_repository(repository)?;
-        if let Some(tag) = tag
-            && !ferry_image::reference::is_tag(tag)
-        {
+        if let Some(tag) = tags.iter().find(|tag| !ferry_image::reference::is_tag(tag)) {
             return Err(Error::Name { what: "tag", text: tag.chars().take(160).collect() });
         }
         let manifest = Manifest::parse(bytes, Some(announced))
@@ -98,28 +98,30 @@ impl Store {
         let _guard = self.layout.lock()?;
         self.check_children(repository, &manifest)?;
         // Compared whole, so that pushing again mends a damaged one.
-        let there = self.blob_size(digest)? == Some(descriptor.size);
+        let there = self.layout.renew(digest)? && self.blob_size(digest)? == Some(descriptor.size);
         if !there || durable::read(&self.layout.blob(digest), MAX_MANIFEST)?.as_deref() != Some(bytes) {
             self.write_blob(digest, bytes)?;
         }
         self.write_referrer(repository, &manifest, &descriptor)?;
         self.write_record(&self.layout.manifests(repository), &descriptor)?;
-        if let Some(tag) = tag {
-            let tags = self.index.tags()?;
-            if tags.get(repository).and_then(|tags| tags.get(tag)).is_none_or(|old| !same(old, &descriptor)) {
-                self.index.set(&self.layout, repository, tag, Some(&descriptor))?;
-            }
+        let known = self.index.tags()?;
+        let is_set = |tag: &&str| {
+            known.get(repository).and_then(|tags| tags.get(*tag)).is_some_and(|old| same(old, &descriptor))
+        };
+        if tags.iter().all(is_set) {
+            return Ok(());
         }
-        Ok(())
+        self.index.set(&self.layout, repository, tags, Some(&descriptor))
     }
 
-    /// Whatever a manifest needs to be pulled whole must be here.
+    /// Whatever a manifest needs to be pulled whole must be here, and is young from now on: a garbage collection that has begun already
+    /// leaves it.
     fn check_children(&self, repository: &str, manifest: &Manifest) -> Result<(), Error> {
         let mut missing = Vec::new();
         match manifest {
             Manifest::Image(image) => {
                 for blob in image.blobs().filter(|b| !media_type::is_foreign_layer(&b.media_type)) {
-                    if self.blob_size(&blob.digest)? != Some(blob.size) {
+                    if !self.layout.renew(&blob.digest)? || self.blob_size(&blob.digest)? != Some(blob.size) {
                         missing.push(blob.digest.clone());
                     }
                 }
@@ -129,18 +131,15 @@ impl Store {
                 for child in &index.manifests {
                     // Indexes may name plain blobs too: the build caches of BuildKit do.
                     let nested = media_type::is_index(&child.media_type) || media_type::is_manifest(&child.media_type);
-                    let here = match nested {
-                        true => self.descriptor(repository, &child.digest)?.is_some(),
-                        false => self.has_blob(&child.digest)?,
-                    };
-                    if !here {
+                    let known = !nested || self.descriptor(repository, &child.digest)?.is_some();
+                    if !known || !self.layout.renew(&child.digest)? {
                         missing.push(child.digest.clone());
                     }
                 }
             }
         }
         if missing.is_empty() {
-            return Ok(());
+            return self.undelete(repository, manifest);
         }
         missing.dedup();
         Err(Error::BlobUnknown { repository: repository.to_owned(), missing })
@@ -230,23 +229,32 @@ impl Store {
                 if tags.is_none_or(|tags| !tags.contains_key(tag)) {
                     return Ok(false);
                 }
-                self.index.set(&self.layout, repository, tag, None)?;
+                self.index.set(&self.layout, repository, &[tag], None)?;
                 return Ok(true);
             }
             ManifestRef::Digest(digest) => digest,
         };
         let Some(descriptor) = self.descriptor(repository, digest)? else { return Ok(false) };
-        for (tag, _) in tags.into_iter().flatten().filter(|(_, d)| d.digest == *digest) {
-            self.index.set(&self.layout, repository, tag, None)?;
+        let tags = tags.into_iter().flatten().filter(|(_, d)| d.digest == *digest);
+        let tags: Vec<&str> = tags.map(|(tag, _)| tag.as_str()).collect();
+        if !tags.is_empty() {
+            self.index.set(&self.layout, repository, &tags, None)?;
         }
+        self.forget(repository, &descriptor)?;
+        Ok(true)
+    }
+
+    /// Removes the record of a manifest, and what it says of its subject. The caller holds the lock.
+    pub(super) fn forget(&self, repository: &str, descriptor: &Descriptor) -> Result<(), Error> {
+        let digest = &descriptor.digest;
         durable::remove(&self.layout.manifests(repository).join(record(digest)))?;
         let bytes = durable::read(&self.layout.blob(digest), MAX_MANIFEST)?.unwrap_or_default();
         if let Ok(manifest) = Manifest::parse(&bytes, Some(&descriptor.media_type))
-            && let Some((subject, _)) = referrer::listed(&manifest, &descriptor)
+            && let Some((subject, _)) = referrer::listed(&manifest, descriptor)
         {
             durable::remove(&self.layout.referrers(repository, &subject).join(record(digest)))?;
         }
-        Ok(true)
+        Ok(())
     }
 }
 
@@ -254,13 +262,13 @@ fn same(a: &Descriptor, b: &Descriptor) -> bool {
     a.digest == b.digest && a.media_type == b.media_type && a.size == b.size
 }
 
-fn hash(algorithm: Algorithm, bytes: &[u8]) -> Digest {
+pub(super) fn hash(algorithm: Algorithm, bytes: &[u8]) -> Digest {
     let mut hasher = Hasher::new(algorithm);
     hasher.update(bytes);
     hasher.finish()
 }
 
-fn read_record(path: &Path) -> Result<Option<Descriptor>, Error> {
+pub(super) fn read_record(path: &Path) -> Result<Option<Descriptor>, Error> {
     let Some(bytes) = durable::read(path, MAX_MANIFEST)? else { return Ok(None) };
     match serde_json::from_slice(&bytes) {
         Ok(descriptor) => Ok(Some(descriptor)),
@@ -269,7 +277,7 @@ fn read_record(path: &Path) -> Result<Option<Descriptor>, Error> {
 }
 
 /// The names in a folder in lexical order; none when it is absent.
-fn names(folder: &Path) -> Result<Vec<String>, Error> {
+pub(super) fn names(folder: &Path) -> Result<Vec<String>, Error> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ferry_image::{Algorithm, Descriptor, Digest, Hasher};
 
-use super::layout::Layout;
+use super::layout::{Layout, record};
 use super::{Error, Store, check_repository, durable};
 use crate::files::{CHUNK, read_range};
 
@@ -186,10 +186,11 @@ impl Upload {
             let place = format!("upload to {}", self.repository);
             return Err(crate::Error::DigestMismatch { place, expected: digest.clone(), found }.into());
         }
-        if let Err(error) = durable::place(&self.file, &self.path, &self.layout.blob(digest)) {
+        if let Err(error) = self.layout.place_blob(&self.file, &self.path, digest) {
             let _ = fs::remove_file(&self.path);
             return Err(error.into());
         }
+        durable::remove(&self.layout.deleted(&self.repository).join(record(digest)))?;
         Ok(Descriptor::new("application/octet-stream", digest.clone(), self.offset))
     }
 

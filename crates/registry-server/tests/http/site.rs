@@ -36,6 +36,16 @@ impl Site {
         Self { registry: Registry::new(Arc::new(backend), settings), store: None, _folder: None }
     }
 
+    /// The same folder under another server, as after a restart.
+    pub(crate) fn restarted(&self) -> Self {
+        let store = Store::open_existing(self.store().folder()).expect("store");
+        Self {
+            registry: Registry::new(Arc::new(store.clone()), Settings::default()),
+            store: Some(store),
+            _folder: None,
+        }
+    }
+
     pub(crate) fn store(&self) -> &Store {
         self.store.as_ref().expect("a store")
     }

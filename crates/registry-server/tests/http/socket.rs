@@ -203,3 +203,38 @@ async fn what_cannot_be_listened_on_or_trusted_is_a_clear_error() {
         assert!(error.to_string().contains("cert.pem"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn who_is_refused_in_mid_sentence_hears_why_and_may_go_on() {
+    let site = Site::with_store(Settings::default());
+    let server = run(&site, None, Limits::default()).await;
+    let large = vec![b' '; (4 << 20) + 1];
+    let mut stream = TcpStream::connect(server.address).await.expect("connect");
+    let refused = [
+        ("PUT /v2/r/manifests/t", "413 Payload Too Large"),
+        ("PATCH /v2/r/blobs/uploads/0123456789abcdef0123456789abcdef", "404 Not Found"),
+        ("POST /v2/R/blobs/uploads/", "400 Bad Request"),
+        ("PUT /nothing", "404 Not Found"),
+    ];
+    for (request, status) in refused {
+        // a client like many: it sends everything before it reads
+        let head = format!("{request} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", large.len());
+        stream.write_all(head.as_bytes()).await.expect("head");
+        stream.write_all(&large).await.expect("body");
+        let mut answer = vec![0; 4096];
+        let read = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut answer)).await;
+        let answer = String::from_utf8_lossy(&answer[..read.expect("in time").expect("read")]).into_owned();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{request}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn who_waits_to_be_asked_is_refused_without_sending() {
+    let site = Site::with_store(Settings::default());
+    let server = run(&site, None, Limits::default()).await;
+    let head = "PUT /v2/r/manifests/t HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5000000\r\n\r\n";
+    let start = std::time::Instant::now();
+    let answer = say(server.address, head.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 413 Payload Too Large\r\n"), "{answer}");
+    assert!(start.elapsed() < Duration::from_secs(4));
+}

@@ -1,0 +1,65 @@
+//! `ferry gc`.
+
+use ferry_content::store::{Collected, Collection, Store};
+use serde_json::json;
+
+use crate::failure::{End, Error};
+use crate::{args, print};
+
+pub(crate) async fn run(args: args::Gc) -> Result<(), End> {
+    let how = Collection { grace: args.grace, untagged: args.untagged, dry_run: args.dry_run };
+    let folder = args.store.clone();
+    let work = move || Store::open_existing(folder)?.collect(&how);
+    let collected = tokio::task::spawn_blocking(work).await.map_err(|e| Error::Runtime(std::io::Error::other(e)))??;
+    if args.json {
+        print::out(&super::pretty(&json(&collected, args.dry_run))?);
+    } else if args.dry_run {
+        let rows: Vec<Vec<String>> = collected
+            .removed
+            .iter()
+            .map(|(digest, size)| vec![digest.to_string(), print::bytes(*size)])
+            .chain(collected.untagged.iter().map(|(repository, digest)| vec![digest.to_string(), repository.clone()]))
+            .collect();
+        if !rows.is_empty() {
+            print::out(&print::table(&rows));
+        }
+    }
+    if !args.talk.quiet && !args.json {
+        print::talk(&summary(&collected, &args));
+    }
+    Ok(())
+}
+
+fn summary(collected: &Collected, args: &args::Gc) -> String {
+    let done = if args.dry_run { "would be removed" } else { "removed" };
+    let mut parts =
+        vec![format!("{} {done}, {}", print::count(collected.removed.len(), "blob"), print::bytes(collected.bytes()))];
+    if args.untagged {
+        parts.push(format!("{} without a tag {done}", print::count(collected.untagged.len(), "manifest")));
+    }
+    if collected.young > 0 {
+        parts.push(format!("{} unneeded, but too young (--grace)", collected.young));
+    }
+    parts.push(format!("{} needed; {} stay", collected.kept, print::bytes(collected.kept_bytes)));
+    format!("{}: {}", args.store.display(), parts.join("; "))
+}
+
+fn json(collected: &Collected, dry_run: bool) -> serde_json::Value {
+    let removed: Vec<_> =
+        collected.removed.iter().map(|(digest, size)| json!({"digest": digest, "bytes": size})).collect();
+    let untagged: Vec<_> = collected
+        .untagged
+        .iter()
+        .map(|(repository, digest)| json!({"repository": repository, "digest": digest}))
+        .collect();
+    json!({
+        "dry_run": dry_run,
+        "removed": removed,
+        "untagged": untagged,
+        "bytes": collected.bytes(),
+        "unfinished_uploads": {"bytes": collected.uploads},
+        "young": {"blobs": collected.young},
+        "needed": {"blobs": collected.kept},
+        "stay": {"bytes": collected.kept_bytes},
+    })
+}
