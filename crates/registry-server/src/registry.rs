@@ -1,13 +1,12 @@
-//! One request in, one answer out: access, route, endpoint, access log.
+//! One request in, one answer out: access, route, endpoint. [`crate::watch`] tells of it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use ferry_content::store::{self, Store};
 use ferry_image::reference;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 
@@ -16,8 +15,10 @@ use crate::check::Checks;
 use crate::query::Query;
 use crate::refusal::Refusal;
 use crate::route::{Route, route};
+use crate::see::{self, See};
 use crate::turns::Turns;
-use crate::{Backend, Error, Name, blobs, lists, manifests, uploads};
+use crate::watch::{AccessLog, Connected, Watch};
+use crate::{Backend, Error, Name, blobs, lists, manifests, page, uploads};
 
 pub use crate::body::Body;
 
@@ -28,6 +29,10 @@ pub struct Settings {
     pub access: Access,
     /// Whether manifests and tags may be deleted.
     pub deletes: bool,
+    /// Where requests are logged.
+    pub access_log: Option<AccessLog>,
+    /// What is known of the images beyond what the backend tells, for the page.
+    pub about: page::About,
 }
 
 /// A registry over a backend. Cloning it is cheap.
@@ -37,6 +42,8 @@ pub struct Registry {
     pub(crate) checks: Arc<Checks>,
     pub(crate) turns: Arc<Turns>,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) shelf: Arc<page::Shelf>,
 }
 
 /// Who is at the other end; [`crate::Server`] puts it into a request's extensions, for the log.
@@ -49,7 +56,7 @@ pub(crate) struct Asked {
     pub(crate) headers: HeaderMap,
     pub(crate) query: Query,
     /// Our own name, as the client knows it.
-    host: Option<String>,
+    pub(crate) host: Option<String>,
 }
 
 impl Asked {
@@ -72,7 +79,20 @@ impl Registry {
     /// A registry over `backend`.
     #[must_use]
     pub fn new(backend: Arc<dyn Backend>, settings: Settings) -> Self {
-        Self { backend, checks: Arc::default(), turns: Arc::default(), settings: Arc::new(settings) }
+        let shelf = Arc::new(page::Shelf::new(settings.about.clone()));
+        Self {
+            backend,
+            checks: Arc::default(),
+            turns: Arc::default(),
+            watch: Arc::new(Watch::new(settings.access_log.clone())),
+            settings: Arc::new(settings),
+            shelf,
+        }
+    }
+
+    /// Counts a connection for as long as what is returned lives.
+    pub(crate) fn connected(&self) -> Connected {
+        Connected::new(&self.watch)
     }
 
     /// Answers a request. What goes wrong becomes an error answer.
@@ -81,16 +101,15 @@ impl Registry {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let start = Instant::now();
         let (parts, body) = request.into_parts();
-        let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.to_string());
+        let watched = self.watch.begin(&parts);
         let (path, method) = (parts.uri.path().to_owned(), parts.method.clone());
         // HTTP/2 has the name in the URI, HTTP/1.1 in a header.
         let header = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
         let host = parts.uri.authority().map(|a| a.as_str()).or(header).map(str::to_owned);
         let query = Query::parse(parts.uri.query());
         let asked = Asked { method: parts.method, headers: parts.headers, query, host };
-        let body = body.map_err(Into::into).boxed_unsync();
+        let body = watched.counted(body.map_err(Into::into).boxed_unsync());
 
         let mut response = match self.dispatch(&path, asked, body).await {
             Ok(response) => response,
@@ -101,19 +120,14 @@ impl Registry {
         }
         let version = HeaderValue::from_static("registry/2.0");
         response.headers_mut().insert("docker-distribution-api-version", version);
-        tracing::info!(
-            target: "ferry_registry_server::access",
-            peer = peer.as_deref().unwrap_or("-"),
-            %method,
-            path,
-            status = response.status().as_u16(),
-            bytes = response.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).unwrap_or("-"),
-            ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
-        );
-        response
+        watched.answered(&method, response)
     }
 
     async fn dispatch(&self, path: &str, asked: Asked, body: crate::body::Incoming) -> Result<Response<Body>, Refusal> {
+        let see = See::at(path);
+        if let Some(see) = see.filter(|see| see.is_open()) {
+            return see::serve(self, &asked, see).await;
+        }
         let is_change = !matches!(asked.method, Method::GET | Method::HEAD);
         // Slow password hashes must not hold the other connections up.
         let (settings, authorization) =
@@ -128,6 +142,9 @@ impl Registry {
         if !allowed {
             return Err(Refusal::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "a user name and password are needed")
                 .with(WWW_AUTHENTICATE, r#"Basic realm="ferry", charset="UTF-8""#));
+        }
+        if let Some(see) = see {
+            return see::serve(self, &asked, see).await;
         }
         match route(&asked.method, path)? {
             Route::Ping => Ok(lists::ping()),

@@ -5,5 +5,6 @@
 mod bundle;
 mod pull;
 mod push;
+mod see;
 mod site;
 mod socket;
