@@ -135,7 +135,7 @@ impl Browser {
         entries.as_array().unwrap().iter().map(|entry| entry["message"].to_string()).collect()
     }
 
-    /// The addresses that pages asked for, those that never left the browser included.
+    /// The addresses that pages asked for, those of the browser's own pages left out.
     #[must_use]
     pub fn requests(&self) -> Vec<String> {
         let entries = self.post("/se/log", &json!({"type": "performance"}));
@@ -143,7 +143,7 @@ impl Browser {
         let asked = |entry: &Value| {
             let message = message(entry)["message"].clone();
             let url = message["params"]["request"]["url"].as_str().map(str::to_owned);
-            url.filter(|_| message["method"] == "Network.requestWillBeSent")
+            url.filter(|url| message["method"] == "Network.requestWillBeSent" && !url.starts_with("chrome:"))
         };
         entries.as_array().unwrap().iter().filter_map(asked).collect()
     }
