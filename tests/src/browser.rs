@@ -21,12 +21,12 @@ pub struct Browser {
     driver: Child,
     endpoint: Endpoint,
     session: String,
-    proxy: Proxy,
     _profile: TempDir,
 }
 
 impl Browser {
-    /// Opens a window of this size. Whatever is not on this machine goes to a proxy that refuses it and remembers it.
+    /// Opens a window of this size. Whatever is not on this machine goes to a proxy that refuses it: what the browser asks for on its own
+    /// account, too.
     ///
     /// # Panics
     /// When it does not come up.
@@ -42,7 +42,7 @@ impl Browser {
             .unwrap();
         let profile = tempfile::tempdir().unwrap();
         let proxy = Proxy::start(Rules { refuse: Some(("403 Forbidden", 2)), ..Rules::default() });
-        let mut browser = Self { driver, endpoint, session: String::new(), proxy, _profile: profile };
+        let mut browser = Self { driver, endpoint, session: String::new(), _profile: profile };
         let arguments = [
             "--headless=new".to_owned(),
             "--no-sandbox".to_owned(), // the tests may be root's
@@ -52,7 +52,7 @@ impl Browser {
             "--disable-component-update".to_owned(),
             "--no-first-run".to_owned(),
             format!("--user-data-dir={}", browser._profile.path().display()),
-            format!("--proxy-server={}", browser.proxy.host()),
+            format!("--proxy-server={}", proxy.host()),
             format!("--window-size={width},{height}"),
         ];
         let chromium = tools::find("chromium").expect("chromium");
@@ -114,6 +114,18 @@ impl Browser {
         self.post(&format!("{}/click", self.element(css)), &json!({}));
     }
 
+    /// Gives the page another size, as a telephone has it.
+    pub fn resize(&self, width: u32, height: u32) {
+        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500});
+        self.post("/goog/cdp/execute", &json!({"cmd": "Emulation.setDeviceMetricsOverride", "params": size}));
+    }
+
+    /// Asks for the light or the dark form of pages.
+    pub fn prefers(&self, scheme: &str) {
+        let media = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
+        self.post("/goog/cdp/execute", &json!({"cmd": "Emulation.setEmulatedMedia", "params": media}));
+    }
+
     /// What a script returns.
     #[must_use]
     pub fn asks(&self, script: &str) -> Value {
@@ -146,12 +158,6 @@ impl Browser {
             url.filter(|url| message["method"] == "Network.requestWillBeSent" && !url.starts_with("chrome:"))
         };
         entries.as_array().unwrap().iter().filter_map(asked).collect()
-    }
-
-    /// What was asked of other machines.
-    #[must_use]
-    pub fn elsewhere(&self) -> Vec<String> {
-        self.proxy.asked()
     }
 }
 
