@@ -15,7 +15,7 @@ use crate::{ByteStream, Error};
 /// it is hashed and sent.
 pub const CHUNK: u64 = 256 << 10;
 /// Bytes that all streams together read at a time, about: of many, each takes smaller steps, so that memory does not grow with clients.
-const TOGETHER: u64 = 8 << 20;
+const TOGETHER: u64 = 6 << 20;
 /// The smallest step.
 const LEAST: u64 = 32 << 10;
 
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn of_many_streams_each_takes_smaller_steps() {
-        assert_eq!([0, 1, 32, 33, 200, 10_000].map(step), [CHUNK, CHUNK, CHUNK, 253_952, 40_960, LEAST]);
+        assert_eq!([0, 1, 24, 25, 100, 200, 10_000].map(step), [CHUNK, CHUNK, CHUNK, 249_856, 61_440, LEAST, LEAST]);
     }
 
     /// Never in memory, as on a file system that cannot tell.

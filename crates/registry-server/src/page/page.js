@@ -22,7 +22,7 @@
       let said = "Copied";
       try { await write(code.textContent, code); } catch { said = "Selected"; getSelection().selectAllChildren(code); }
       button.textContent = said;
-      setTimeout(() => { button.textContent = "Copy"; }, 1500);
+      setTimeout(() => { button.textContent = "Copy"; }, 2500);
     });
     line.append(button);
   };
