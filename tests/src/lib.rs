@@ -4,6 +4,7 @@
 //! kit stops the test at once, so it panics where a library would return an error.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken kit must stop the test, with its place")]
 
+pub mod browser;
 pub mod cosign;
 pub mod daemons;
 pub mod disks;

@@ -256,6 +256,13 @@ impl ReadAt for Slices {
         }
         Ok(())
     }
+
+    fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> bool {
+        // what stands in two volumes is read by a thread that may wait
+        let Some((part, within)) = self.locate(offset) else { return false };
+        let fits = buffer.len() as u64 <= self.room - within;
+        fits && part.file.as_ref().is_some_and(|file| ReadAt::read_cached_at(file, buffer, within))
+    }
 }
 
 fn absent(path: &Path) -> io::Error {

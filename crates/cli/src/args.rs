@@ -14,7 +14,7 @@ pub(crate) use bundles::{Diff, Inspect, Protect, Repair, Sign, Verify};
 pub(crate) use choices::{Emit, Index, Layout, OnExisting};
 pub(crate) use common::{Demand, Keys, Registry, Talk, Trust, Waiting};
 pub(crate) use connected::{Bundle, Find, Keygen};
-pub(crate) use gapped::{Gc, Install, Inventory, Rewrite, Serve};
+pub(crate) use gapped::{Gc, Install, Inventory, LogTo, Rewrite, Serve};
 
 /// Carry container images across an air gap
 ///

@@ -91,6 +91,11 @@ impl Access {
     }
 }
 
+/// Who it says to be, unchecked: for the log.
+pub(crate) fn user(authorization: &str) -> Option<String> {
+    basic(authorization).map(|(user, _)| user)
+}
+
 fn basic(header: &str) -> Option<(String, String)> {
     let (scheme, token) = header.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {

@@ -23,6 +23,17 @@ impl Name {
     }
 }
 
+/// A tag and what it names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tagged {
+    /// The repository.
+    pub repository: String,
+    /// The tag.
+    pub tag: String,
+    /// The manifest.
+    pub manifest: Digest,
+}
+
 /// The read side of a registry, over anything. Calls may block for as long as small files take to read; blobs come from
 /// [`blobs`](Self::blobs), streamed.
 pub trait Backend: Send + Sync + 'static {
@@ -56,6 +67,15 @@ pub trait Backend: Send + Sync + 'static {
     /// Whatever the place reports.
     fn referrers(&self, name: &Name, digest: &Digest) -> Result<Vec<Descriptor>, Error>;
 
+    /// Every tag with its manifest, by repository and tag in lexical order, without reading manifests where the place knows them.
+    ///
+    /// # Errors
+    /// Whatever the place reports.
+    fn tagged(&self) -> Result<Vec<Tagged>, Error>;
+
+    /// A blob to try whether blobs can be read: another with each number. `None` where there is none to try.
+    fn sample(&self, number: usize) -> Option<Descriptor>;
+
     /// Where blobs are read.
     fn blobs(&self) -> &dyn Provider;
 
@@ -86,6 +106,19 @@ impl Backend for Store {
     fn referrers(&self, name: &Name, digest: &Digest) -> Result<Vec<Descriptor>, Error> {
         let found = first(name, |repository| Ok(Some(self.referrers(repository, digest)?).filter(|r| !r.is_empty())))?;
         Ok(found.unwrap_or_default())
+    }
+
+    fn tagged(&self) -> Result<Vec<Tagged>, Error> {
+        let tagged = |(repository, tag, manifest)| Tagged { repository, tag, manifest };
+        Ok(self.tagged()?.into_iter().map(tagged).collect())
+    }
+
+    /// Manifests alone are tried: that a folder can be read is not a question of which file.
+    fn sample(&self, number: usize) -> Option<Descriptor> {
+        let tagged = self.tagged().ok()?;
+        let (_, _, digest) = tagged.get(number.checked_rem(tagged.len())?)?;
+        let size = self.blob_size(digest).ok()??;
+        Some(Descriptor::new("application/octet-stream", digest.clone(), size))
     }
 
     fn blobs(&self) -> &dyn Provider {

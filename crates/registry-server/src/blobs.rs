@@ -149,13 +149,11 @@ async fn content(registry: &Registry, blob: &Descriptor, part: Range<u64>, is_wh
         }
         error => Refusal::internal(&error),
     })?;
-    let unchecked = is_whole && !registry.checks.is_good(&blob.digest);
-    let checked = unchecked.then(|| Checked {
-        checks: Arc::clone(&registry.checks),
-        blob: blob.clone(),
-        place: provider.place(),
-    });
-    Ok(body::streamed(stream, checked))
+    if !is_whole || registry.checks.is_good(&blob.digest) {
+        return Ok(body::streamed(stream));
+    }
+    let checks = Arc::clone(&registry.checks);
+    Ok(body::checked(stream, Checked { checks, blob: blob.clone(), place: provider.place() }))
 }
 
 fn unknown(digest: &Digest) -> Refusal {

@@ -23,7 +23,7 @@ pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 pub(crate) type Incoming = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Chunks read ahead while the client takes one: disk, hash and network work side by side.
-const AHEAD: usize = 2;
+const AHEAD: usize = 1;
 /// What is taken off a refused request, so that the client gets to the answer and the connection can be used again. With more unread, the
 /// kernel resets the connection, and many clients then tell of a broken pipe instead of the reason.
 const DISCARD: usize = 8 << 20;
@@ -47,13 +47,18 @@ pub(crate) struct Checked {
     pub(crate) place: String,
 }
 
-/// Sends a stream. When it is to be checked, its last chunk is sent only if the hash agrees; otherwise the transfer breaks.
-pub(crate) fn streamed(stream: ByteStream, checked: Option<Checked>) -> Body {
+/// Sends a stream as it is.
+pub(crate) fn streamed(stream: ByteStream) -> Body {
+    let frames = stream.map(|chunk| chunk.map(Frame::data).map_err(broken));
+    StreamBody::new(frames).boxed_unsync()
+}
+
+/// Sends a stream whose last chunk is sent only if the hash agrees; otherwise the transfer breaks.
+pub(crate) fn checked(stream: ByteStream, checked: Checked) -> Body {
     let (sender, receiver) = mpsc::channel(AHEAD);
     tokio::spawn(async move {
         if let Err(error) = pump(stream, checked, &sender).await {
-            tracing::error!(%error, "a transfer was broken off");
-            let _ = sender.send(Err(io::Error::other(error.to_string()))).await;
+            let _ = sender.send(Err(broken(error))).await;
         }
     });
     let frames = stream::unfold(receiver, |mut receiver| async {
@@ -63,28 +68,29 @@ pub(crate) fn streamed(stream: ByteStream, checked: Option<Checked>) -> Body {
     StreamBody::new(frames).boxed_unsync()
 }
 
+fn broken(error: ferry_content::Error) -> io::Error {
+    tracing::error!(%error, "a transfer was broken off");
+    io::Error::other(error)
+}
+
 async fn pump(
     mut stream: ByteStream,
-    checked: Option<Checked>,
+    Checked { checks, blob, place }: Checked,
     sender: &mpsc::Sender<io::Result<Bytes>>,
 ) -> Result<(), ferry_content::Error> {
-    let mut hasher = checked.as_ref().map(|c| Hasher::new(c.blob.digest.algorithm()));
+    let mut hasher = Hasher::new(blob.digest.algorithm());
     let (mut held, mut size) = (None, 0);
     while let Some(chunk) = stream.next().await {
         let chunk = chunk?;
         size += chunk.len() as u64;
-        if let Some(hasher) = &mut hasher {
-            hasher.update(&chunk);
-        }
+        hasher.update(&chunk);
         if let Some(previous) = held.replace(chunk)
             && sender.send(Ok(previous)).await.is_err()
         {
             return Ok(()); // the client has gone
         }
     }
-    if let (Some(c), Some(hasher)) = (checked, hasher) {
-        c.checks.conclude(&c.place, &c.blob, &hasher.finish(), size)?;
-    }
+    checks.conclude(&place, &blob, &hasher.finish(), size)?;
     if let Some(last) = held {
         let _ = sender.send(Ok(last)).await;
     }

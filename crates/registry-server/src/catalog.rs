@@ -9,6 +9,7 @@ use ferry_content::store::{ManifestRecord, ManifestRef};
 use ferry_content::{BoxFuture, ByteStream, Provider};
 use ferry_image::{Descriptor, Digest, Manifest, Reference, reference, referrer};
 
+use crate::backend::Tagged;
 use crate::{Backend, Error, Name};
 
 /// Manifests in memory, blobs elsewhere.
@@ -158,6 +159,22 @@ impl Backend for Catalog {
         let referrers =
             self.repository(name).into_iter().flat_map(|repository| repository.manifests.values().flatten());
         Ok(referrers.filter(|(subject, _)| subject == digest).map(|(_, descriptor)| descriptor.clone()).collect())
+    }
+
+    fn tagged(&self) -> Result<Vec<Tagged>, Error> {
+        let all = self.repositories.iter().flat_map(|(name, repository)| {
+            let tagged = move |(tag, digest): (&String, &Digest)| Tagged {
+                repository: name.clone(),
+                tag: tag.clone(),
+                manifest: digest.clone(),
+            };
+            repository.tags.iter().map(tagged)
+        });
+        Ok(all.collect())
+    }
+
+    fn sample(&self, number: usize) -> Option<Descriptor> {
+        self.blobs.values().nth(number.checked_rem(self.blobs.len())?).map(|(blob, _)| blob.clone())
     }
 
     fn blobs(&self) -> &dyn Provider {

@@ -41,6 +41,13 @@ impl Checks {
         matches!(self.map().get(digest), Some(State::Damaged))
     }
 
+    /// How many were found good, and damaged.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let map = self.map();
+        let count = |wanted: fn(&State) -> bool| map.values().filter(|state| wanted(state)).count() as u64;
+        (count(|state| matches!(state, State::Good)), count(|state| matches!(state, State::Damaged)))
+    }
+
     /// The blob was written anew.
     pub(crate) fn forget(&self, digest: &Digest) {
         self.map().remove(digest);

@@ -5,12 +5,13 @@
 //! client ── Server (sockets, TLS) ── Registry (one request → one answer) ── Backend ─┬─ Catalog (bundles)
 //!                                        │                                           └─ Store (a folder)
 //!                                        ├─ route, query, range (pure)
-//!                                        └─ access (who may), check (are the bytes what their digest says)
+//!                                        ├─ access (who may), check (are the bytes what their digest says)
+//!                                        └─ see (page, metrics, health), watch (access log, counters)
 //! ```
 //!
 //! Not here: the file formats (`ferry-archive`), the store's files (`ferry_content::store`), the command line.
 //!
-//! Reading order: [`route`](mod@route), [`backend`], [`catalog`], [`registry`], [`server`].
+//! Reading order: [`route`](mod@route), [`backend`], [`catalog`], [`registry`], [`server`]; then [`page`].
 
 pub mod access;
 pub mod backend;
@@ -23,18 +24,21 @@ pub mod error;
 pub mod fuzz;
 mod lists;
 mod manifests;
+pub mod page;
 mod query;
 mod range;
 mod refusal;
 pub mod registry;
 pub mod route;
+mod see;
 pub mod server;
 pub mod tls;
 mod turns;
 mod uploads;
+mod watch;
 
 pub use access::{Access, Passwords, Users};
-pub use backend::{Backend, Name};
+pub use backend::{Backend, Name, Tagged};
 pub use catalog::Catalog;
 pub use error::Error;
 pub use ferry_content::store::{ManifestRecord, ManifestRef};
@@ -42,3 +46,4 @@ pub use registry::{Registry, Settings};
 pub use route::{Route, RouteError, route};
 pub use server::{Limits, Server};
 pub use tls::Tls;
+pub use watch::AccessLog;

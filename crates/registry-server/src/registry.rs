@@ -1,15 +1,13 @@
-//! One request in, one answer out: access, route, endpoint, access log.
+//! One request in, one answer out: access, route, endpoint. [`crate::watch`] tells of it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use ferry_content::store::{self, Store};
 use ferry_image::reference;
 use http::header::{
-    AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE,
-    WWW_AUTHENTICATE,
+    AUTHORIZATION, EXPECT, HOST, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE, WWW_AUTHENTICATE,
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
@@ -19,8 +17,10 @@ use crate::check::Checks;
 use crate::query::Query;
 use crate::refusal::Refusal;
 use crate::route::{Route, RouteError, route};
+use crate::see::{self, See};
 use crate::turns::Turns;
-use crate::{Backend, Error, Name, blobs, lists, manifests, uploads};
+use crate::watch::{AccessLog, Connected, Watch};
+use crate::{Backend, Error, Name, blobs, lists, manifests, page, uploads};
 
 pub use crate::body::Body;
 
@@ -31,6 +31,10 @@ pub struct Settings {
     pub access: Access,
     /// Whether tags, manifests and blobs may be deleted.
     pub deletes: bool,
+    /// Where requests are logged.
+    pub access_log: Option<AccessLog>,
+    /// What is known of the images beyond what the backend tells, for the page.
+    pub about: page::About,
 }
 
 /// A registry over a backend. Cloning it is cheap.
@@ -40,6 +44,8 @@ pub struct Registry {
     pub(crate) checks: Arc<Checks>,
     pub(crate) turns: Arc<Turns>,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) shelf: Arc<page::Shelf>,
 }
 
 /// Who is at the other end; [`crate::Server`] puts it into a request's extensions, for the log.
@@ -52,7 +58,7 @@ pub(crate) struct Asked {
     pub(crate) headers: HeaderMap,
     pub(crate) query: Query,
     /// Our own name, as the client knows it.
-    host: Option<String>,
+    pub(crate) host: Option<String>,
 }
 
 impl Asked {
@@ -91,7 +97,20 @@ impl Registry {
     /// A registry over `backend`.
     #[must_use]
     pub fn new(backend: Arc<dyn Backend>, settings: Settings) -> Self {
-        Self { backend, checks: Arc::default(), turns: Arc::default(), settings: Arc::new(settings) }
+        let shelf = Arc::new(page::Shelf::new(settings.about.clone()));
+        Self {
+            backend,
+            checks: Arc::default(),
+            turns: Arc::default(),
+            watch: Arc::new(Watch::new(settings.access_log.clone())),
+            settings: Arc::new(settings),
+            shelf,
+        }
+    }
+
+    /// Counts a connection for as long as what is returned lives.
+    pub(crate) fn connected(&self) -> Connected {
+        Connected::new(&self.watch)
     }
 
     /// Answers a request. What goes wrong becomes an error answer.
@@ -100,9 +119,8 @@ impl Registry {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let start = Instant::now();
         let (parts, body) = request.into_parts();
-        let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.to_string());
+        let watched = self.watch.begin(&parts);
         let (path, method) = (parts.uri.path().to_owned(), parts.method.clone());
         // HTTP/2 has the name in the URI, HTTP/1.1 in a header.
         let header = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
@@ -111,7 +129,7 @@ impl Registry {
         let asked = Asked { method: parts.method, headers: parts.headers, query, host };
         let announces = asked.header(EXPECT.as_str()).is_some();
         let namespace = asked.namespace().and_then(|ns| HeaderValue::try_from(ns).ok());
-        let mut body = body.map_err(Into::into).boxed_unsync();
+        let mut body = watched.counted(body.map_err(Into::into).boxed_unsync());
 
         let mut response = match self.dispatch(&path, asked, &mut body).await {
             Ok(response) => response,
@@ -131,16 +149,7 @@ impl Registry {
         if let Some(namespace) = namespace {
             response.headers_mut().insert("oci-namespace", namespace);
         }
-        tracing::info!(
-            target: "ferry_registry_server::access",
-            peer = peer.as_deref().unwrap_or("-"),
-            %method,
-            path,
-            status = response.status().as_u16(),
-            bytes = response.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).unwrap_or("-"),
-            ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
-        );
-        response
+        watched.answered(&method, response)
     }
 
     async fn dispatch(
@@ -149,6 +158,10 @@ impl Registry {
         asked: Asked,
         body: &mut crate::body::Incoming,
     ) -> Result<Response<Body>, Refusal> {
+        let see = See::at(path);
+        if let Some(see) = see.filter(|see| see.is_open()) {
+            return see::serve(self, &asked, see).await;
+        }
         let is_change = !matches!(asked.method, Method::GET | Method::HEAD);
         // Slow password hashes must not hold the other connections up.
         let (settings, authorization) =
@@ -163,6 +176,9 @@ impl Registry {
         if !allowed {
             return Err(Refusal::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "a user name and password are needed")
                 .with(WWW_AUTHENTICATE, r#"Basic realm="ferry", charset="UTF-8""#));
+        }
+        if let Some(see) = see {
+            return see::serve(self, &asked, see).await;
         }
         let found = match route(&asked.method, path) {
             // Nothing can have such a tag: not there, for who reads.

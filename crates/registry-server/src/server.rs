@@ -38,8 +38,9 @@ impl Default for Limits {
     }
 }
 
-/// The most that the head of a request may take, in bytes. Bodies are read in pieces of this size as well.
-const MAX_HEAD: usize = 256 << 10;
+/// The most that the head of a request may take, in bytes. Bodies are read in pieces of this size as well, and as much of an answer waits
+/// in a connection: with hundreds of them that counts.
+const MAX_HEAD: usize = 64 << 10;
 /// Bytes in flight per HTTP/2 stream: the default of 64 KiB crawls over a line with any delay.
 const WINDOW: u32 = 4 << 20;
 
@@ -122,9 +123,10 @@ impl Server {
                 graceful.watcher(),
                 limits.header_timeout,
             );
+            let counted = registry.connected();
             connections.spawn(async move {
                 task.await;
-                drop(slot);
+                drop((slot, counted));
             });
         }
         drop(listener);
@@ -147,6 +149,7 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .keep_alive_interval(limits.header_timeout)
         .max_header_list_size(64 << 10)
+        .max_send_buf_size(MAX_HEAD)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW * 4)
         .max_concurrent_streams(256);

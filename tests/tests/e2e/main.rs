@@ -18,6 +18,7 @@ mod logins;
 mod matrix;
 mod mirrors;
 mod names;
+mod page;
 mod plan;
 mod power;
 mod proxies;

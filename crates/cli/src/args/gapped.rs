@@ -204,6 +204,9 @@ pub(crate) struct Serve {
     /// The certificate's key (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// Where each request is logged, in the combined form of Apache and nginx: a file, `-` for standard error, or `off`
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    pub(crate) access_log: LogTo,
     /// How names are made [default: the bundle's choice, usually path]
     #[arg(long, value_enum)]
     pub(crate) layout: Option<Layout>,
@@ -235,4 +238,27 @@ pub(crate) struct Gc {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) talk: Talk,
+}
+
+/// Where requests are logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LogTo {
+    /// Nowhere.
+    Off,
+    /// Among the other talk.
+    Stderr,
+    /// At the end of a file.
+    File(PathBuf),
+}
+
+impl std::str::FromStr for LogTo {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "off" => Self::Off,
+            "-" => Self::Stderr,
+            path => Self::File(PathBuf::from(path)),
+        })
+    }
 }

@@ -10,28 +10,33 @@ use ferry_content::{Problems, Provider as _};
 use ferry_image::{Digest, Reference};
 use ferry_install::{Bundles, IndexMode, Named, form, preflight, referrers};
 use ferry_registry_server::catalog::{Catalog, Entry, SourceId};
+use ferry_registry_server::page::About;
 use ferry_registry_server::{Backend, Limits, Registry, Server, Settings, Tls};
 
+use crate::commands::shelf;
 use crate::failure::End;
 use crate::{args, bundles, keys, print, signals};
 
 pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
-    let (backend, what): (Arc<dyn Backend>, String) = match &args.store {
+    let access_log = shelf::access_log(&args.access_log)?;
+    let (backend, what, mut about): (Arc<dyn Backend>, String, About) = match &args.store {
         Some(folder) => {
             // an image may be pushed for some of its platforms under the index that its digest names
             let store = Store::open(folder)?.with_sparse_indexes(true);
-            (Arc::new(store), format!("the store {}", folder.display()))
+            (Arc::new(store), format!("the store {}", folder.display()), About::default())
         }
         None => {
-            let (catalog, images) = catalog(&args)?;
-            (Arc::new(catalog), format!("{}, read-only", print::count(images, "image")))
+            let (catalog, about) = catalog(&args)?;
+            let what = format!("{}, read-only", print::count(about.images.len(), "image"));
+            (Arc::new(catalog), what, about)
         }
     };
     let tls = match (&args.tls_cert, &args.tls_key) {
         (Some(certificate), Some(key)) => Some(Tls::Files { certificate: certificate.clone(), key: key.clone() }),
         _ => None,
     };
-    let registry = Registry::new(backend, Settings { deletes: args.allow_delete, ..Settings::default() });
+    about.is_https = tls.is_some();
+    let registry = Registry::new(backend, Settings { deletes: args.allow_delete, access_log, about, ..Settings::default() });
     let server = Server::bind(args.listen, registry, tls.as_ref(), Limits::default()).await?;
     let address = server.local_addr();
     let scheme = if tls.is_some() { "https" } else { "http" };
@@ -41,7 +46,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
 }
 
 /// All images of all bundles, under their names at a target without a prefix, and under their original names for mirrors.
-fn catalog(args: &args::Serve) -> Result<(Catalog, usize), End> {
+fn catalog(args: &args::Serve) -> Result<(Catalog, About), End> {
     let mut opened = Vec::with_capacity(args.bundles.len());
     let trust = keys::trusted(&args.trust)?;
     for location in bundles::locations(&args.bundles)? {
@@ -49,6 +54,7 @@ fn catalog(args: &args::Serve) -> Result<(Catalog, usize), End> {
         print::talk(&keys::introduction(bundle.head(), bundle.signed()));
         opened.push(Arc::new(bundle));
     }
+    let all = opened.clone();
     let mut opened = opened.into_iter();
     let first = opened.next().ok_or_else(|| crate::failure::Error::usage("no bundle is named", "name one to serve"))?;
     let bundles = Arc::new(Bundles::new(first, opened));
@@ -60,10 +66,10 @@ fn catalog(args: &args::Serve) -> Result<(Catalog, usize), End> {
         print::talk(&format!("note: {note}"));
     }
     let named = problems.or(named)?;
-    let images = named.len();
+    let about = shelf::about(&all, &named);
     let mut catalog = Catalog::new();
     add(&mut catalog, &bundles, &documents, named).map_err(|p| Problems::one(bundles.place(), p))?;
-    Ok((catalog, images))
+    Ok((catalog, about))
 }
 
 #[derive(Debug, thiserror::Error)]

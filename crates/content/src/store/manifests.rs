@@ -188,6 +188,16 @@ impl Store {
         }
     }
 
+    /// Repository, tag and manifest of every tag, in lexical order.
+    ///
+    /// # Errors
+    /// Whatever the disk reports.
+    pub fn tagged(&self) -> Result<Vec<(String, String, Digest)>, Error> {
+        let all = self.index.tags()?;
+        let entries = all.iter().flat_map(|(repository, tags)| tags.iter().map(move |(tag, d)| (repository, tag, d)));
+        Ok(entries.map(|(repository, tag, d)| (repository.clone(), tag.clone(), d.digest.clone())).collect())
+    }
+
     /// All repositories that have a manifest, in lexical order.
     ///
     /// # Errors

@@ -8,5 +8,6 @@ mod many;
 mod pull;
 mod push;
 mod quirks;
+mod see;
 mod site;
 mod socket;

@@ -102,7 +102,7 @@ async fn tags_and_repositories_are_listed_in_pages() {
 async fn what_cannot_be_is_refused_in_the_specified_words() {
     let site = Site::with_store(Settings::default());
     for (request, status, code) in [
-        ("GET /", StatusCode::NOT_FOUND, "UNSUPPORTED"),
+        ("GET /v3/", StatusCode::NOT_FOUND, "UNSUPPORTED"),
         ("GET /v2/A/tags/list", StatusCode::BAD_REQUEST, "NAME_INVALID"),
         ("GET /v2/_catalog/tags/list", StatusCode::BAD_REQUEST, "NAME_INVALID"),
         // nothing can be there, says the suite; a push of it is a mistake
@@ -151,7 +151,7 @@ async fn referrers_are_an_index_and_can_be_filtered() {
 async fn a_password_opens_and_nothing_else() {
     let users = Arc::new(Users::from_iter([("ann", "secret")]));
     let right = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode("ann:secret"));
-    let site = Site::with_store(Settings { access: Access::Users(users.clone()), deletes: false });
+    let site = Site::with_store(Settings { access: Access::Users(users.clone()), ..Settings::default() });
     for headers in [vec![], vec![("authorization", "Basic YW5uOndyb25n")], vec![("authorization", "Bearer x")]] {
         // Before anything else: also a path that does not exist tells nothing.
         for path in ["/v2/", "/v2/A/tags/list", "/nothing"] {
@@ -162,7 +162,7 @@ async fn a_password_opens_and_nothing_else() {
     }
     assert_eq!(site.ask("GET /v2/", &[("authorization", &right)], b"").await.status, StatusCode::OK);
 
-    let site = Site::with_store(Settings { access: Access::UsersToPush(users), deletes: false });
+    let site = Site::with_store(Settings { access: Access::UsersToPush(users), ..Settings::default() });
     assert_eq!(site.get("/v2/").await.status, StatusCode::OK);
     let begin = "POST /v2/r/blobs/uploads/";
     assert_eq!(site.ask(begin, &[], b"").await.status, StatusCode::UNAUTHORIZED);

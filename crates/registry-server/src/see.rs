@@ -1,0 +1,148 @@
+//! What people and their monitoring look at: the page at `/`, `/metrics`, `/healthz`.
+
+use std::time::Duration;
+
+use ferry_content::Provider as _;
+use ferry_content::store::Store;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::{Method, Response, StatusCode};
+
+use crate::body::{self, Body};
+use crate::refusal::Refusal;
+use crate::registry::Asked;
+use crate::watch::Scraped;
+use crate::{Backend, Error, Registry, page};
+
+/// A disk that does not give a few bytes in this time is not there, as far as a client can tell.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Less than this is a full disk: not even an index of the store can be written anew.
+const FULL: u64 = 1 << 20;
+
+/// A path outside of `/v2/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum See {
+    Page,
+    Metrics,
+    Health,
+}
+
+impl See {
+    pub(crate) fn at(path: &str) -> Option<Self> {
+        match path {
+            "/" => Some(Self::Page),
+            "/metrics" => Some(Self::Metrics),
+            "/healthz" => Some(Self::Health),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Page => "page",
+            Self::Metrics => "metrics",
+            Self::Health => "healthz",
+        }
+    }
+
+    /// Probes have no login, and are told nothing but yes or no. Everything else is a read as any other.
+    pub(crate) fn is_open(self) -> bool {
+        self == Self::Health
+    }
+}
+
+pub(crate) async fn serve(registry: &Registry, asked: &Asked, see: See) -> Result<Response<Body>, Refusal> {
+    if !matches!(asked.method, Method::GET | Method::HEAD) {
+        return Err(Refusal::unsupported("this endpoint answers GET, HEAD", "GET, HEAD"));
+    }
+    match see {
+        See::Page => page::serve(registry, asked).await,
+        See::Metrics => metrics(registry).await,
+        See::Health => Ok(health(registry).await),
+    }
+}
+
+async fn metrics(registry: &Registry) -> Result<Response<Body>, Refusal> {
+    let (verified, damaged) = registry.checks.counts();
+    let store = registry.ask(|backend| Ok(backend.store().and_then(|store| room(store).ok()))).await?;
+    let store = store.map(|room| (room.free, room.size));
+    let text = registry.watch.metrics.text(Scraped { verified, damaged, store });
+    Ok(answer("text/plain; version=0.0.4; charset=utf-8", text))
+}
+
+/// What a file system has.
+struct Room {
+    free: u64,
+    size: u64,
+    is_read_only: bool,
+}
+
+fn room(store: &Store) -> std::io::Result<Room> {
+    let found = rustix::fs::statvfs(store.folder())?;
+    Ok(Room {
+        free: found.f_bavail.saturating_mul(found.f_frsize),
+        size: found.f_blocks.saturating_mul(found.f_frsize),
+        is_read_only: found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
+    })
+}
+
+/// 200 while blobs can be read, and for a store also written; 503 otherwise. Why is said in the log: whoever asks may be anybody.
+async fn health(registry: &Registry) -> Response<Body> {
+    let found = match tokio::time::timeout(PATIENCE, examine(registry)).await {
+        Ok(found) => found,
+        Err(_) => {
+            Err(format!("the disk of {} gave nothing for {} s", registry.backend.blobs().place(), PATIENCE.as_secs()))
+        }
+    };
+    match found {
+        Ok(()) => answer("text/plain; charset=utf-8", "ok\n".to_owned()),
+        Err(why) => {
+            tracing::error!(why, "not healthy");
+            let mut response = answer("text/plain; charset=utf-8", "not healthy; the log says why\n".to_owned());
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            response
+        }
+    }
+}
+
+async fn examine(registry: &Registry) -> Result<(), String> {
+    let turn = registry.watch.metrics.probe();
+    let blob = registry.ask(move |backend| ready(backend, turn)).await.map_err(|error| error.to_string())??;
+    let Some(blob) = blob else { return Ok(()) };
+    // another blob with each probe: what was read before may come out of memory long after its disk has gone
+    let mut stream = registry.backend.blobs().open(&blob, 0..blob.size.min(512)).await.map_err(|e| e.to_string())?;
+    match futures_util::StreamExt::next(&mut stream).await {
+        Some(Err(error)) => Err(error.to_string()),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the place can be asked and, if it is a store, written to; and the blob that is to be read this time.
+fn ready(backend: &dyn Backend, turn: usize) -> Result<Result<Option<ferry_image::Descriptor>, String>, Error> {
+    backend.repositories()?;
+    if let Some(store) = backend.store() {
+        let place = store.place();
+        let room = match room(store) {
+            Ok(room) => room,
+            Err(error) => return Ok(Err(format!("{place}: {error}"))),
+        };
+        if room.is_read_only {
+            return Ok(Err(format!("the disk of {place} can only be read; the kernel's log may say why")));
+        }
+        if room.free < FULL {
+            return Ok(Err(format!("the disk of {place} is full: {} bytes are free", room.free)));
+        }
+    }
+    Ok(Ok(backend.sample(turn)))
+}
+
+/// An answer that is true now, and may not be in a minute.
+pub(crate) fn answer(media_type: &'static str, text: String) -> Response<Body> {
+    let length = HeaderValue::from(text.len());
+    let mut response = Response::new(body::full(text));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(CONTENT_LENGTH, length);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+}

@@ -1,0 +1,226 @@
+//! A request from its first byte to the last of its answer: what the access log and the metrics tell of it.
+//!
+//! An answer is counted when its body is dropped, not when it is made: most of a registry's work happens in between. What ends before
+//! its time, in either direction, is told as broken off.
+
+mod line;
+mod metrics;
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, REFERER, USER_AGENT};
+use http::request::Parts;
+use http::{Method, Response};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Frame, SizeHint};
+
+use crate::access;
+use crate::body::{Body, Incoming};
+use crate::registry::Peer;
+
+use line::Line;
+pub(crate) use metrics::{Metrics, Scraped};
+
+/// nginx's number for a request whose client went away before it was answered.
+const CLIENT_CLOSED: u16 = 499;
+
+/// Where the access log is written, a line for each request.
+#[derive(Clone)]
+pub struct AccessLog(Arc<Mutex<dyn Write + Send>>);
+
+impl AccessLog {
+    /// Lines are written whole, each with one call; what cannot be written is lost, and no request fails for it.
+    #[must_use]
+    pub fn to(writer: impl Write + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(writer)))
+    }
+
+    fn write(&self, line: &str) {
+        let _ = self.0.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
+    }
+}
+
+impl std::fmt::Debug for AccessLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AccessLog")
+    }
+}
+
+/// Everything that watches.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    pub(crate) metrics: Metrics,
+    log: Option<AccessLog>,
+}
+
+impl Watch {
+    pub(crate) fn new(log: Option<AccessLog>) -> Self {
+        Self { metrics: Metrics::default(), log }
+    }
+
+    /// Takes a request up.
+    pub(crate) fn begin(self: &Arc<Self>, parts: &Parts) -> Watched {
+        self.metrics.begin();
+        let text = |name| parts.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let user = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(access::user);
+        let line = self.log.is_some().then(|| Line {
+            client: parts.extensions.get::<Peer>().map(|Peer(address): &Peer| SocketAddr::ip(address).to_canonical()),
+            user,
+            method: parts.method.to_string(),
+            target: parts.uri.path_and_query().map_or_else(|| parts.uri.path().to_owned(), ToString::to_string),
+            version: parts.version,
+            referer: text(REFERER),
+            agent: text(USER_AGENT),
+        });
+        Watched {
+            watch: Arc::clone(self),
+            start: Instant::now(),
+            labels: metrics::labels(&parts.method, parts.uri.path()),
+            mounts: parts.uri.query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("mount="))),
+            line,
+            status: CLIENT_CLOSED,
+            expected: None,
+            sent: 0,
+            received: Arc::default(),
+            broken: Some("the client went away".to_owned()),
+        }
+    }
+}
+
+/// A request that is watched; told of when it is dropped.
+pub(crate) struct Watched {
+    watch: Arc<Watch>,
+    start: Instant,
+    labels: metrics::Labels,
+    /// Asks for a blob of another repository.
+    mounts: bool,
+    line: Option<Line>,
+    status: u16,
+    /// The bytes of the answer's body, where that is known.
+    expected: Option<u64>,
+    sent: u64,
+    received: Arc<AtomicU64>,
+    /// Why it did not end well; taken away when it has.
+    broken: Option<String>,
+}
+
+impl Watched {
+    /// The body of the request, its bytes counted.
+    pub(crate) fn counted(&self, body: Incoming) -> Incoming {
+        let received = Arc::clone(&self.received);
+        let count = move |frame: Frame<Bytes>| {
+            let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+            received.fetch_add(bytes, Ordering::Relaxed);
+            frame
+        };
+        body.map_frame(count).boxed_unsync()
+    }
+
+    /// The answer, which is watched to its end.
+    pub(crate) fn answered(mut self, method: &Method, response: Response<Body>) -> Response<Body> {
+        self.status = response.status().as_u16();
+        let (parts, body) = response.into_parts();
+        self.expected = match *method {
+            Method::HEAD => Some(0),
+            _ => length(&parts.headers).or_else(|| body.size_hint().exact()),
+        };
+        if self.expected == Some(0) {
+            self.broken = None;
+            return Response::from_parts(parts, body);
+        }
+        let body = Sent { body, watched: self };
+        Response::from_parts(parts, body.boxed_unsync())
+    }
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let Self { watch, labels, status, sent, mounts, .. } = self;
+        let took = self.start.elapsed();
+        let end = metrics::End {
+            labels: *labels,
+            status: *status,
+            mounts: *mounts,
+            received: self.received.load(Ordering::Relaxed),
+            sent: *sent,
+            took,
+            is_broken: self.broken.is_some(),
+        };
+        watch.metrics.end(&end);
+        if let (Some(log), Some(line)) = (&watch.log, &self.line) {
+            log.write(&line.text(jiff::Timestamp::now(), *status, *sent, took, self.broken.as_deref()));
+        }
+    }
+}
+
+/// The body of an answer, counted as it is handed to the connection: what is in its buffers counts as sent.
+struct Sent {
+    body: Body,
+    watched: Watched,
+}
+
+impl hyper::body::Body for Sent {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let Self { body, watched } = self.get_mut();
+        let frame = ready!(Pin::new(body).poll_frame(context));
+        match &frame {
+            None => watched.broken = None,
+            Some(Err(error)) => {
+                watched.broken = Some(error.to_string());
+                // whatever is sent from now on does not make it whole
+                watched.expected = None;
+            }
+            Some(Ok(frame)) => {
+                watched.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+                // a connection that knows the length does not ask for the end
+                if watched.expected.is_some_and(|expected| watched.sent >= expected) {
+                    watched.broken = None;
+                }
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A connection, counted while it is open.
+pub(crate) struct Connected(Arc<Watch>);
+
+impl Connected {
+    pub(crate) fn new(watch: &Arc<Watch>) -> Self {
+        watch.metrics.connected();
+        Self(Arc::clone(watch))
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.metrics.disconnected();
+    }
+}
+
+/// Milliseconds, for people.
+fn milliseconds(took: Duration) -> u64 {
+    u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
+}
