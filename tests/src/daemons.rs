@@ -44,10 +44,15 @@ impl Containerd {
         }))
     }
 
+    /// Its socket.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.0.folder.path().join("sock").display().to_string()
+    }
+
     /// `ctr ARGUMENTS`, which must succeed; its stdout.
     pub fn ctr(&self, arguments: &[&str]) -> String {
-        let socket = self.0.folder.path().join("sock").display().to_string();
-        tools::succeed("ctr", &[&["--address", &socket], arguments].concat())
+        tools::succeed("ctr", &[&["--address", &self.address()], arguments].concat())
     }
 }
 
@@ -75,10 +80,15 @@ impl Docker {
         }))
     }
 
+    /// Its address.
+    #[must_use]
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.0.folder.path().join("sock").display())
+    }
+
     /// `docker ARGUMENTS`.
     pub fn docker(&self, arguments: &[&str]) -> Output {
-        let host = format!("unix://{}", self.0.folder.path().join("sock").display());
-        tools::run("docker", &[&["--host", &host], arguments].concat())
+        tools::run("docker", &[&["--host", &self.host()], arguments].concat())
     }
 
     /// `docker ARGUMENTS`, which must succeed; its stdout.

@@ -4,6 +4,7 @@ mod bundles;
 mod choices;
 mod common;
 mod connected;
+mod export;
 mod gapped;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ pub(crate) use bundles::{Diff, Inspect, Protect, Repair, Sign, Verify};
 pub(crate) use choices::{Emit, Index, Layout, OnExisting};
 pub(crate) use common::{Demand, Keys, Registry, Talk, Trust, Waiting};
 pub(crate) use connected::{Bundle, Find, Keygen};
+pub(crate) use export::Export;
 pub(crate) use gapped::{Gc, Install, Inventory, LogTo, Rewrite, Serve};
 
 /// Carry container images across an air gap
@@ -65,7 +67,7 @@ pub(crate) enum Command {
     Protect(Protect),
     /// Mend a damaged bundle with its recovery files
     Repair(Repair),
-    /// Push a bundle into a registry (or a store) and rewrite YAML to point there (air-gapped side)
+    /// Push a bundle into a registry, a store or this node, and rewrite YAML to point there (air-gapped side)
     Install(Box<Install>),
     /// Write down what a registry (or a store) has, as the base of the next bundle (air-gapped side)
     Inventory(Box<Inventory>),
@@ -73,6 +75,8 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Free what no image of a store needs any more
     Gc(Gc),
+    /// Write images for nodes without a registry: docker, containerd, k3s, OCI layout (air-gapped side)
+    Export(Export),
     /// Rewrite YAML to where images went, and write that down in other forms (air-gapped side)
     Rewrite(Box<Rewrite>),
     /// Print a completion script for a shell

@@ -60,6 +60,7 @@ fn run(command: Command) -> Result<(), End> {
         Command::Protect(args) => interruptible(commands::protect::run(args)),
         Command::Repair(args) => interruptible(commands::repair::run(args)),
         Command::Install(args) => interruptible(commands::install::run(*args)),
+        Command::Export(args) => interruptible(commands::export::run(args)),
         Command::Rewrite(args) => commands::rewrite::run(*args),
         Command::Inventory(args) => interruptible(commands::inventory::run(*args)),
         // a server is ended by a signal, and that is a good end

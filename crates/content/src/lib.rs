@@ -7,7 +7,7 @@
 //!
 //! Not here: what a manifest means (`ferry-image`), the bundle file (`ferry-archive`), HTTP (`ferry-registry-client`).
 //!
-//! Reading order: [`failure`], [`error`], [`provider`], [`ingester`], [`copy`], then the places: [`memory`], [`files`], [`local`], [`store`];
+//! Reading order: [`failure`], [`error`], [`provider`], [`ingester`], [`copy`], then the places: [`memory`], [`files`], [`local`], [`store`]; [`raw`] for layers without their compression;
 //! [`texts`] for the user's YAML, with [`charts`] for Helm's;
 //! and [`scratch`] for what lives as long as one run.
 
@@ -21,6 +21,7 @@ pub mod local;
 pub mod memory;
 pub mod problems;
 pub mod provider;
+pub mod raw;
 pub mod scratch;
 pub mod store;
 pub mod texts;

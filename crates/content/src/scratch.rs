@@ -90,7 +90,7 @@ fn sweep_one(path: &Path) -> io::Result<()> {
 /// A file that shall have the name `target` when it is whole. Until then it has a name of its own, always the same: what a killed run left
 /// there is replaced.
 #[derive(Debug)]
-pub(crate) struct Staged {
+pub struct Staged {
     file: File,
     path: PathBuf,
     target: PathBuf,
@@ -99,7 +99,10 @@ pub(crate) struct Staged {
 
 impl Staged {
     /// `.NAME.new` beside `target`, with these permissions less the umask. Waits while another run writes the same file.
-    pub(crate) fn beside(target: &Path, mode: u32) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// Whatever the disk reports.
+    pub fn beside(target: &Path, mode: u32) -> Result<Self, Error> {
         use std::os::unix::fs::OpenOptionsExt as _;
         let mut name = std::ffi::OsString::from(".");
         name.push(target.file_name().unwrap_or_default());
@@ -123,12 +126,17 @@ impl Staged {
         }
     }
 
-    pub(crate) fn file(&self) -> &File {
+    /// The file, empty to begin with.
+    #[must_use]
+    pub fn file(&self) -> &File {
         &self.file
     }
 
     /// Gives it its name, in place of what has it. It is synced before.
-    pub(crate) fn place(mut self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// Whatever the disk reports.
+    pub fn place(mut self) -> Result<(), Error> {
         self.file.sync_all().map_err(|e| Error::io("write", &self.target, e))?;
         std::fs::rename(&self.path, &self.target).map_err(|e| Error::io("create", &self.target, e))?;
         self.placed = true;
@@ -174,6 +182,15 @@ impl Drop for Staged {
             let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+/// Bytes that an ordinary user may still write in `folder`.
+///
+/// # Errors
+/// Whatever the disk reports.
+pub fn free_space(folder: &Path) -> Result<u64, Error> {
+    let stat = rustix::fs::statvfs(folder).map_err(|e| Error::io("measure", folder, e.into()))?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 /// Removes what a killed run left at `path`; waits for one that lives.

@@ -287,6 +287,9 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
+    /// What an export cannot do.
+    #[error("{0}")]
+    Export(crate::export::Fault),
     /// An archive among the YAML.
     #[error("archives are not rewritten")]
     Packed,
@@ -305,6 +308,7 @@ impl Failure for Error {
             Self::Content(error) => error.kind(),
             Self::Client(error) => error.kind(),
             Self::Store(error) => error.kind(),
+            Self::Export(fault) => fault.kind(),
             Self::Sparse { .. } | Self::Missing { .. } | Self::TooDeep { .. } => Kind::Remote,
             Self::Referrer { error, .. } => error.kind(),
             Self::NoPush { error, .. } => error.kind(),
@@ -345,6 +349,7 @@ impl Failure for Error {
             Self::Content(error) => return error.hint(),
             Self::Client(error) => return error.hint(),
             Self::Store(error) => return error.hint(),
+            Self::Export(fault) => return fault.hint(),
             Self::Document { .. } => "the bundle was not built by ferry, or its builder was deceived; build it anew",
             Self::Missing { names, fixes, .. } => return Some(make(names, fixes)),
             Self::NoPush { hint, .. } => return Some(hint.clone()),
@@ -445,17 +450,17 @@ fn unserved(blobs: &[Descriptor], bases: &[String]) -> String {
     format!("{} {are} in no bundle that is served{who}:{}", counted(blobs), listed(blobs))
 }
 
-fn counted(of: &[Descriptor]) -> String {
+pub(crate) fn counted(of: &[Descriptor]) -> String {
     let bytes: u64 = of.iter().map(|blob| blob.size).sum();
     format!("{} ({bytes} bytes)", blobs(of.len()))
 }
 
 /// One line for each: there may be many.
-fn listed(blobs: &[Descriptor]) -> String {
+pub(crate) fn listed(blobs: &[Descriptor]) -> String {
     blobs.iter().map(|blob| format!("\n    {} ({} bytes)", blob.digest, blob.size)).collect()
 }
 
-fn quoted(bases: &[String]) -> String {
+pub(crate) fn quoted(bases: &[String]) -> String {
     let bases: Vec<String> = bases.iter().map(|base| format!("`{base}`")).collect();
     bases.join(" or ")
 }
@@ -501,4 +506,5 @@ macro_rules! from {
     };
 }
 
-from!(ferry_archive::Error => Archive, ferry_content::Error => Content, ferry_registry_client::Error => Client, ferry_content::store::Error => Store);
+from!(ferry_archive::Error => Archive, ferry_content::Error => Content, ferry_registry_client::Error => Client, ferry_content::store::Error => Store,
+      crate::export::Fault => Export);

@@ -9,18 +9,20 @@
 //!
 //! Reading order: [`bundles`], [`destination`], [`names`], [`form`], [`yaml`], [`emit`], [`preflight`](mod@preflight) with `existing`, `relied`, [`probe`] and `notes`,
 //! [`push`], [`pipe`], [`referrers`], [`receipt`]; and [`redirect`](mod@redirect), the part for YAML by itself,
-//! and [`inventory`](mod@inventory), a receipt without an install.
+//! and [`inventory`](mod@inventory), a receipt without an install. Where there is no registry: [`export`], [`node`].
 
 pub mod bundles;
 pub mod destination;
 pub mod emit;
 pub mod error;
 mod existing;
+pub mod export;
 pub mod form;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod inventory;
 pub mod names;
+pub mod node;
 mod notes;
 pub mod pipe;
 pub mod preflight;

@@ -166,7 +166,7 @@ pub(crate) fn unserved(bundles: &Bundles, blobs: &[Descriptor]) -> Option<Error>
 }
 
 /// The bundles that should have brought `blobs`, as `NAME[@VERSION]`.
-fn bases(bundles: &Bundles, blobs: &[Descriptor]) -> Vec<String> {
+pub(crate) fn bases(bundles: &Bundles, blobs: &[Descriptor]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for base in blobs.iter().flat_map(|blob| bundles.relied(&blob.digest)).flat_map(|(_, bases)| bases) {
         let name = match &base.version {

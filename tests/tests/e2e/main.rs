@@ -8,6 +8,7 @@ mod deltas;
 mod digests;
 mod emit;
 mod errors;
+mod export;
 mod faults;
 mod find;
 mod full;

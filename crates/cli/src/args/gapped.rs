@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ArgGroup;
+use ferry_image::Platform;
 
 use super::{Emit, Index, Layout, OnExisting, Registry, Talk, Trust, Waiting};
 
@@ -42,12 +43,17 @@ pub(crate) struct Inventory {
     pub(crate) talk: Talk,
 }
 
-/// Push a bundle into a registry (or a store) and rewrite YAML to point there
+/// Push a bundle into a registry, a store or this node, and rewrite YAML to point there
 ///
 /// In this order: the signature; names, target and YAML, all problems together; blobs, manifests, tags. What the target has is not
-/// pushed again, so the command can be repeated.
+/// pushed again, so the command can be repeated. Into a node (`--containerd`, `--docker`) images go under their own names: YAML stays as it is.
 #[derive(Debug, clap::Args)]
-#[command(group = ArgGroup::new("target").required(true).multiple(true).args(["registry_name", "store"]))]
+#[command(
+    group = ArgGroup::new("target").required(true).multiple(true).args(["registry_name", "store", "containerd", "docker"]),
+    group = ArgGroup::new("node").args(["containerd", "docker"]).conflicts_with_all([
+        "registry_name", "store", "yaml", "layout", "index", "emit", "on_existing", "no_strict", "want", "username", "out", "no_referrers",
+    ]),
+)]
 pub(crate) struct Install {
     /// Bundles, which complete one another: files, volumes (any of them, or their common name; those in other folders too), or `-` for
     /// standard input
@@ -61,6 +67,45 @@ pub(crate) struct Install {
     /// Fill a store's folder instead of pushing; --registry then only names it in YAML
     #[arg(long, value_name = "DIR")]
     pub(crate) store: Option<PathBuf>,
+    /// Hand the images to this node's containerd instead, by its `ctr`
+    #[arg(long, help_heading = "Into this node")]
+    pub(crate) containerd: bool,
+    /// The namespace of containerd
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "k8s.io",
+        requires = "containerd",
+        help_heading = "Into this node"
+    )]
+    pub(crate) namespace: String,
+    /// containerd's socket; k3s has it at /run/k3s/containerd/containerd.sock [default: where `ctr` looks]
+    #[arg(
+        long,
+        value_name = "SOCKET",
+        requires = "containerd",
+        conflicts_with = "docker",
+        help_heading = "Into this node"
+    )]
+    pub(crate) containerd_address: Option<String>,
+    /// Hand the images to this node's docker instead, by its `docker`
+    #[arg(long, help_heading = "Into this node")]
+    pub(crate) docker: bool,
+    /// Docker's address [default: where `docker` looks]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        requires = "docker",
+        conflicts_with = "containerd",
+        help_heading = "Into this node"
+    )]
+    pub(crate) docker_host: Option<String>,
+    /// The images for this platform [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", requires = "node", help_heading = "Into this node")]
+    pub(crate) platform: Option<Platform>,
+    /// Only this image: a reference, a repository for all of its tags, or a pattern with `*`; repeatable
+    #[arg(long, value_name = "REFERENCE", requires = "node", help_heading = "Into this node")]
+    pub(crate) image: Vec<String>,
     /// YAML to check and rewrite: files and folders; repeatable
     #[arg(long, value_name = "FILE|DIR")]
     pub(crate) yaml: Vec<PathBuf>,

@@ -14,7 +14,7 @@ use ferry_install::{
 use ferry_registry_client::Login;
 use tempfile::TempDir;
 
-use crate::commands::emitted;
+use crate::commands::{emitted, node};
 use crate::failure::{End, Error, is_damage};
 use crate::progress::Meter;
 use crate::secrets::{self, Account};
@@ -37,7 +37,7 @@ pub(crate) async fn run(args: args::Install) -> Result<(), End> {
 }
 
 /// What can be done about damage to a bundle.
-fn mendable(bundles: &[PathBuf], problems: &Problems) -> Option<String> {
+pub(super) fn mendable(bundles: &[PathBuf], problems: &Problems) -> Option<String> {
     let files: Vec<PathBuf> = bundles.iter().filter(|path| path.as_os_str() != "-").cloned().collect();
     let locations = Location::group(&files).ok()?;
     let places: Vec<String> = locations.iter().map(|location| location.base.display().to_string()).collect();
@@ -63,6 +63,9 @@ fn mendable(bundles: &[PathBuf], problems: &Problems) -> Option<String> {
 }
 
 async fn install(args: args::Install) -> Result<(), End> {
+    if let Some(node) = node::named(&args) {
+        return node::run(&args, node).await;
+    }
     let opened::Opened { bundles, pipe, introductions, signed, spooled: _spooled } = opened::open(&args).await?;
     let (destination, _empty) = destination(&args, &bundles)?;
     let options = Options {

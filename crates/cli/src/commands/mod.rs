@@ -3,12 +3,14 @@
 pub(crate) mod bundle;
 pub(crate) mod diff;
 pub(crate) mod emitted;
+pub(crate) mod export;
 pub(crate) mod find;
 pub(crate) mod gc;
 pub(crate) mod inspect;
 pub(crate) mod install;
 pub(crate) mod inventory;
 pub(crate) mod keygen;
+pub(crate) mod node;
 pub(crate) mod protect;
 pub(crate) mod repair;
 pub(crate) mod rewrite;

@@ -85,7 +85,7 @@ impl<'a> Unpack<'a> {
     ) -> Result<Self, Error> {
         std::fs::create_dir_all(spool).map_err(|e| Error::io("create", spool, e))?;
         let out = tempfile::tempfile_in(spool).map_err(|e| Error::io("create a file in", spool, e))?;
-        let room = free_space(spool)?.saturating_sub(RESERVE);
+        let room = crate::scratch::free_space(spool)?.saturating_sub(RESERVE);
         let decoder = decoder(file, compression).map_err(|e| Error::io("read", path, e))?;
         Ok(Self {
             decoder,
@@ -179,10 +179,4 @@ pub(super) fn undecodable(path: &Path, what: &str, error: io::Error) -> Error {
         return fault::damaged(path, format!("{what}its compressed data ends early: it was cut off"));
     }
     fault::damaged(path, format!("{what}its compressed data is damaged ({error})"))
-}
-
-/// Bytes that an ordinary user may still write in `folder`.
-fn free_space(folder: &Path) -> Result<u64, Error> {
-    let stat = rustix::fs::statvfs(folder).map_err(|e| Error::io("measure", folder, e.into()))?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

@@ -1,0 +1,112 @@
+//! `ferry install --containerd` and `--docker`: images for this node, without a registry.
+
+use std::sync::Arc;
+
+use ferry_content::{Problems, copy};
+use ferry_image::Platform;
+use ferry_install::export::{Export, Exported, Fault, Options, plan};
+use ferry_install::node::{Node, Stock};
+use serde_json::{Value, json};
+
+use crate::commands::export;
+use crate::failure::{End, Error};
+use crate::progress::Meter;
+use crate::{args, opened, print};
+
+/// The node that the arguments name, if they do.
+pub(crate) fn named(args: &args::Install) -> Option<Node> {
+    if args.docker {
+        return Some(Node::Docker { host: args.docker_host.clone() });
+    }
+    let foreign = args.platform.clone().filter(|platform| *platform != here());
+    args.containerd.then(|| Node::Containerd {
+        namespace: args.namespace.clone(),
+        address: args.containerd_address.clone(),
+        platform: foreign,
+    })
+}
+
+/// This machine's platform. Images are for Linux, whatever else runs there.
+fn here() -> Platform {
+    // where Rust and Go differ in their names, and `Platform` does not know Rust's
+    let architecture = match std::env::consts::ARCH {
+        "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
+        "powerpc64" => "ppc64",
+        "loongarch64" => "loong64",
+        "x86" => "386",
+        other => other,
+    };
+    Platform::new("linux", architecture, None)
+}
+
+pub(crate) async fn run(args: &args::Install, node: Node) -> Result<(), End> {
+    let opened::Opened { bundles, pipe, introductions, signed, spooled: _spooled } = opened::open(args).await?;
+    if pipe.is_some() {
+        let hint = "let `--spool DIR` write it into a file first, or give it as a file";
+        return Err(Error::usage("a bundle is needed that can be read at any place", hint).into());
+    }
+    let platforms = vec![args.platform.clone().unwrap_or_else(here)];
+    let options = Options { to: node.form(), images: args.image.clone(), platforms };
+    let mut exported = plan(Arc::new(bundles), &options).await?;
+    let stock = ask(&node, &exported).await?;
+    let all: Vec<Exported> = exported.images.iter().map(|chosen| chosen.exported.clone()).collect();
+    exported.without(|image| stock.has(image));
+    let there = all.len() - exported.images.len();
+    introductions.iter().for_each(|line| print::talk(line));
+    export::notes(&exported);
+    let part = exported.whole();
+    let (blobs, bytes) = part.as_ref().map(ferry_install::export::Part::blobs).unwrap_or_default();
+    if args.dry_run {
+        if args.json {
+            print::out(&super::pretty(&result(&node, &signed, &all, &stock, (blobs, bytes)))?);
+        } else {
+            if part.is_some() {
+                print::out(&format!("{}\n", export::images(&exported)));
+            }
+            let new = print::count(exported.images.len(), "image");
+            print::out(&format!("  {new} ({}) to import, {there} are there: {}", print::bytes(bytes), node.shown()));
+        }
+        return Ok(());
+    }
+    if let Some(part) = &part {
+        let meter = Meter::new("importing", bytes, args.talk.quiet);
+        node.import(&exported, part, &copy::Options::default(), meter.clone()).await?;
+        meter.finish();
+        let now = ask(&node, &exported).await?;
+        check(&node, &exported, &now)?;
+    }
+    if args.json {
+        print::out(&super::pretty(&result(&node, &signed, &all, &stock, (blobs, bytes)))?);
+        return Ok(());
+    }
+    let new = print::count(exported.images.len(), "image");
+    print::talk(&format!("{new} imported ({}), {there} were there", print::bytes(bytes)));
+    Ok(())
+}
+
+async fn ask(node: &Node, exported: &Export) -> Result<Stock, End> {
+    // two commands that print a few lines
+    tokio::task::block_in_place(|| node.stock(exported)).map_err(End::from)
+}
+
+/// Each image must be there now, under the name that it is asked for by.
+fn check(node: &Node, exported: &Export, now: &Stock) -> Result<(), Problems> {
+    let mut problems = Problems::default();
+    for image in exported.images.iter().map(|chosen| &chosen.exported).filter(|image| !now.has(image)) {
+        let fault = Fault::NotThere { command: node.shown(), found: now.shown(image) };
+        problems.add(format!("image `{}`", image.reference.written()), ferry_install::Error::from(fault));
+    }
+    problems.or(())
+}
+
+fn result(node: &Node, signed: &[Value], all: &[Exported], stock: &Stock, blobs: (usize, u64)) -> Value {
+    let image = |image: &Exported| {
+        let mut value = json!(image);
+        value["state"] = json!(if stock.has(image) { "is there" } else { "new" });
+        value
+    };
+    json!({
+        "bundles": signed, "to": node.form().name(), "command": node.shown(),
+        "images": all.iter().map(image).collect::<Vec<_>>(), "blobs": {"count": blobs.0, "bytes": blobs.1},
+    })
+}
