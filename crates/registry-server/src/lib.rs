@@ -5,7 +5,8 @@
 //! client ── Server (sockets, TLS) ── Registry (one request → one answer) ── Backend ─┬─ Catalog (bundles)
 //!                                        │                                           └─ Store (a folder)
 //!                                        ├─ route, query, range (pure)
-//!                                        └─ access (who may), check (are the bytes what their digest says)
+//!              │                         └─ door (who may: access, htpasswd, token), check (are the bytes what their digest says)
+//!              └─ crowd (who is connected), tls (from files, or by an authority of our own)
 //! ```
 //!
 //! Not here: the file formats (`ferry-archive`), the store's files (`ferry_content::store`), the command line.
@@ -13,16 +14,22 @@
 //! Reading order: [`route`](mod@route), [`backend`], [`catalog`], [`registry`], [`server`].
 
 pub mod access;
+mod authority;
 pub mod backend;
 mod blobs;
 mod body;
 pub mod catalog;
 mod check;
+mod crowd;
+mod door;
 pub mod error;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod htpasswd;
 mod lists;
 mod manifests;
+mod patient;
+mod penalty;
 mod query;
 mod range;
 mod refusal;
@@ -30,6 +37,7 @@ pub mod registry;
 pub mod route;
 pub mod server;
 pub mod tls;
+mod token;
 mod turns;
 mod uploads;
 
@@ -38,7 +46,8 @@ pub use backend::{Backend, Name};
 pub use catalog::Catalog;
 pub use error::Error;
 pub use ferry_content::store::{ManifestRecord, ManifestRef};
+pub use htpasswd::Htpasswd;
 pub use registry::{Registry, Settings};
 pub use route::{Route, RouteError, route};
 pub use server::{Limits, Server};
-pub use tls::Tls;
+pub use tls::{Authority, Tls};

@@ -1,18 +1,19 @@
 //! One request in, one answer out: access, route, endpoint, access log.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use ferry_content::store::{self, Store};
 use ferry_image::reference;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
-use http::{Method, Request, Response, StatusCode};
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderValue};
+use http::{Method, Request, Response};
 use http_body_util::BodyExt as _;
 
 use crate::access::Access;
 use crate::check::Checks;
+use crate::door::{Door, TOKEN};
 use crate::query::Query;
 use crate::refusal::Refusal;
 use crate::route::{Route, route};
@@ -37,11 +38,16 @@ pub struct Registry {
     pub(crate) checks: Arc<Checks>,
     pub(crate) turns: Arc<Turns>,
     pub(crate) settings: Arc<Settings>,
+    door: Arc<Door>,
 }
 
 /// Who is at the other end; [`crate::Server`] puts it into a request's extensions, for the log.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
+
+/// Set by [`crate::Server`] where a request came over TLS.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Secure;
 
 /// What is left of a request when its body and path are taken off.
 pub(crate) struct Asked {
@@ -49,12 +55,21 @@ pub(crate) struct Asked {
     pub(crate) headers: HeaderMap,
     pub(crate) query: Query,
     /// Our own name, as the client knows it.
-    host: Option<String>,
+    pub(crate) host: Option<String>,
+    /// Whether it came over TLS, to us or to a proxy before us.
+    pub(crate) is_secure: bool,
+    /// Where it came from.
+    pub(crate) client: Option<IpAddr>,
 }
 
 impl Asked {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Whether it changes nothing.
+    pub(crate) fn is_read(&self) -> bool {
+        matches!(self.method, Method::GET | Method::HEAD)
     }
 
     pub(crate) fn is_head(&self) -> bool {
@@ -72,7 +87,13 @@ impl Registry {
     /// A registry over `backend`.
     #[must_use]
     pub fn new(backend: Arc<dyn Backend>, settings: Settings) -> Self {
-        Self { backend, checks: Arc::default(), turns: Arc::default(), settings: Arc::new(settings) }
+        Self {
+            backend,
+            checks: Arc::default(),
+            turns: Arc::default(),
+            settings: Arc::new(settings),
+            door: Arc::default(),
+        }
     }
 
     /// Answers a request. What goes wrong becomes an error answer.
@@ -83,13 +104,17 @@ impl Registry {
     {
         let start = Instant::now();
         let (parts, body) = request.into_parts();
-        let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.to_string());
+        let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
+        let client = peer.map(|peer| peer.ip().to_canonical());
+        let peer = peer.map(|peer| peer.to_string());
+        let forwarded = parts.headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
+        let is_secure = forwarded || parts.extensions.get::<Secure>().is_some();
         let (path, method) = (parts.uri.path().to_owned(), parts.method.clone());
         // HTTP/2 has the name in the URI, HTTP/1.1 in a header.
         let header = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
         let host = parts.uri.authority().map(|a| a.as_str()).or(header).map(str::to_owned);
         let query = Query::parse(parts.uri.query());
-        let asked = Asked { method: parts.method, headers: parts.headers, query, host };
+        let asked = Asked { method: parts.method, headers: parts.headers, query, host, is_secure, client };
         let body = body.map_err(Into::into).boxed_unsync();
 
         let mut response = match self.dispatch(&path, asked, body).await {
@@ -114,21 +139,13 @@ impl Registry {
     }
 
     async fn dispatch(&self, path: &str, asked: Asked, body: crate::body::Incoming) -> Result<Response<Body>, Refusal> {
-        let is_change = !matches!(asked.method, Method::GET | Method::HEAD);
-        // Slow password hashes must not hold the other connections up.
-        let (settings, authorization) =
-            (Arc::clone(&self.settings), asked.header(AUTHORIZATION.as_str()).map(str::to_owned));
-        let allowed = match &settings.access {
-            Access::Open => true,
-            _ => {
-                let check = move || settings.access.allows(authorization.as_deref(), is_change);
-                tokio::task::spawn_blocking(check).await.unwrap_or(false)
-            }
-        };
-        if !allowed {
-            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "a user name and password are needed")
-                .with(WWW_AUTHENTICATE, r#"Basic realm="ferry", charset="UTF-8""#));
+        if path == TOKEN
+            && asked.is_read()
+            && let Some(answer) = self.door.token(&self.settings.access, &asked).await
+        {
+            return answer.map(|token| lists::answer("application/json", &token));
         }
+        self.door.admit(&self.settings.access, &asked, path).await?;
         match route(&asked.method, path)? {
             Route::Ping => Ok(lists::ping()),
             Route::Catalog => lists::catalog(self, &asked).await,

@@ -3,6 +3,8 @@
 #![allow(clippy::expect_used, reason = "clippy.toml allows it in test functions, not in what they share")]
 
 mod bundle;
+mod crowd;
+mod login;
 mod pull;
 mod push;
 mod site;
