@@ -5,6 +5,7 @@ mod choices;
 mod common;
 mod connected;
 mod gapped;
+mod serve;
 
 use std::path::PathBuf;
 
@@ -14,7 +15,8 @@ pub(crate) use bundles::{Diff, Inspect, Protect, Repair, Sign, Verify};
 pub(crate) use choices::{Emit, Index, Layout, OnExisting};
 pub(crate) use common::{Demand, Keys, Registry, Talk, Trust, Waiting};
 pub(crate) use connected::{Bundle, Find, Keygen};
-pub(crate) use gapped::{Install, Inventory, Rewrite, Serve};
+pub(crate) use gapped::{Install, Inventory, Rewrite};
+pub(crate) use serve::{Certificate, Serve};
 
 /// Carry container images across an air gap
 ///
@@ -70,7 +72,7 @@ pub(crate) enum Command {
     /// Write down what a registry (or a store) has, as the base of the next bundle (air-gapped side)
     Inventory(Box<Inventory>),
     /// Be a registry: straight from bundles, or over a writable store
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Rewrite YAML to where images went, and write that down in other forms (air-gapped side)
     Rewrite(Box<Rewrite>),
     /// Print a completion script for a shell

@@ -16,6 +16,7 @@ mod interruption;
 mod kills;
 mod logins;
 mod matrix;
+mod mirror;
 mod mirrors;
 mod names;
 mod plan;

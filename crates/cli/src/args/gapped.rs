@@ -1,6 +1,5 @@
 //! What can be typed on the air-gapped side.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::ArgGroup;
@@ -179,30 +178,4 @@ pub(crate) struct Rewrite {
     pub(crate) trust: Trust,
     #[command(flatten)]
     pub(crate) talk: Talk,
-}
-
-/// Be a registry: straight from bundles (read-only), or over a writable store
-#[derive(Debug, clap::Args)]
-#[command(group = ArgGroup::new("content").required(true).args(["bundles", "store"]))]
-pub(crate) struct Serve {
-    /// Bundles to serve without unpacking: files, or volumes (any of them, or their common name; those in other folders too)
-    #[arg(value_name = "BUNDLE")]
-    pub(crate) bundles: Vec<PathBuf>,
-    /// A store's folder; it is made when it is not there
-    #[arg(long, value_name = "DIR")]
-    pub(crate) store: Option<PathBuf>,
-    /// Where to listen; 0.0.0.0:5000 for the whole network
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
-    pub(crate) listen: SocketAddr,
-    /// The server's certificate chain (PEM)
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    pub(crate) tls_cert: Option<PathBuf>,
-    /// The certificate's key (PEM)
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    pub(crate) tls_key: Option<PathBuf>,
-    /// How names are made [default: the bundle's choice, usually path]
-    #[arg(long, value_enum)]
-    pub(crate) layout: Option<Layout>,
-    #[command(flatten)]
-    pub(crate) trust: Trust,
 }
