@@ -11,7 +11,7 @@
 use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ferry_content::texts;
@@ -52,8 +52,11 @@ pub(crate) fn certificate(
     provider: &CryptoProvider,
     now: SystemTime,
 ) -> Result<Made, Error> {
-    let fail = |why: String| Error::TlsFile { path: folder.to_owned(), why };
+    let fail = |why: String| Error::Tls { why: format!("`{}`: {why}", folder.display()) };
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| fail(e.to_string()))?;
+    if let Some(name) = names.iter().find(|name| ServerName::try_from(name.replace('*', "x")).is_err()) {
+        return Err(Error::Tls { why: format!("`{name}` is no name that a certificate can have") });
+    }
     let (path, server) = (folder.join("ca.crt"), folder.join("server.pem"));
     let key = authority_key(&folder.join("ca.key"))?;
     let params = authority_params(&key, now);
@@ -74,8 +77,8 @@ pub(crate) fn certificate(
             write(&server, pem.as_bytes(), 0o600)?;
             let (chain, key) = (chain(&server)?, read_key(&server)?);
             if !is_good(&chain, &key) {
-                let why = "`ca.crt` does not belong to `ca.key`, or a name is none that a certificate can have: if nobody trusts \
-                           that CA yet, move the folder away and a new one is made";
+                let why = "`ca.crt` does not belong to `ca.key`; if no node trusts that CA yet, move the folder away, and a new one \
+                           is made";
                 return Err(fail(why.to_owned()));
             }
             tracing::info!(names = names.join(" "), "a new certificate was made");
@@ -89,17 +92,20 @@ pub(crate) fn certificate(
 /// The key in the file; a new one where there is none. Of two servers that start at once one makes it.
 fn authority_key(path: &Path) -> Result<KeyPair, Error> {
     let fail = |why: String| Error::TlsFile { path: path.to_owned(), why };
+    let read = || KeyPair::from_pem(&texts::read(path)?).map_err(|e| fail(format!("it is no private key: {e}")));
+    if path.exists() {
+        return read();
+    }
     let made = KeyPair::generate().map_err(|e| fail(e.to_string()))?;
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(mut file) => {
             let written = file.write_all(made.serialize_pem().as_bytes()).and_then(|()| file.sync_all());
             written.map_err(|e| fail(e.to_string()))?;
-            return Ok(made);
+            Ok(made)
         }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(fail(error.to_string())),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => read(),
+        Err(error) => Err(fail(error.to_string())),
     }
-    KeyPair::from_pem(&texts::read(path)?).map_err(|e| fail(format!("it is no private key: {e}")))
 }
 
 /// They follow from the key, so that they need not be read out of the certificate.
@@ -151,7 +157,7 @@ fn holds(
         && names.iter().all(is_good_for)
 }
 
-fn write(path: &PathBuf, bytes: &[u8], mode: u32) -> Result<(), Error> {
+fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     Ok(texts::write_as(path, bytes, Permissions::from_mode(mode))?)
 }
 
@@ -164,7 +170,7 @@ mod tests {
         certificate(folder, &names, &rustls::crypto::ring::default_provider(), now).expect("a certificate")
     }
 
-    fn mode(path: PathBuf) -> u32 {
+    fn mode(path: &Path) -> u32 {
         std::fs::metadata(path).expect("a file").permissions().mode() & 0o777
     }
 
@@ -176,7 +182,7 @@ mod tests {
         let first = made(&folder, &names, now);
         assert_eq!(first.authority.path, folder.join("ca.crt"));
         assert_eq!(
-            (mode(folder.clone()), mode(folder.join("ca.key")), mode(folder.join("server.pem"))),
+            (mode(&folder), mode(&folder.join("ca.key")), mode(&folder.join("server.pem"))),
             (0o700, 0o600, 0o600)
         );
         let same = |made: &Made| made.chain == first.chain;
@@ -205,5 +211,7 @@ mod tests {
         assert!(told.contains("`ca.crt` does not belong to `ca.key`"), "{told}");
         std::fs::write(one.path().join("ca.key"), "junk").expect("write");
         assert!(certificate().expect("refused").to_string().contains("ca.key`: it is no private key"));
+        let named = super::certificate(two.path(), &["a b".to_owned()], &provider, SystemTime::now()).err();
+        assert!(named.expect("refused").to_string().contains("`a b` is no name that a certificate can have"));
     }
 }

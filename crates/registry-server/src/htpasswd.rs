@@ -14,6 +14,8 @@ use crate::{Error, Passwords};
 
 /// The largest file that is read, in bytes: some ten thousand users.
 const MAX_FILE: u64 = 1 << 20;
+/// A second or so; every step more doubles it.
+const MOST_COST: u32 = 15;
 /// How often the file is looked at, at most.
 const GLANCE: Duration = Duration::from_secs(1);
 
@@ -139,13 +141,18 @@ fn parse(text: &str) -> Result<BTreeMap<String, String>, (usize, String)> {
         let Some((user, hash)) = entry.split_once(':').filter(|(user, _)| !user.is_empty()) else {
             return Err((line, "this is not USER:HASH".to_owned()));
         };
-        if hash.parse::<bcrypt::HashParts>().is_err() {
-            return Err((
-                line,
-                format!(
+        match hash.parse::<bcrypt::HashParts>() {
+            Ok(parts) if parts.get_cost() <= MOST_COST => {}
+            Ok(parts) => {
+                let why = format!("the hash of `{user}` has cost {}: each login would take minutes", parts.get_cost());
+                return Err((line, why));
+            }
+            Err(_) => {
+                let why = format!(
                     "the password of `{user}` is not hashed with bcrypt ($2y$…), the only way that is safe to keep"
-                ),
-            ));
+                );
+                return Err((line, why));
+            }
         }
         if users.insert(user.to_owned(), hash.to_owned()).is_some() {
             return Err((line, format!("`{user}` is there twice")));
@@ -158,7 +165,7 @@ fn parse(text: &str) -> Result<BTreeMap<String, String>, (usize, String)> {
 mod tests {
     use super::*;
 
-    /// `htpasswd -Bbn ann secret` and `… bob other`, at the lowest cost.
+    /// A hash that was cut off.
     const ANN: &str = "ann:$2y$05$";
 
     fn line(user: &str, password: &str) -> String {
@@ -181,6 +188,7 @@ mod tests {
             ("bob:plain".to_owned(), 1, "bcrypt"),
             (ANN.to_owned(), 1, "bcrypt"),
             (format!("{good}{good}"), 2, "twice"),
+            (good.replace("$04$", "$29$"), 1, "cost 29"),
         ] {
             let (line, told) = parse(&text).expect_err(&text);
             assert_eq!(line, at, "{text}");

@@ -116,7 +116,7 @@ impl Server {
             registry,
             limits,
         });
-        let mut rounds = tokio::time::interval(ROUND);
+        let (mut rounds, mut round) = (tokio::time::interval(ROUND), 0_u64);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tokio::pin!(shutdown);
         loop {
@@ -124,7 +124,10 @@ impl Server {
                 () = &mut shutdown => break,
                 _ = rounds.tick() => {
                     house.crowd.end_idle(Instant::now());
-                    if let Some(tls) = &tls {
+                    round += 1;
+                    if let Some(tls) = &tls
+                        && round % CERTIFICATES == 0
+                    {
                         let current = Arc::clone(&tls.current);
                         connections.spawn_blocking(move || current.refresh(SystemTime::now()));
                     }
@@ -165,8 +168,10 @@ impl Server {
     }
 }
 
-/// How often connections and certificates are looked at.
+/// How often idle connections are looked for.
 const ROUND: Duration = Duration::from_secs(5);
+/// After how many rounds certificates are looked at: each minute.
+const CERTIFICATES: u64 = 12;
 
 /// A slot for one more connection; idle ones make room.
 async fn slot(slots: &Arc<Semaphore>, crowd: &Crowd) -> Option<OwnedSemaphorePermit> {

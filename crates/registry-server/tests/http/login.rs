@@ -1,13 +1,15 @@
 //! Users: passwords, tokens, and what everybody may do.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ferry_registry_server::{Access, Settings, Users};
+use ferry_registry_server::{Access, Limits, Settings, Users};
 use http::StatusCode;
 
 use crate::site::{Image, Site};
+use crate::socket::{run, say};
 
 fn site(access: impl FnOnce(Arc<Users>) -> Access) -> Site {
     let users = Arc::new(Users::from_iter([("ann", "s:cret")]));
@@ -82,4 +84,26 @@ async fn where_all_may_read_a_push_takes_a_password_or_its_token() {
     for forged in [format!("{ann}x"), guest.replacen("Bearer ", "Bearer A", 1), "Bearer ".to_owned()] {
         assert_eq!(status(&site, READ, Some(&forged)).await.0, 401, "{forged}");
     }
+}
+
+#[tokio::test]
+async fn whoever_guesses_waits_longer_each_time_and_who_is_known_does_not() {
+    let site = site(|users| Access::Users(users));
+    let server = run(&site, None, Limits::default()).await;
+    let ask = async |pair: &str| {
+        let head =
+            format!("GET /v2/ HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\nConnection: close\r\n\r\n", basic(pair));
+        let begun = Instant::now();
+        let answer = say(server.address, head.as_bytes()).await;
+        (answer.split(' ').nth(1).map(str::to_owned), begun.elapsed())
+    };
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        let (status, wait) = ask("ann:wrong").await;
+        assert_eq!(status.as_deref(), Some("401"));
+        waits.push(wait);
+    }
+    assert!(waits[1] > Duration::from_millis(200) && waits[2] > waits[1] + Duration::from_millis(100), "{waits:?}");
+    let (status, wait) = ask("ann:s:cret").await;
+    assert!(status.as_deref() == Some("200") && wait < Duration::from_millis(500), "{status:?} {wait:?}");
 }
