@@ -390,6 +390,13 @@ fn what_is_not_safe_is_said() {
     let said = hear("--listen 0.0.0.0:0 --htpasswd users");
     assert!(said.contains("passwords cross the network") && !said.contains("can push"), "{said}");
     assert!(!hear("--tls auto --tls-dir tls --listen 0.0.0.0:0 --htpasswd users").contains("warning"));
+    for name in ["a b", "x:5000", "*.site", "[::1]"] {
+        let refused =
+            site.ferry("serve --store shelf --tls auto --tls-dir tls --tls-name").arg(name).run().expect_code(2);
+        refused.says(&["not a host name or an IP address"]);
+    }
+    let mut emits = site.ferry("serve --store shelf --listen 127.0.0.1:0 --emit nodes").start();
+    emits.until_it_says("note: registries-conf has nothing: it needs names of hosts");
     for (content, why) in [("ann:$apr1$x$y\n", "users:1`: the password of `ann`"), ("", "names no user")] {
         site.write("users", content);
         let refused = site.ferry("serve --store shelf --listen 127.0.0.1:0 --htpasswd users").run().expect_code(6);

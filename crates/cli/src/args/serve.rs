@@ -1,9 +1,10 @@
 //! What can be typed after `ferry serve`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{ArgGroup, ValueEnum};
+use ferry_image::reference::is_host;
 
 use super::{Layout, Trust};
 use crate::commands::serve::Advertise;
@@ -17,9 +18,10 @@ use crate::commands::serve::Advertise;
     group = ArgGroup::new("content").required(true).args(["bundles", "store"]),
     after_help = "\
 Examples:
-  ferry serve shop.tar --key ferry.pub --listen 0.0.0.0:5000                     everybody may pull, over plain HTTP
-  ferry serve shop.tar more.tar --key ferry.pub --listen 0.0.0.0:443 --tls auto  over TLS, by a CA of its own
-  ferry serve --store /srv/images --listen 0.0.0.0:5000 --tls auto --htpasswd users --anonymous-read"
+  ferry serve shop.tar --key ferry.pub --listen 0.0.0.0:5000
+  ferry serve shop.tar more.tar --key ferry.pub --listen 0.0.0.0:443 --tls auto
+  ferry serve --store /srv/images --listen 0.0.0.0:5000 --tls auto \\
+      --htpasswd users --anonymous-read"
 )]
 pub(crate) struct Serve {
     /// Bundles to serve without unpacking: files, or volumes (any of them, or their common name; those in other folders too)
@@ -47,7 +49,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "DIR", help_heading = "TLS", requires = "tls")]
     pub(crate) tls_dir: Option<PathBuf>,
     /// A name or address that the certificate shall be good for, beside those of this machine; repeatable
-    #[arg(long, value_name = "NAME", help_heading = "TLS", requires = "tls")]
+    #[arg(long, value_name = "NAME", help_heading = "TLS", requires = "tls", value_parser = certificate_name)]
     pub(crate) tls_name: Vec<String>,
     /// The server's certificate chain (PEM), read again when it changes
     #[arg(long, value_name = "FILE", help_heading = "TLS", requires = "tls_key")]
@@ -72,4 +74,14 @@ pub(crate) struct Serve {
 pub(crate) enum Certificate {
     /// One made here
     Auto,
+}
+
+/// A host name, an IP address, or `*.` before a name of two labels and more, as clients take it.
+fn certificate_name(text: &str) -> Result<String, String> {
+    let is_name = match text.strip_prefix("*.") {
+        Some(rest) => rest.contains('.') && is_host(rest),
+        None => is_host(text),
+    };
+    let is_good = text.parse::<IpAddr>().is_ok() || (is_name && !text.contains([':', '[']));
+    if is_good { Ok(text.to_owned()) } else { Err("not a host name or an IP address, without a port".to_owned()) }
 }

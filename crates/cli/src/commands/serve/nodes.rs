@@ -71,6 +71,12 @@ impl Nodes {
     pub(super) fn tell(all: &[Emitted], folder: &Path) {
         print::talk("what nodes need was written; docs/serve.md says what goes where:");
         emitted::talk(all, folder);
+        for emitted in all.iter().filter(|emitted| emitted.files.is_empty() && emitted.left_out.is_empty()) {
+            let form = emitted.form.name();
+            print::talk(&format!(
+                "note: {form} has nothing: it needs names of hosts, and no repository here begins with one"
+            ));
+        }
     }
 
     /// Lines for a shell on a node that has containerd.
