@@ -52,7 +52,14 @@ impl Containerd {
 
     /// `ctr ARGUMENTS`, which must succeed; its stdout.
     pub fn ctr(&self, arguments: &[&str]) -> String {
-        tools::succeed("ctr", &[&["--address", &self.address()], arguments].concat())
+        let output = self.run(arguments);
+        assert!(output.status.success(), "ctr {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// `ctr ARGUMENTS`, which may fail.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        tools::run("ctr", &[&["--address", &self.address()], arguments].concat())
     }
 }
 
@@ -63,10 +70,20 @@ impl Docker {
     /// When it does not come up.
     #[must_use]
     pub fn start() -> Self {
+        Self::with(serde_json::json!({"insecure-registries": ["127.0.0.0/8"]}))
+    }
+
+    /// Starts one with this `daemon.json`, to which is added what this machine needs.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn with(mut config: serde_json::Value) -> Self {
+        config["iptables"] = false.into();
+        config["bridge"] = "none".into();
         Self(Daemon::start("dockerd", |folder| {
             let path = |name: &str| folder.join(name).display().to_string();
-            let config = r#"{"iptables": false, "bridge": "none", "insecure-registries": ["127.0.0.0/8"]}"#;
-            fs::write(folder.join("daemon.json"), config).unwrap();
+            fs::write(folder.join("daemon.json"), config.to_string()).unwrap();
             let host = format!("unix://{}", path("sock"));
             [
                 ["--config-file", &path("daemon.json"), "--data-root", &path("root")],
@@ -88,7 +105,9 @@ impl Docker {
 
     /// `docker ARGUMENTS`.
     pub fn docker(&self, arguments: &[&str]) -> Output {
-        tools::run("docker", &[&["--host", &self.host()], arguments].concat())
+        // logins of its own
+        let config = self.0.folder.path().join("client").display().to_string();
+        tools::run("docker", &[&["--config", &config, "--host", &self.host()], arguments].concat())
     }
 
     /// `docker ARGUMENTS`, which must succeed; its stdout.

@@ -237,6 +237,17 @@ impl Running {
         }
     }
 
+    /// Waits until it said this on stderr.
+    ///
+    /// # Panics
+    /// When it ends before, or it takes too long.
+    pub fn until_it_says(&mut self, words: &str) {
+        let file = self.stderr.path().to_owned();
+        self.until(&format!("it says `{words}`"), || {
+            std::fs::read(&file).is_ok_and(|said| String::from_utf8_lossy(&said).contains(words))
+        });
+    }
+
     /// Sends a signal by its name: `INT`, `TERM`.
     pub fn signal(&self, name: &str) {
         tools::succeed("sh", &["-c", &format!("kill -{name} {}", self.child.id())]);

@@ -100,4 +100,13 @@ impl Site {
         running.until("it listens", || TcpStream::connect(&host).is_ok());
         (host, running)
     }
+
+    /// The same, with all that it says once it listens.
+    #[must_use]
+    pub fn serve_and_hear(&self, arguments: &str) -> (String, Running, String) {
+        let (host, mut running) = self.serve(arguments);
+        running.until_it_says("docs/serve.md");
+        let said = running.stderr();
+        (host, running, said)
+    }
 }

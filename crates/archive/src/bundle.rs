@@ -16,6 +16,7 @@ use ferry_image::{Descriptor, Digest, Hasher, Reference, manifest::MAX_MANIFEST}
 
 use crate::front::{self, Front};
 use crate::source::Positioned;
+use crate::steady::Steady;
 use crate::{Damage, Error, Head, Location, Slices, Trust, frame, oci, signers, volumes};
 
 /// The largest carried file that [`Bundle::file`] reads into memory, in bytes.
@@ -25,6 +26,8 @@ pub const MAX_FILE: u64 = 64 << 20;
 #[derive(Debug)]
 pub struct Bundle {
     pub(crate) slices: Arc<Slices>,
+    /// The same, for blobs.
+    steady: Arc<Steady>,
     pub(crate) path: PathBuf,
     pub(crate) front: Front,
     /// Kept for reading the structure again.
@@ -89,7 +92,8 @@ impl Bundle {
             }
         }
         let (slices, trust) = (Arc::new(slices), trust.clone());
-        Ok((Self { slices, path: path.clone(), front, trust, blobs, described }, faults))
+        let steady = Arc::new(Steady::new(Arc::clone(&slices)));
+        Ok((Self { slices, steady, path: path.clone(), front, trust, blobs, described }, faults))
     }
 
     /// The files that it consists of.
@@ -233,7 +237,12 @@ impl Provider for Bundle {
         let result = match self.member(&blob.digest).filter(fits) {
             Some(member) => {
                 let place = member.offset + range.start..member.offset + range.end;
-                Ok(stream_range(Arc::clone(&self.slices) as Arc<dyn ReadAt>, self.path.clone(), place))
+                let changed = self.steady.check(place.start, place.end - place.start);
+                let steady = || Arc::clone(&self.steady) as Arc<dyn ReadAt>;
+                match changed {
+                    Ok(()) => Ok(stream_range(steady(), self.path.clone(), place)),
+                    Err(error) => Err(ContentError::io("read", &self.path, error)),
+                }
             }
             None => Err(ContentError::NotFound {
                 place: self.place(),

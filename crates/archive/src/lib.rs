@@ -35,6 +35,7 @@ pub mod signers;
 pub mod slices;
 mod source;
 pub mod spki;
+mod steady;
 pub mod sums;
 pub mod trust;
 mod unfinished;

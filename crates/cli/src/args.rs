@@ -6,6 +6,7 @@ mod common;
 mod connected;
 mod export;
 mod gapped;
+mod serve;
 
 use std::path::PathBuf;
 
@@ -16,7 +17,8 @@ pub(crate) use choices::{Emit, Index, Layout, OnExisting};
 pub(crate) use common::{Demand, Keys, Registry, Talk, Trust, Waiting};
 pub(crate) use connected::{Bundle, Find, Keygen};
 pub(crate) use export::Export;
-pub(crate) use gapped::{Gc, Install, Inventory, LogTo, Rewrite, Serve};
+pub(crate) use gapped::{Gc, Install, Inventory, Rewrite};
+pub(crate) use serve::{Certificate, LogTo, Serve};
 
 /// Carry container images across an air gap
 ///
@@ -72,7 +74,7 @@ pub(crate) enum Command {
     /// Write down what a registry (or a store) has, as the base of the next bundle (air-gapped side)
     Inventory(Box<Inventory>),
     /// Be a registry: straight from bundles, or over a writable store
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Free what no image of a store needs any more
     Gc(Gc),
     /// Write images for nodes without a registry: docker, containerd, k3s, OCI layout (air-gapped side)

@@ -59,6 +59,12 @@ fn config_home() -> Option<PathBuf> {
     var("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(home()?.join(".config")))
 }
 
+/// Where what ferry makes for itself is kept between runs.
+pub(crate) fn state_folder() -> Option<PathBuf> {
+    let state = var("XDG_STATE_HOME").map(PathBuf::from).or_else(|| Some(home()?.join(".local/state")));
+    Some(state?.join("ferry"))
+}
+
 /// Folders laid out as `/etc/docker/certs.d`.
 pub(crate) fn certificate_folders() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = config_home()

@@ -64,18 +64,21 @@ fn run(command: Command) -> Result<(), End> {
         Command::Rewrite(args) => commands::rewrite::run(*args),
         Command::Inventory(args) => interruptible(commands::inventory::run(*args)),
         // a server is ended by a signal, and that is a good end
-        Command::Serve(args) => run_to_end(commands::serve::run(args)),
+        Command::Serve(args) => run_to_end(commands::serve::run(*args)),
         Command::Gc(args) => interruptible(commands::gc::run(args)),
         Command::Completions { shell } => commands::shell::completions(shell),
         Command::Man { out } => commands::shell::man(&out),
     }
 }
 
-/// A bundle of many volumes has as many files open; the usual limit, 1024, is for programs that use `select`.
+/// For `serve`: ten thousand connections, and then some.
+const OPEN_FILES: u64 = 65_536;
+
+/// A bundle of many volumes has as many files open, a server its connections; the usual limit, 1024, is for programs that use `select`.
 fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    let wanted = limit.maximum.map_or(8192, |most| most.min(8192));
+    let wanted = limit.maximum.map_or(OPEN_FILES, |most| most.min(OPEN_FILES));
     if limit.current.is_some_and(|now| now < wanted) {
         // where it is refused, the limit will be met later and said then
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum });

@@ -57,6 +57,21 @@ pub(crate) async fn interrupted() {
     }
 }
 
+/// Waits for a second interruption, and does something at the first: the way out for whoever does not want to wait for a good end.
+pub(crate) async fn interrupted_twice(first: impl FnOnce()) {
+    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else { return std::future::pending().await };
+    let mut next = async || {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    next().await;
+    first();
+    next().await;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

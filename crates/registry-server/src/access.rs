@@ -11,6 +11,12 @@ use sha2::{Digest as _, Sha256};
 pub trait Passwords: Send + Sync + 'static {
     /// Whether `password` is the one of `user`. May take the time that a slow hash takes.
     fn verify(&self, user: &str, password: &str) -> bool;
+
+    /// The same where it can be told at once, as of a password that was right before; false where it cannot.
+    fn is_known(&self, user: &str, password: &str) -> bool;
+
+    /// Whether there is such a user.
+    fn has(&self, user: &str) -> bool;
 }
 
 /// Users and their passwords, in memory as hashes.
@@ -46,6 +52,14 @@ impl Passwords for Users {
         let same = constant_time_eq(expected.unwrap_or(&[0; 32]), &hash(password));
         same && expected.is_some()
     }
+
+    fn is_known(&self, user: &str, password: &str) -> bool {
+        self.verify(user, password)
+    }
+
+    fn has(&self, user: &str) -> bool {
+        self.0.contains_key(user)
+    }
 }
 
 fn hash(password: &str) -> [u8; 32] {
@@ -78,32 +92,43 @@ impl std::fmt::Debug for Access {
     }
 }
 
-impl Access {
-    /// Whether a request with this `Authorization` header may proceed.
-    pub(crate) fn allows(&self, authorization: Option<&str>, is_change: bool) -> bool {
-        let passwords = match self {
-            Self::Open => return true,
-            Self::UsersToPush(_) if !is_change && authorization.is_none() => return true,
-            Self::Users(passwords) | Self::UsersToPush(passwords) => passwords,
-        };
-        let Some((user, password)) = authorization.and_then(basic) else { return false };
-        passwords.verify(&user, &password)
+/// What an `Authorization` header says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Credentials {
+    Basic {
+        user: String,
+        password: String,
+    },
+    Bearer(String),
+    /// Something else, or nothing that can be read.
+    Other,
+}
+
+impl Credentials {
+    pub(crate) fn parse(header: &str) -> Self {
+        let (scheme, token) = header.split_once(' ').unwrap_or((header, ""));
+        if scheme.eq_ignore_ascii_case("bearer") {
+            return Self::Bearer(token.trim().to_owned());
+        }
+        if !scheme.eq_ignore_ascii_case("basic") {
+            return Self::Other;
+        }
+        let bytes = STANDARD.decode(token.trim()).ok();
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+        let pair = text.as_deref().and_then(|text| text.split_once(':'));
+        pair.map_or(Self::Other, |(user, password)| Self::Basic {
+            user: user.to_owned(),
+            password: password.to_owned(),
+        })
     }
 }
 
-/// Who it says to be, unchecked: for the log.
+/// Who a header says to be, unchecked: for the log.
 pub(crate) fn user(authorization: &str) -> Option<String> {
-    basic(authorization).map(|(user, _)| user)
-}
-
-fn basic(header: &str) -> Option<(String, String)> {
-    let (scheme, token) = header.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
+    match Credentials::parse(authorization) {
+        Credentials::Basic { user, .. } => Some(user),
+        Credentials::Bearer(_) | Credentials::Other => None,
     }
-    let text = String::from_utf8(STANDARD.decode(token.trim()).ok()?).ok()?;
-    let (user, password) = text.split_once(':')?;
-    Some((user.to_owned(), password.to_owned()))
 }
 
 #[cfg(test)]
@@ -111,21 +136,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_right_password_of_the_right_user_opens() {
-        let users: Arc<dyn Passwords> = Arc::new(Users::from_iter([("ann", "s:cret"), ("bob", "")]));
-        let header = |text: &str| format!("Basic {}", STANDARD.encode(text));
-        let access = Access::Users(Arc::clone(&users));
-        assert!(access.allows(Some(&header("ann:s:cret")), true));
-        assert!(access.allows(Some(&header("bob:").replace("Basic", "basic")), true));
-        for wrong in ["ann:", "ann:s", "ann", ":", "eve:s:cret", "bob:x", "eve:"] {
-            assert!(!access.allows(Some(&header(wrong)), false), "{wrong}");
+    fn only_the_right_password_of_the_right_user_is_one() {
+        let users = Users::from_iter([("ann", "s:cret"), ("bob", "")]);
+        assert!(users.verify("ann", "s:cret") && users.verify("bob", "") && users.is_known("ann", "s:cret"));
+        for (user, wrong) in [("ann", ""), ("ann", "s"), ("", ""), ("eve", "s:cret"), ("bob", "x"), ("eve", "")] {
+            assert!(!users.verify(user, wrong), "{user} {wrong}");
         }
-        for header in [None, Some("Basic"), Some("Basic !!"), Some("Bearer x"), Some("")] {
-            assert!(!access.allows(header, false), "{header:?}");
+    }
+
+    #[test]
+    fn headers_are_read_whatever_their_case() {
+        let basic = |text: &str| Credentials::parse(&format!("basic  {}", STANDARD.encode(text)));
+        let (user, password) = ("ann".to_owned(), "s:cret".to_owned());
+        assert_eq!(basic("ann:s:cret"), Credentials::Basic { user, password });
+        assert_eq!(basic("ann"), Credentials::Other);
+        assert_eq!(Credentials::parse("BEARER abc"), Credentials::Bearer("abc".to_owned()));
+        for header in ["", "Basic", "Basic !!", "Digest x"] {
+            assert_eq!(Credentials::parse(header), Credentials::Other, "{header}");
         }
-        let push = Access::UsersToPush(users);
-        assert!(push.allows(None, false) && !push.allows(None, true));
-        assert!(!push.allows(Some(&header("ann:wrong")), false), "a wrong password is an error, not a guest");
-        assert!(Access::Open.allows(None, true));
     }
 }

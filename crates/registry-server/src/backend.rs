@@ -2,7 +2,7 @@
 
 use ferry_content::Provider;
 use ferry_content::store::{ManifestRecord, ManifestRef, Store};
-use ferry_image::{Descriptor, Digest};
+use ferry_image::{Descriptor, Digest, reference};
 
 use crate::Error;
 
@@ -131,15 +131,19 @@ impl Backend for Store {
 }
 
 /// A store does not know where its images came from. As a mirror it looks under the host's name first (`--layout host`), then under the
-/// bare path, as docker-registry does.
+/// bare path, as docker-registry does. docker asks a mirror for paths of docker.io, and does not say so.
 fn first<T>(name: &Name, look: impl Fn(&str) -> Result<Option<T>, Error>) -> Result<Option<T>, Error> {
     if let Some(ns) = &name.ns {
         let with_host = format!("{ns}/{}", name.repository);
-        if ferry_image::reference::is_path(&with_host)
+        if reference::is_path(&with_host)
             && let Some(found) = look(&with_host)?
         {
             return Ok(Some(found));
         }
     }
-    look(&name.repository)
+    if let Some(found) = look(&name.repository)? {
+        return Ok(Some(found));
+    }
+    let of_hub = format!("{}/{}", reference::DOCKER_HUB, name.repository);
+    if name.ns.is_none() && reference::is_path(&of_hub) { look(&of_hub) } else { Ok(None) }
 }

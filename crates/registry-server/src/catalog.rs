@@ -100,16 +100,22 @@ impl Catalog {
         Ok(digest)
     }
 
-    fn repository(&self, name: &Name) -> Option<&Repository> {
-        let Some(ns) = &name.ns else { return self.repositories.get(&name.repository) };
-        // As Reference normalises hosts, so must we.
-        let host = if reference::is_docker_hub(ns) { reference::DOCKER_HUB } else { ns };
-        let original = format!("{host}/{}", name.repository);
-        self.origins
-            .get(&original)
-            .or_else(|| self.repositories.get(&original))
-            // Never another host's image of the same path.
-            .or_else(|| self.repositories.get(&name.repository).filter(|r| r.is_anonymous))
+    /// Where a name may stand, the likeliest place first.
+    fn repositories(&self, name: &Name) -> impl Iterator<Item = &Repository> {
+        let own = self.repositories.get(&name.repository);
+        let places = match &name.ns {
+            // docker asks a mirror for paths of docker.io, and does not say so
+            None => [own, self.origins.get(&format!("{}/{}", reference::DOCKER_HUB, name.repository)), None],
+            Some(ns) => {
+                // As Reference normalises hosts, so must we.
+                let host = if reference::is_docker_hub(ns) { reference::DOCKER_HUB } else { ns };
+                let original = format!("{host}/{}", name.repository);
+                // Never another host's image of the same path.
+                let own = own.filter(|repository| repository.is_anonymous);
+                [self.origins.get(&original), self.repositories.get(&original), own]
+            }
+        };
+        places.into_iter().flatten()
     }
 }
 
@@ -139,15 +145,14 @@ impl Backend for Catalog {
     }
 
     fn tags(&self, name: &Name) -> Result<Option<Vec<String>>, Error> {
-        Ok(self.repository(name).map(|repository| repository.tags.keys().cloned().collect()))
+        Ok(self.repositories(name).next().map(|repository| repository.tags.keys().cloned().collect()))
     }
 
     fn manifest(&self, name: &Name, reference: &ManifestRef) -> Result<Option<ManifestRecord>, Error> {
-        let Some(repository) = self.repository(name) else { return Ok(None) };
-        let digest = match reference {
+        let digest = self.repositories(name).find_map(|repository| match reference {
             ManifestRef::Tag(tag) => repository.tags.get(tag),
             ManifestRef::Digest(digest) => repository.manifests.get_key_value(digest).map(|(digest, _)| digest),
-        };
+        });
         Ok(digest.and_then(|digest| self.manifests.get(digest)).cloned())
     }
 
@@ -156,9 +161,11 @@ impl Backend for Catalog {
     }
 
     fn referrers(&self, name: &Name, digest: &Digest) -> Result<Vec<Descriptor>, Error> {
-        let referrers =
-            self.repository(name).into_iter().flat_map(|repository| repository.manifests.values().flatten());
-        Ok(referrers.filter(|(subject, _)| subject == digest).map(|(_, descriptor)| descriptor.clone()).collect())
+        let of = |repository: &Repository| -> Vec<Descriptor> {
+            let referrers = repository.manifests.values().flatten().filter(|(subject, _)| subject == digest);
+            referrers.map(|(_, descriptor)| descriptor.clone()).collect()
+        };
+        Ok(self.repositories(name).map(of).find(|found| !found.is_empty()).unwrap_or_default())
     }
 
     fn tagged(&self) -> Result<Vec<Tagged>, Error> {

@@ -30,6 +30,16 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// A file of users cannot be used.
+    #[error("cannot take users from `{}{}`: {why}", .path.display(), match line { 0 => String::new(), line => format!(":{line}") })]
+    Users {
+        /// The file.
+        path: PathBuf,
+        /// Its line, from 1; 0 for the file as a whole.
+        line: usize,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A manifest given to the catalog is none.
     #[error("cannot serve a manifest of {repository}: {why}")]
     Manifest {
@@ -59,7 +69,7 @@ pub enum Error {
 impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Bind { .. } | Self::TlsFile { .. } | Self::Tls { .. } => Kind::Local,
+            Self::Bind { .. } | Self::TlsFile { .. } | Self::Tls { .. } | Self::Users { .. } => Kind::Local,
             Self::Manifest { .. } => Kind::Invalid,
             Self::Collision { .. } => Kind::Conflict,
             Self::Store(error) => error.kind(),
@@ -88,6 +98,9 @@ impl Failure for Error {
                 _ => return None,
             },
             Self::TlsFile { .. } => "give a PEM certificate chain, the server's own first, and its PEM key",
+            Self::Users { .. } => {
+                "make each user with `htpasswd -B FILE USER` (`-c` too for the first), from apache2-utils"
+            }
             Self::Collision { .. } => "serve the bundles on two ports, or give one image another name with `as:`",
             _ => return None,
         };

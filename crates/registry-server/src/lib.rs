@@ -4,9 +4,10 @@
 //! ```text
 //! client ── Server (sockets, TLS) ── Registry (one request → one answer) ── Backend ─┬─ Catalog (bundles)
 //!                                        │                                           └─ Store (a folder)
-//!                                        ├─ route, query, range (pure)
-//!                                        ├─ access (who may), check (are the bytes what their digest says)
-//!                                        └─ see (page, metrics, health), watch (access log, counters)
+//!              │                         ├─ route, query, range (pure)
+//!              │                         ├─ door (who may: access, htpasswd, token), check (are the bytes what their digest says)
+//!              │                         └─ see (page, metrics, health), watch (access log, counters)
+//!              └─ crowd (who is connected), tls (from files, or by an authority of our own)
 //! ```
 //!
 //! Not here: the file formats (`ferry-archive`), the store's files (`ferry_content::store`), the command line.
@@ -14,17 +15,23 @@
 //! Reading order: [`route`](mod@route), [`backend`], [`catalog`], [`registry`], [`server`]; then [`page`].
 
 pub mod access;
+mod authority;
 pub mod backend;
 mod blobs;
 mod body;
 pub mod catalog;
 mod check;
+mod crowd;
+mod door;
 pub mod error;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod htpasswd;
 mod lists;
 mod manifests;
 pub mod page;
+mod patient;
+mod penalty;
 mod query;
 mod range;
 mod refusal;
@@ -33,6 +40,7 @@ pub mod route;
 mod see;
 pub mod server;
 pub mod tls;
+mod token;
 mod turns;
 mod uploads;
 mod watch;
@@ -42,8 +50,9 @@ pub use backend::{Backend, Name, Tagged};
 pub use catalog::Catalog;
 pub use error::Error;
 pub use ferry_content::store::{ManifestRecord, ManifestRef};
+pub use htpasswd::Htpasswd;
 pub use registry::{Registry, Settings};
 pub use route::{Route, RouteError, route};
 pub use server::{Limits, Server};
-pub use tls::Tls;
+pub use tls::{Authority, Tls};
 pub use watch::AccessLog;

@@ -53,7 +53,7 @@ pub(crate) async fn referrers(
     Ok(response)
 }
 
-fn answer(media_type: &'static str, value: &Value) -> Response<Body> {
+pub(crate) fn answer(media_type: &'static str, value: &Value) -> Response<Body> {
     let text = value.to_string();
     let length = HeaderValue::from(text.len());
     let mut response = Response::new(body::full(text));

@@ -1,9 +1,10 @@
 //! Answers that say no, in the words of the distribution-spec ("Error Codes").
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use ferry_content::store;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -37,6 +38,16 @@ impl Refusal {
     pub(crate) fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(%error, "a request failed");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", "the registry failed; its log says more")
+    }
+
+    pub(crate) fn unauthorized(challenge: String) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "a user name and password are needed")
+            .with(WWW_AUTHENTICATE, challenge)
+    }
+
+    pub(crate) fn too_many(message: &str, wait: Duration) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", message)
+            .with(RETRY_AFTER, (wait.as_secs() + 1).to_string())
     }
 
     pub(crate) fn with(mut self, name: HeaderName, value: impl Into<String>) -> Self {

@@ -1,19 +1,18 @@
 //! One request in, one answer out: access, route, endpoint. [`crate::watch`] tells of it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use ferry_content::store::{self, Store};
 use ferry_image::reference;
-use http::header::{
-    AUTHORIZATION, EXPECT, HOST, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE, WWW_AUTHENTICATE,
-};
-use http::{Method, Request, Response, StatusCode};
+use http::header::{EXPECT, HOST, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE};
+use http::{Method, Request, Response};
 use http_body_util::BodyExt as _;
 
 use crate::access::Access;
 use crate::check::Checks;
+use crate::door::{Door, TOKEN};
 use crate::query::Query;
 use crate::refusal::Refusal;
 use crate::route::{Route, RouteError, route};
@@ -46,11 +45,16 @@ pub struct Registry {
     pub(crate) settings: Arc<Settings>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) shelf: Arc<page::Shelf>,
+    door: Arc<Door>,
 }
 
 /// Who is at the other end; [`crate::Server`] puts it into a request's extensions, for the log.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
+
+/// Set by [`crate::Server`] where a request came over TLS.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Secure;
 
 /// What is left of a request when its body and path are taken off.
 pub(crate) struct Asked {
@@ -59,11 +63,20 @@ pub(crate) struct Asked {
     pub(crate) query: Query,
     /// Our own name, as the client knows it.
     pub(crate) host: Option<String>,
+    /// Whether it came over TLS, to us or to a proxy before us.
+    pub(crate) is_secure: bool,
+    /// Where it came from.
+    pub(crate) client: Option<IpAddr>,
 }
 
 impl Asked {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Whether it changes nothing.
+    pub(crate) fn is_read(&self) -> bool {
+        matches!(self.method, Method::GET | Method::HEAD)
     }
 
     pub(crate) fn is_head(&self) -> bool {
@@ -105,6 +118,7 @@ impl Registry {
             watch: Arc::new(Watch::new(settings.access_log.clone())),
             settings: Arc::new(settings),
             shelf,
+            door: Arc::default(),
         }
     }
 
@@ -121,12 +135,15 @@ impl Registry {
     {
         let (parts, body) = request.into_parts();
         let watched = self.watch.begin(&parts);
+        let client = parts.extensions.get::<Peer>().map(|peer| peer.0.ip().to_canonical());
+        let forwarded = parts.headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
+        let is_secure = forwarded || parts.extensions.get::<Secure>().is_some();
         let (path, method) = (parts.uri.path().to_owned(), parts.method.clone());
         // HTTP/2 has the name in the URI, HTTP/1.1 in a header.
         let header = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
         let host = parts.uri.authority().map(|a| a.as_str()).or(header).map(str::to_owned);
         let query = Query::parse(parts.uri.query());
-        let asked = Asked { method: parts.method, headers: parts.headers, query, host };
+        let asked = Asked { method: parts.method, headers: parts.headers, query, host, is_secure, client };
         let announces = asked.header(EXPECT.as_str()).is_some();
         let namespace = asked.namespace().and_then(|ns| HeaderValue::try_from(ns).ok());
         let mut body = watched.counted(body.map_err(Into::into).boxed_unsync());
@@ -158,24 +175,15 @@ impl Registry {
         asked: Asked,
         body: &mut crate::body::Incoming,
     ) -> Result<Response<Body>, Refusal> {
-        let see = See::at(path);
-        if let Some(see) = see.filter(|see| see.is_open()) {
-            return see::serve(self, &asked, see).await;
+        if path == TOKEN
+            && asked.is_read()
+            && let Some(answer) = self.door.token(&self.settings.access, &asked).await
+        {
+            return answer.map(|token| lists::answer("application/json", &token));
         }
-        let is_change = !matches!(asked.method, Method::GET | Method::HEAD);
-        // Slow password hashes must not hold the other connections up.
-        let (settings, authorization) =
-            (Arc::clone(&self.settings), asked.header(AUTHORIZATION.as_str()).map(str::to_owned));
-        let allowed = match &settings.access {
-            Access::Open => true,
-            _ => {
-                let check = move || settings.access.allows(authorization.as_deref(), is_change);
-                tokio::task::spawn_blocking(check).await.unwrap_or(false)
-            }
-        };
-        if !allowed {
-            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "a user name and password are needed")
-                .with(WWW_AUTHENTICATE, r#"Basic realm="ferry", charset="UTF-8""#));
+        let see = See::at(path);
+        if !see.is_some_and(|see| see.is_open()) {
+            self.door.admit(&self.settings.access, &asked, path).await?;
         }
         if let Some(see) = see {
             return see::serve(self, &asked, see).await;

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use http::Request;
 use hyper::body::Incoming;
@@ -14,27 +14,48 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_rustls::TlsAcceptor;
 
-use crate::registry::Peer;
-use crate::{Error, Registry, Tls};
+use crate::crowd::{Crowd, Seat};
+use crate::patient::Patient;
+use crate::refusal::Refusal;
+use crate::registry::{Peer, Secure};
+use crate::tls::Serving;
+use crate::{Authority, Error, Registry, Tls, body};
 
 /// What one client, or all together, may take.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections at once; more wait to be accepted.
+    /// Connections at once. One more, and that which is idle for the longest time gives way; where all are at work, new ones wait.
     pub connections: usize,
-    /// For a TLS handshake, for the head of a request, and between two requests.
+    /// Connections of one client at once: an IPv4 address, or a /64 of IPv6. One more, and one of its own gives way.
+    pub per_client: usize,
+    /// Requests of one client under way at once; more wait, for as long as `header_timeout`.
+    pub requests: usize,
+    /// For a TLS handshake, for the head of a request, and between two requests of HTTP/1.1.
     pub header_timeout: Duration,
+    /// After this a connection without a request is ended.
+    pub idle_timeout: Duration,
+    /// A client that takes nothing of an answer for this long is given up.
+    pub stall: Duration,
     /// For transfers that are under way when the server is told to stop.
     pub grace: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 4096, header_timeout: Duration::from_secs(60), grace: Duration::from_secs(10) }
+        Self {
+            connections: 4096,
+            per_client: 2048,
+            requests: 512,
+            header_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(180),
+            stall: Duration::from_secs(120),
+            grace: Duration::from_secs(10),
+        }
     }
 }
 
@@ -48,8 +69,7 @@ const WINDOW: u32 = 4 << 20;
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    tls: Option<TlsAcceptor>,
-    authority: Option<String>,
+    tls: Option<Serving>,
     registry: Registry,
     limits: Limits,
 }
@@ -65,14 +85,11 @@ impl Server {
         tls: Option<&Tls>,
         limits: Limits,
     ) -> Result<Self, Error> {
-        let (tls, authority) = match tls.map(Tls::acceptor).transpose()? {
-            Some((acceptor, authority)) => (Some(acceptor), authority),
-            None => (None, None),
-        };
+        let tls = tls.map(Tls::start).transpose()?;
         let fail = |source| Error::Bind { address, source };
         let listener = TcpListener::bind(address).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
-        Ok(Self { listener, address, tls, authority, registry, limits })
+        Ok(Self { listener, address, tls, registry, limits })
     }
 
     /// Where it listens.
@@ -81,59 +98,94 @@ impl Server {
         self.address
     }
 
-    /// The authority, in PEM, that clients must trust when the certificate is self-made.
+    /// The authority that clients must trust when the certificate was made here.
     #[must_use]
-    pub fn authority_pem(&self) -> Option<&str> {
-        self.authority.as_deref()
+    pub fn authority(&self) -> Option<&Authority> {
+        self.tls.as_ref()?.authority.as_ref()
     }
 
-    /// Serves until `shutdown` is done, then lets transfers end for as long as [`Limits::grace`].
+    /// Serves until `shutdown` is done, then lets transfers end for as long as [`Limits::grace`]. Dropped before, it cuts them off.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
         let Self { listener, tls, registry, limits, .. } = self;
-        let (builder, tls) = (Arc::new(builder(&limits)), tls.map(Arc::new));
         let slots = Arc::new(Semaphore::new(limits.connections));
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
+        let house = Arc::new(House {
+            builder: builder(&limits),
+            tls: tls.as_ref().map(|tls| tls.acceptor.clone()),
+            crowd: Crowd::new(&limits),
+            registry,
+            limits,
+        });
+        let (mut rounds, mut round) = (tokio::time::interval(ROUND), 0_u64);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tokio::pin!(shutdown);
         loop {
-            let accept = async {
-                let slot = Arc::clone(&slots).acquire_owned().await;
-                (slot, listener.accept().await)
-            };
-            let (slot, accepted) = tokio::select! {
+            let accepted = tokio::select! {
                 () = &mut shutdown => break,
-                accepted = accept => accepted,
+                _ = rounds.tick() => {
+                    house.crowd.end_idle(Instant::now());
+                    round += 1;
+                    if let Some(tls) = &tls
+                        && round % CERTIFICATES == 0
+                    {
+                        let current = Arc::clone(&tls.current);
+                        connections.spawn_blocking(move || current.refresh(SystemTime::now()));
+                    }
+                    continue;
+                }
+                accepted = listener.accept() => accepted,
             };
             while connections.try_join_next().is_some() {}
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Too many open files, most likely: wait for some to close.
+                    // Too many open files, most likely: some are closed.
                     tracing::warn!(%error, "cannot accept a connection");
+                    house.crowd.make_room();
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }
             };
-            let task = connection(
-                stream,
-                peer,
-                tls.clone(),
-                Arc::clone(&builder),
-                registry.clone(),
-                graceful.watcher(),
-                limits.header_timeout,
-            );
-            let counted = registry.connected();
+            let counted = house.registry.connected();
+            let slot = tokio::select! {
+                () = &mut shutdown => break,
+                slot = slot(&slots, &house.crowd) => slot,
+            };
+            let Some(seat) = house.crowd.seat(peer.ip()) else {
+                tracing::warn!(%peer, "a client has too many connections at work");
+                continue;
+            };
+            let task = Arc::clone(&house).receive(stream, peer, seat, graceful.watcher());
             connections.spawn(async move {
                 task.await;
                 drop((slot, counted));
             });
         }
         drop(listener);
-        if tokio::time::timeout(limits.grace, graceful.shutdown()).await.is_err() {
-            tracing::warn!(connections = connections.len(), "transfers were cut off at shutdown");
+        if tokio::time::timeout(house.limits.grace, graceful.shutdown()).await.is_err() {
+            tracing::warn!(connections = house.crowd.len(), "transfers were cut off at shutdown");
         }
         connections.shutdown().await;
+    }
+}
+
+/// How often idle connections are looked for.
+const ROUND: Duration = Duration::from_secs(5);
+/// After how many rounds certificates are looked at: each minute.
+const CERTIFICATES: u64 = 12;
+
+/// A slot for one more connection; idle ones make room.
+async fn slot(slots: &Arc<Semaphore>, crowd: &Crowd) -> Option<OwnedSemaphorePermit> {
+    loop {
+        if let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
+            return Some(slot);
+        }
+        crowd.make_room();
+        let wait = tokio::time::timeout(Duration::from_millis(50), Arc::clone(slots).acquire_owned());
+        if let Ok(slot) = wait.await {
+            return slot.ok();
+        }
     }
 }
 
@@ -156,38 +208,60 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
     builder
 }
 
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    tls: Option<Arc<TlsAcceptor>>,
-    builder: Arc<Builder<TokioExecutor>>,
+/// What all connections share.
+struct House {
+    builder: Builder<TokioExecutor>,
+    tls: Option<TlsAcceptor>,
+    crowd: Arc<Crowd>,
     registry: Registry,
-    watcher: Watcher,
-    timeout: Duration,
-) {
-    let _ = stream.set_nodelay(true);
-    let Some(tls) = tls else { return converse(stream, peer, &builder, registry, watcher).await };
-    match tokio::time::timeout(timeout, tls.accept(stream)).await {
-        Ok(Ok(stream)) => converse(stream, peer, &builder, registry, watcher).await,
-        Ok(Err(error)) => tracing::info!(%peer, %error, "a TLS handshake failed"),
-        Err(_) => tracing::info!(%peer, "a TLS handshake took too long"),
-    }
+    limits: Limits,
 }
 
-async fn converse(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    peer: SocketAddr,
-    builder: &Builder<TokioExecutor>,
-    registry: Registry,
-    watcher: Watcher,
-) {
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        let registry = registry.clone();
-        request.extensions_mut().insert(Peer(peer));
-        async move { Ok::<_, Infallible>(registry.answer(request).await) }
-    });
-    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-    if let Err(error) = watcher.watch(connection).await {
-        tracing::debug!(%peer, %error, "a connection ended early");
+impl House {
+    async fn receive(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, seat: Seat, watcher: Watcher) {
+        let _ = stream.set_nodelay(true);
+        let seat = Arc::new(seat);
+        let conversation = async {
+            let stream = Patient::new(stream, self.limits.stall);
+            let Some(tls) = &self.tls else { return self.converse(stream, peer, &seat, watcher).await };
+            match tokio::time::timeout(self.limits.header_timeout, tls.accept(stream)).await {
+                Ok(Ok(stream)) => self.converse(stream, peer, &seat, watcher).await,
+                Ok(Err(error)) => tracing::info!(%peer, %error, "a TLS handshake failed"),
+                Err(_) => tracing::info!(%peer, "a TLS handshake took too long"),
+            }
+        };
+        tokio::select! {
+            () = conversation => {}
+            () = seat.dismissed() => tracing::debug!(%peer, "an idle connection was ended"),
+        }
+    }
+
+    async fn converse(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: SocketAddr,
+        seat: &Arc<Seat>,
+        watcher: Watcher,
+    ) {
+        let (registry, is_secure, patience) = (&self.registry, self.tls.is_some(), self.limits.header_timeout);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            let (registry, seat) = (registry.clone(), Arc::clone(seat));
+            request.extensions_mut().insert(Peer(peer));
+            if is_secure {
+                request.extensions_mut().insert(Secure);
+            }
+            async move {
+                let Some(served) = seat.serve(patience).await else {
+                    let refusal = Refusal::too_many("too many requests from here are under way", ROUND);
+                    return Ok::<_, Infallible>(refusal.into_response());
+                };
+                // it is under way until the last byte is taken
+                Ok(registry.answer(request).await.map(|body| body::with(body, served)))
+            }
+        });
+        let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        if let Err(error) = watcher.watch(connection).await {
+            tracing::debug!(%peer, %error, "a connection ended early");
+        }
     }
 }

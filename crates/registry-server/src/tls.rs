@@ -1,15 +1,18 @@
-//! Certificates: from files, or self-made for as long as the server runs.
+//! Certificates: from files, or made here by a small authority that is kept. Both are looked at again while the server runs.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::SystemTime;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-use crate::Error;
+use crate::{Error, authority};
 
 /// Where the server's certificate comes from.
 #[derive(Debug, Clone)]
@@ -21,41 +24,113 @@ pub enum Tls {
         /// The key.
         key: PathBuf,
     },
-    /// A small certificate authority and a certificate of its making, both new at each start.
-    SelfMade {
+    /// A small certificate authority in a folder, and a certificate of its making: made where they are not there, and the certificate
+    /// anew when it runs out or lacks a name.
+    Kept {
+        /// The folder.
+        folder: PathBuf,
         /// Host names and IP addresses that clients will use.
         names: Vec<String>,
     },
 }
 
+/// What clients must trust when the certificate was made here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authority {
+    /// The file.
+    pub path: PathBuf,
+    /// What is in it: one certificate.
+    pub pem: String,
+}
+
+/// TLS as it is served.
+pub(crate) struct Serving {
+    pub(crate) acceptor: TlsAcceptor,
+    pub(crate) authority: Option<Authority>,
+    pub(crate) current: Arc<Current>,
+}
+
+/// The certificate in use: it can be another one for the next connection.
+#[derive(Debug)]
+pub(crate) struct Current {
+    tls: Tls,
+    provider: Arc<CryptoProvider>,
+    key: RwLock<Arc<CertifiedKey>>,
+    /// When the files were written that were read last.
+    written: Mutex<Written>,
+}
+
+type Written = Vec<Option<SystemTime>>;
+
 impl Tls {
-    /// The acceptor, and for a self-made certificate the authority that clients must trust, in PEM.
-    pub(crate) fn acceptor(&self) -> Result<(TlsAcceptor, Option<String>), Error> {
-        let (chain, key, authority) = match self {
-            Self::Files { certificate, key } => (chain(certificate)?, read_key(key)?, None),
-            Self::SelfMade { names } => {
-                let (chain, key, pem) = self_made(names).map_err(|e| Error::Tls { why: e.to_string() })?;
-                (chain, key, Some(pem))
-            }
-        };
+    /// Blocking.
+    pub(crate) fn start(&self) -> Result<Serving, Error> {
         // Named, not taken from the process: a library must not depend on who installed a default.
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let unusable = |e: rustls::Error| match self {
-            Self::Files { certificate, .. } => Error::TlsFile { path: certificate.clone(), why: e.to_string() },
-            Self::SelfMade { .. } => Error::Tls { why: e.to_string() },
-        };
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let written = Mutex::new(self.written());
+        let (key, authority) = self.load(&provider, SystemTime::now())?;
+        let current = Current { tls: self.clone(), provider, key: RwLock::new(Arc::new(key)), written };
+        let current = Arc::new(current);
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&current.provider))
             .with_safe_default_protocol_versions()
-            .map_err(unusable)?
+            .map_err(|e| self.unusable(&e))?
             .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .map_err(unusable)?;
+            .with_cert_resolver(Arc::clone(&current) as _);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok((TlsAcceptor::from(Arc::new(config)), authority))
+        Ok(Serving { acceptor: TlsAcceptor::from(Arc::new(config)), authority, current })
+    }
+
+    fn load(&self, provider: &CryptoProvider, now: SystemTime) -> Result<(CertifiedKey, Option<Authority>), Error> {
+        let (chain, key, authority) = match self {
+            Self::Files { certificate, key } => (chain(certificate)?, read_key(key)?, None),
+            Self::Kept { folder, names } => {
+                let made = authority::certificate(folder, names, provider, now)?;
+                (made.chain, made.key, Some(made.authority))
+            }
+        };
+        let key = CertifiedKey::from_der(chain, key, provider).map_err(|e| self.unusable(&e))?;
+        Ok((key, authority))
+    }
+
+    fn unusable(&self, error: &rustls::Error) -> Error {
+        let (Self::Files { certificate: path, .. } | Self::Kept { folder: path, .. }) = self;
+        Error::TlsFile { path: path.clone(), why: error.to_string() }
+    }
+
+    fn written(&self) -> Written {
+        let when = |path: &PathBuf| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+        match self {
+            Self::Files { certificate, key } => vec![when(certificate), when(key)],
+            Self::Kept { .. } => Vec::new(),
+        }
     }
 }
 
-fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+impl Current {
+    /// Takes a new certificate where there is one. One that cannot be used is told, and the old one stays. Blocking.
+    pub(crate) fn refresh(&self, now: SystemTime) {
+        if let Tls::Files { certificate, .. } = &self.tls {
+            let (found, mut known) = (self.tls.written(), self.written.lock().unwrap_or_else(PoisonError::into_inner));
+            if *known == found {
+                return;
+            }
+            *known = found;
+            tracing::info!(path = %certificate.display(), "the certificate is read again");
+        }
+        match self.tls.load(&self.provider, now) {
+            Ok((key, _)) => *self.key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key),
+            Err(error) => tracing::error!(%error, "the certificate stays the one that was there before"),
+        }
+    }
+}
+
+impl ResolvesServerCert for Current {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.key.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+pub(crate) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let fail = |why: String| Error::TlsFile { path: path.to_owned(), why };
     let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     match found {
@@ -65,27 +140,37 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     }
 }
 
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
+pub(crate) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
     PrivateKeyDer::from_pem_file(path).map_err(|e| Error::TlsFile { path: path.to_owned(), why: e.to_string() })
 }
 
-type Made = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>, String);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Two certificates and not one that signs itself: rustls takes no authority for a server, and others take nothing but authorities as roots.
-fn self_made(names: &[String]) -> Result<Made, rcgen::Error> {
-    let mut authority = CertificateParams::new(Vec::new())?;
-    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-    authority.distinguished_name.push(DnType::CommonName, "ferry serve");
-    let authority_key = KeyPair::generate()?;
-    let authority_pem = authority.self_signed(&authority_key)?.pem();
-    let issuer = Issuer::new(authority, authority_key);
-
-    let mut server = CertificateParams::new(names.to_vec())?;
-    server.distinguished_name.push(DnType::CommonName, names.first().map_or("ferry", String::as_str));
-    server.use_authority_key_identifier_extension = true;
-    let key = KeyPair::generate()?;
-    let certificate = server.signed_by(&key, &issuer)?;
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    Ok((vec![certificate.der().clone()], key, authority_pem))
+    #[test]
+    fn files_that_change_are_read_again_and_a_broken_one_changes_nothing() {
+        let folder = tempfile::tempdir().expect("folder");
+        let provider = rustls::crypto::ring::default_provider();
+        let make = |name: &str| {
+            let folder = folder.path().join(name);
+            authority::certificate(&folder, &["a.site".to_owned()], &provider, SystemTime::now()).expect("made");
+            folder.join("server.pem")
+        };
+        let (one, two) = (make("one"), make("two"));
+        let serving = Tls::Files { certificate: one.clone(), key: one.clone() }.start().expect("serving");
+        let in_use = || serving.current.key.read().expect("lock").cert[0].clone();
+        let write = |bytes: &[u8], seconds: u64| {
+            std::fs::write(&one, bytes).expect("write");
+            let time = SystemTime::now() + std::time::Duration::from_secs(seconds);
+            std::fs::File::options().write(true).open(&one).expect("open").set_modified(time).expect("time");
+            serving.current.refresh(SystemTime::now());
+        };
+        let first = in_use();
+        write(b"half of", 1);
+        assert_eq!(in_use(), first);
+        write(&std::fs::read(&two).expect("read"), 2);
+        assert_eq!(in_use(), chain(&two).expect("chain")[0]);
+        assert!(serving.authority.is_none());
+    }
 }

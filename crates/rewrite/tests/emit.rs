@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ferry_image::{Digest, Reference, Relocated, Relocation};
-use ferry_rewrite::emit::{Emitted, Form, Member, Options, Text, emit, print0};
+use ferry_rewrite::emit::{Answers, Emitted, Form, Member, Options, Text, emit, print0};
 use ferry_rewrite::{Around, Charts, rewrite, rewrite_around};
 
 const TARGET: &str = "reg.local:5000/mirror";
@@ -102,6 +102,7 @@ fn every_image_is_expressed_or_named() {
         (Form::HostsToml, vec![gateway, operator, moves]),
         (Form::RegistriesYaml, vec![gateway, moves]),
         (Form::RegistriesConf, vec![gateway, moves]),
+        (Form::DaemonJson, vec![one, two, gateway, operator, moves, stays, csi]),
         (Form::Idms, vec![one, two, gateway, operator, moves, csi]),
         (Form::Itms, vec![gateway, moves, stays]),
         (Form::Kustomize, vec![]),
@@ -113,12 +114,12 @@ fn every_image_is_expressed_or_named() {
 
 #[test]
 fn plain_http_and_certificates_are_said_where_a_form_has_a_place_for_them() {
-    let options = Options { plain_http: true, ca: None };
+    let options = Options { plain_http: true, ..Options::default() };
     let text = |form, options: &Options| files(&emit(form, &all(), options, &[]));
     assert!(text(Form::HostsToml, &options).contains("[host.\"http://reg.local:5000/v2/mirror\"]"));
     assert!(text(Form::RegistriesYaml, &options).contains("- \"http://reg.local:5000\""));
     assert!(text(Form::RegistriesConf, &options).contains("insecure = true"));
-    let options = Options { plain_http: false, ca: Some("PEM\n".to_owned()) };
+    let options = Options { ca: Some("PEM\n".to_owned()), ..Options::default() };
     let hosts = text(Form::HostsToml, &options);
     assert!(
         hosts.contains("== hosts-toml/docker.io/ca.crt\nPEM\n") && hosts.contains("  ca = \"ca.crt\"\n"),
@@ -134,6 +135,60 @@ fn plain_http_and_certificates_are_said_where_a_form_has_a_place_for_them() {
         podman.contains("== registries-conf/certs.d/reg.local:5000/ca.crt\n") && !podman.contains("insecure"),
         "{podman}"
     );
+}
+
+#[test]
+fn where_the_target_answers_for_original_hosts_nothing_is_rewritten_or_left_out() {
+    let (one, any) = (Answers::Original, Answers::OriginalOfAny);
+    let text = |form, answers| {
+        let emitted = emit(form, &all(), &Options { answers, ca: Some("PEM\n".to_owned()), ..Options::default() }, &[]);
+        (files(&emitted), emitted.left_out.len())
+    };
+    let (hosts, left_out) = text(Form::HostsToml, one);
+    assert_eq!(left_out, 0, "{hosts}");
+    for host in ["docker.io", "quay.io", "registry.k8s.io"] {
+        assert!(hosts.contains(&format!("== hosts-toml/{host}/hosts.toml\n")), "{hosts}");
+    }
+    assert!(hosts.contains(
+        "\n[host.\"https://reg.local:5000\"]\n  capabilities = [\"pull\", \"resolve\"]\n  ca = \"ca.crt\"\n"
+    ));
+    assert!(!hosts.contains("override_path"));
+    let (hosts, _) = text(Form::HostsToml, any);
+    assert!(hosts.contains("== hosts-toml/_default/hosts.toml\n") && !hosts.contains("docker.io"), "{hosts}");
+    let (k3s, left_out) = text(Form::RegistriesYaml, one);
+    assert!(
+        left_out == 0 && k3s.contains("  \"quay.io\":\n    endpoint:\n      - \"https://reg.local:5000\"\n"),
+        "{k3s}"
+    );
+    assert!(k3s.contains("ca_file: ") && !k3s.contains("rewrite:"), "{k3s}");
+    assert!(text(Form::RegistriesYaml, any).0.contains("mirrors:\n  \"*\":\n    endpoint:\n"));
+}
+
+#[test]
+fn docker_has_a_mirror_for_docker_io_where_paths_are_kept_and_nothing_is_mistaken() {
+    let at_root = |images: &[(&str, &str, bool)]| {
+        let mut carried = relocation(images);
+        carried.target = "reg".to_owned();
+        for image in &mut carried.images {
+            image.repository = image.repository.replace(TARGET, "reg");
+        }
+        carried
+    };
+    let kept = at_root(&[("nginx:1", "library/nginx", true), ("quay.io/x/app:1", "x/app", true)]);
+    let options = Options { plain_http: true, ..Options::default() };
+    let emitted = emit(Form::DaemonJson, &kept, &options, &[]);
+    let expected =
+        "{\n  \"registry-mirrors\": [\n    \"http://reg\"\n  ],\n  \"insecure-registries\": [\n    \"reg\"\n  ]\n}\n";
+    assert!(files(&emitted).ends_with(expected), "{}", files(&emitted));
+    assert_eq!(left(&emitted), ["quay.io/x/app:1"]);
+    // where `x/web:1` of docker.io stands, another one answers
+    let crossed =
+        at_root(&[("nginx:1", "library/nginx", true), ("x/web:1", "other", true), ("quay.io/x/web:1", "x/web", true)]);
+    let emitted = emit(Form::DaemonJson, &crossed, &Options::default(), &[]);
+    assert!(emitted.files.is_empty());
+    assert_eq!(left(&emitted), ["docker.io/library/nginx:1", "docker.io/x/web:1", "quay.io/x/web:1"]);
+    let ca = Options { ca: Some("PEM\n".to_owned()), ..Options::default() };
+    assert!(files(&emit(Form::DaemonJson, &kept, &ca, &[])).contains("== daemon-json/certs.d/reg/ca.crt\nPEM\n"));
 }
 
 #[test]

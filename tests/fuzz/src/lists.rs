@@ -119,8 +119,16 @@ pub fn relocation(data: &[u8]) {
     assert_eq!(Relocation::from_json(&again).as_ref(), Ok(&read));
     let (list, left_out) = print0(&read);
     assert_eq!(list.matches('\0').count(), 2 * (read.images.len() - left_out.len()));
-    let options = Options { plain_http: true, ca: Some("PEM\n".to_owned()) };
-    let forms = [Form::Kustomize, Form::HostsToml, Form::RegistriesYaml, Form::RegistriesConf, Form::Idms, Form::Itms];
+    let options = Options { plain_http: true, ca: Some("PEM\n".to_owned()), ..Options::default() };
+    let forms = [
+        Form::Kustomize,
+        Form::HostsToml,
+        Form::RegistriesYaml,
+        Form::RegistriesConf,
+        Form::DaemonJson,
+        Form::Idms,
+        Form::Itms,
+    ];
     for form in forms {
         for file in emit(form, &read, &options, &[]).files {
             let named = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', '\0']);

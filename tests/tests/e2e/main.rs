@@ -17,6 +17,7 @@ mod interruption;
 mod kills;
 mod logins;
 mod matrix;
+mod mirror;
 mod mirrors;
 mod names;
 mod page;

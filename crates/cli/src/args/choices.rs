@@ -77,6 +77,8 @@ pub(crate) enum Emit {
     RegistriesYaml,
     /// registries.conf of CRI-O, Podman, Buildah and Skopeo
     RegistriesConf,
+    /// daemon.json of docker: a mirror for docker.io
+    DaemonJson,
     /// OpenShift's ImageDigestMirrorSet
     Idms,
     /// OpenShift's ImageTagMirrorSet
@@ -93,6 +95,7 @@ impl From<Emit> for ferry_rewrite::emit::Form {
             Emit::HostsToml => Self::HostsToml,
             Emit::RegistriesYaml => Self::RegistriesYaml,
             Emit::RegistriesConf => Self::RegistriesConf,
+            Emit::DaemonJson => Self::DaemonJson,
             Emit::Idms => Self::Idms,
             Emit::Itms => Self::Itms,
             Emit::Relocation => Self::Relocation,

@@ -1,6 +1,5 @@
 //! What can be typed on the air-gapped side.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -227,38 +226,6 @@ pub(crate) struct Rewrite {
     pub(crate) talk: Talk,
 }
 
-/// Be a registry: straight from bundles (read-only), or over a writable store
-#[derive(Debug, clap::Args)]
-#[command(group = ArgGroup::new("content").required(true).args(["bundles", "store"]))]
-pub(crate) struct Serve {
-    /// Bundles to serve without unpacking: files, or volumes (any of them, or their common name; those in other folders too)
-    #[arg(value_name = "BUNDLE")]
-    pub(crate) bundles: Vec<PathBuf>,
-    /// A store's folder; it is made when it is not there
-    #[arg(long, value_name = "DIR")]
-    pub(crate) store: Option<PathBuf>,
-    /// Let clients delete tags, manifests and blobs; the bytes go with the next `ferry gc`
-    #[arg(long, requires = "store", conflicts_with = "bundles")]
-    pub(crate) allow_delete: bool,
-    /// Where to listen; 0.0.0.0:5000 for the whole network
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
-    pub(crate) listen: SocketAddr,
-    /// The server's certificate chain (PEM)
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    pub(crate) tls_cert: Option<PathBuf>,
-    /// The certificate's key (PEM)
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    pub(crate) tls_key: Option<PathBuf>,
-    /// Where each request is logged, in the combined form of Apache and nginx: a file, `-` for standard error, or `off`
-    #[arg(long, value_name = "FILE", default_value = "-")]
-    pub(crate) access_log: LogTo,
-    /// How names are made [default: the bundle's choice, usually path]
-    #[arg(long, value_enum)]
-    pub(crate) layout: Option<Layout>,
-    #[command(flatten)]
-    pub(crate) trust: Trust,
-}
-
 /// Free what no image of a store needs any more
 ///
 /// Blobs stay when a manifest names them, when they are younger than the grace, and while they are being uploaded. May run while `ferry serve
@@ -283,27 +250,4 @@ pub(crate) struct Gc {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) talk: Talk,
-}
-
-/// Where requests are logged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum LogTo {
-    /// Nowhere.
-    Off,
-    /// Among the other talk.
-    Stderr,
-    /// At the end of a file.
-    File(PathBuf),
-}
-
-impl std::str::FromStr for LogTo {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(match text {
-            "off" => Self::Off,
-            "-" => Self::Stderr,
-            path => Self::File(PathBuf::from(path)),
-        })
-    }
 }

@@ -28,7 +28,7 @@ pub(crate) fn options(forms: &[args::Emit], ca: &[PathBuf], plain_http: bool) ->
             pem.push('\n');
         }
     }
-    Ok(Options { plain_http, ca: (!pem.is_empty()).then_some(pem) })
+    Ok(Options { plain_http, ca: (!pem.is_empty()).then_some(pem), ..Options::default() })
 }
 
 /// Whether `host` (with its port) is this machine itself, where TLS is not expected.

@@ -1,160 +1,183 @@
 //! `ferry serve`.
 
-use std::collections::BTreeMap;
+mod images;
+mod nodes;
+mod reach;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::Bytes;
-use ferry_archive::{HeadImage, oci};
 use ferry_content::store::Store;
-use ferry_content::{Problems, Provider as _};
-use ferry_image::{Digest, Reference};
-use ferry_install::{Bundles, IndexMode, Named, form, preflight, referrers};
-use ferry_registry_server::catalog::{Catalog, Entry, SourceId};
+use ferry_image::Digest;
 use ferry_registry_server::page::About;
-use ferry_registry_server::{Backend, Limits, Registry, Server, Settings, Tls};
+use ferry_registry_server::{Access, Authority, Backend, Htpasswd, Limits, Registry, Server, Settings, Tls};
+use ferry_rewrite::emit::{Answers, Options};
 
+use self::nodes::{Image, Nodes};
+pub(crate) use self::reach::Advertise;
+use self::reach::{How, Machine, Reach};
 use crate::commands::shelf;
-use crate::failure::End;
-use crate::{args, bundles, keys, print, signals};
+use crate::failure::{End, Error};
+use crate::{args, environment, print, signals};
 
 pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
     let access_log = shelf::access_log(&args.access_log)?;
-    let (backend, what, mut about): (Arc<dyn Backend>, String, About) = match &args.store {
-        Some(folder) => {
-            // an image may be pushed for some of its platforms under the index that its digest names
-            let store = Store::open(folder)?.with_sparse_indexes(true);
-            (Arc::new(store), format!("the store {}", folder.display()), About::default())
-        }
-        None => {
-            let (catalog, about) = catalog(&args)?;
-            let what = format!("{}, read-only", print::count(about.images.len(), "image"));
-            (Arc::new(catalog), what, about)
-        }
-    };
-    let tls = match (&args.tls_cert, &args.tls_key) {
-        (Some(certificate), Some(key)) => Some(Tls::Files { certificate: certificate.clone(), key: key.clone() }),
-        _ => None,
-    };
+    let (backend, what, images, mut about) = content(&args)?;
+    let machine = Machine::look();
+    let tls = tls(&args, &machine)?;
     about.is_https = tls.is_some();
-    let registry = Registry::new(backend, Settings { deletes: args.allow_delete, access_log, about, ..Settings::default() });
-    let server = Server::bind(args.listen, registry, tls.as_ref(), Limits::default()).await?;
+    let settings = Settings { access: access(&args)?, deletes: args.allow_delete, access_log, about };
+    let limits = Limits { grace: Duration::from_secs(args.grace), ..limits() };
+    let registry = Registry::new(backend, settings);
+    let server = Server::bind(args.listen, registry, tls.as_ref(), limits).await?;
+
     let address = server.local_addr();
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    print::talk(&format!("serving {what} at {scheme}://{address}"));
-    server.serve(signals::interrupted()).await;
-    Ok(())
-}
-
-/// All images of all bundles, under their names at a target without a prefix, and under their original names for mirrors.
-fn catalog(args: &args::Serve) -> Result<(Catalog, About), End> {
-    let mut opened = Vec::with_capacity(args.bundles.len());
-    let trust = keys::trusted(&args.trust)?;
-    for location in bundles::locations(&args.bundles)? {
-        let bundle = keys::open(&location, &trust, &args.trust.demand)?;
-        print::talk(&keys::introduction(bundle.head(), bundle.signed()));
-        opened.push(Arc::new(bundle));
+    let reach = reach::choose(address, args.advertise.as_ref(), &machine);
+    let options = Options {
+        plain_http: tls.is_none(),
+        ca: server.authority().map(|authority| authority.pem.clone()),
+        answers: if args.store.is_some() { Answers::OriginalOfAny } else { Answers::Original },
+    };
+    let nodes = Nodes::new(&reach.host, images, options);
+    introduce(&what, address, &reach, tls.is_some());
+    print::warnings(&warnings(&args, address));
+    if let Some(authority) = server.authority() {
+        tell_authority(authority);
     }
-    let all = opened.clone();
-    let mut opened = opened.into_iter();
-    let first = opened.next().ok_or_else(|| crate::failure::Error::usage("no bundle is named", "name one to serve"))?;
-    let bundles = Arc::new(Bundles::new(first, opened));
-    let mut problems = Problems::default();
-    let mut notes = Vec::new();
-    let documents = preflight::documents(&bundles)?;
-    let named = preflight::served(&bundles, &documents, args.layout.map(Into::into), &mut notes, &mut problems);
-    for note in notes.into_iter().chain(bundles.take_notes()) {
-        print::talk(&format!("note: {note}"));
-    }
-    let named = problems.or(named)?;
-    let about = shelf::about(&all, &named);
-    let mut catalog = Catalog::new();
-    add(&mut catalog, &bundles, &documents, named).map_err(|p| Problems::one(bundles.place(), p))?;
-    Ok((catalog, about))
-}
+    tell_nodes(&args, nodes, &reach)?;
 
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error("{0}")]
-    Install(ferry_install::Error),
-    #[error("{0}")]
-    Server(ferry_registry_server::Error),
-}
-
-impl ferry_content::Failure for Error {
-    fn kind(&self) -> ferry_content::Kind {
-        match self {
-            Self::Install(error) => error.kind(),
-            Self::Server(error) => error.kind(),
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Install(error) => error.hint(),
-            Self::Server(error) => error.hint(),
-        }
-    }
-}
-
-fn add(
-    catalog: &mut Catalog,
-    bundles: &Arc<Bundles>,
-    documents: &BTreeMap<Digest, Bytes>,
-    all: Vec<Named>,
-) -> Result<(), Error> {
-    let source = catalog.add_source(Arc::clone(bundles) as _);
-    for named in all {
-        let forms = form::choose(&named, documents, IndexMode::Auto).map_err(Error::Install)?;
-        let Named { image, name, .. } = named;
-        let original = form::original(&image, documents).map_err(Error::Install)?;
-        let mut entries: BTreeMap<_, _> = BTreeMap::new();
-        // the original index and everything below it can be had by digest, whatever the tag stands for
-        for descriptor in image.platforms.iter().map(|p| &p.manifest).chain([&original.root]).chain(&original.children)
-        {
-            let bytes = form::bytes(descriptor, documents).map_err(Error::Install)?;
-            entries.insert(descriptor.digest.clone(), (descriptor.media_type.clone(), bytes, None));
-        }
-        let root = &forms.first.root;
-        entries.insert(root.digest.clone(), (root.media_type.clone(), forms.first.bytes.clone(), name.tag.clone()));
-        for (media_type, bytes, tag) in entries.into_values() {
-            let repository = name.repository.clone();
-            let origin = Some(image.reference.clone());
-            catalog.add(source, Entry { repository, tag, origin, media_type, bytes }).map_err(Error::Server)?;
-        }
-        follow(catalog, source, &image, &name.repository, documents)?;
+    tokio::select! {
+        () = server.serve(signals::interrupted()) => {}
+        // counts from the start as well, and so hears only what comes after the first
+        () = signals::interrupted_twice(|| print::talk(&format!(
+            "ending: transfers may go on for {} s; once more ends them now", args.grace
+        ))) => {}
     }
     Ok(())
 }
 
-/// What refers to an image, cosign's under its tags. Of bundles that differ in what stands under such a tag the first is served.
-fn follow(
-    catalog: &mut Catalog,
-    source: SourceId,
-    image: &HeadImage,
-    repository: &str,
-    documents: &BTreeMap<Digest, Bytes>,
-) -> Result<(), Error> {
-    for referrer in &image.referrers {
-        let tag = referrer.annotations.get(oci::REF_NAME);
-        let (host, path) = (image.reference.host(), image.reference.path());
-        let origin = Reference::new(host, path, tag.map(String::as_str), Some(&referrer.digest)).ok();
-        for document in referrers::documents_of(referrer, documents).map_err(Error::Install)? {
-            let tag = tag.filter(|_| document.digest == referrer.digest).cloned();
-            let bytes = form::bytes(&document, documents).map_err(Error::Install)?;
-            let (repository, media_type) = (repository.to_owned(), document.media_type.clone());
-            let entry = Entry { repository, tag, origin: origin.clone(), media_type, bytes };
-            match catalog.add(source, entry.clone()) {
-                Err(ferry_registry_server::Error::Collision { name, second, .. }) => {
-                    let warning =
-                        format!("`{name}` is another bundle's already; {second} is served by its digest only");
-                    print::warnings(&[warning]);
-                    catalog.add(source, Entry { tag: None, ..entry }).map_err(Error::Server)?;
-                }
-                added => {
-                    added.map_err(Error::Server)?;
-                }
-            }
+type Content = (Arc<dyn Backend>, String, Vec<Image>, About);
+
+fn content(args: &args::Serve) -> Result<Content, End> {
+    let Some(folder) = &args.store else {
+        let (catalog, images, about) = images::catalog(args)?;
+        let what = format!("{} (read-only)", print::count(images.len(), "image"));
+        return Ok((Arc::new(catalog), what, images, about));
+    };
+    // an image may be pushed for some of its platforms under the index that its digest names
+    let store = Store::open(folder)?.with_sparse_indexes(true);
+    // to no other end: a store may have very many
+    let images = if args.emit.is_some() { nodes::of_store(&store)? } else { Vec::new() };
+    Ok((Arc::new(store), format!("the store {}", folder.display()), images, About::default()))
+}
+
+fn tls(args: &args::Serve, machine: &Machine) -> Result<Option<Tls>, End> {
+    if let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) {
+        return Ok(Some(Tls::Files { certificate: certificate.clone(), key: key.clone() }));
+    }
+    let Some(args::Certificate::Auto) = args.tls else { return Ok(None) };
+    let folder = args.tls_dir.clone().or_else(|| Some(environment::state_folder()?.join("tls")));
+    let folder =
+        folder.ok_or_else(|| Error::usage("there is no home to keep the CA in", "name a folder with `--tls-dir`"))?;
+    let mut names = machine.names();
+    names.extend(args.advertise.as_ref().map(|advertise| advertise.name().to_owned()));
+    names.extend(args.tls_name.iter().cloned());
+    if !args.listen.ip().is_unspecified() {
+        names.push(args.listen.ip().to_string());
+    }
+    for name in &mut names {
+        *name = name.trim_matches(['[', ']']).to_ascii_lowercase();
+    }
+    names.sort();
+    names.dedup();
+    Ok(Some(Tls::Kept { folder, names }))
+}
+
+fn access(args: &args::Serve) -> Result<Access, End> {
+    let Some(file) = &args.htpasswd else { return Ok(Access::Open) };
+    let users = Arc::new(Htpasswd::open(file)?);
+    Ok(if args.anonymous_read { Access::UsersToPush(users) } else { Access::Users(users) })
+}
+
+/// As many connections as this process may have files open, with room for those.
+fn limits() -> Limits {
+    let open = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let open = open.and_then(|open| usize::try_from(open).ok()).unwrap_or(65_536);
+    let connections = (open - open / 4).clamp(64, 49_152);
+    let usual = Limits::default();
+    Limits { per_client: usual.per_client.min(connections - connections / 4), connections, ..usual }
+}
+
+fn introduce(what: &str, address: SocketAddr, reach: &Reach, is_tls: bool) {
+    let scheme = if is_tls { "https" } else { "http" };
+    let listens = if reach.host == address.to_string() { String::new() } else { format!(" (listening on {address})") };
+    print::talk(&format!("serving {what} at {scheme}://{}{listens}", reach.host));
+    match &reach.how {
+        How::Known => {}
+        How::Here => print::talk("only this machine reaches it: `--listen 0.0.0.0:5000` is for the network"),
+        How::Guessed { interface, others } => {
+            let others: Vec<String> = others.iter().map(ToString::to_string).collect();
+            let more = if others.is_empty() { String::new() } else { format!("; others are {}", others.join(", ")) };
+            print::talk(&format!(
+                "the address is that of {interface}{more}; `--advertise HOST` names the one for nodes"
+            ));
+        }
+        How::Nowhere => {
+            print::talk("no interface leads anywhere: `--advertise HOST` names the address that nodes will use");
         }
     }
+}
+
+fn warnings(args: &args::Serve, address: SocketAddr) -> Vec<String> {
+    if address.ip().is_loopback() {
+        return Vec::new();
+    }
+    let is_plain = args.tls.is_none() && args.tls_cert.is_none();
+    let mut warnings = Vec::new();
+    if is_plain && args.htpasswd.is_some() {
+        warnings.push("passwords cross the network readable by anybody on it; `--tls auto` hides them".to_owned());
+    } else if is_plain {
+        warnings.push(
+            "the network is served without TLS; with `--tls auto` nobody on it can change what nodes get".to_owned(),
+        );
+    }
+    if args.store.is_some() && args.htpasswd.is_none() {
+        warnings.push(
+            "whoever reaches this address can push into the store; `--htpasswd FILE` asks for a password".to_owned(),
+        );
+    }
+    warnings
+}
+
+fn tell_authority(authority: &Authority) {
+    let sha256 = Digest::of(authority.pem.as_bytes()).to_string();
+    print::talk(&format!(
+        "nodes must trust its CA: {}\n  sha256 of that file: {}",
+        authority.path.display(),
+        sha256.trim_start_matches("sha256:")
+    ));
+}
+
+fn tell_nodes(args: &args::Serve, nodes: Result<Nodes, End>, reach: &Reach) -> Result<(), End> {
+    // a name that no image can have, such as one without a dot, may still be good for a browser
+    let nodes = match nodes {
+        Err(end) if args.emit.is_some() || args.advertise.is_some() => return Err(end),
+        Err(_) => return Ok(()),
+        Ok(nodes) => nodes,
+    };
+    if reach.how == How::Nowhere {
+        return Ok(());
+    }
+    if let Some(folder) = &args.emit {
+        let written = nodes.write(folder)?;
+        Nodes::tell(&written, folder);
+        return Ok(());
+    }
+    print::talk(&format!(
+        "paste this on a node with containerd, and it pulls from here under the original names:\n\n{}\n\n\
+         for k3s, RKE2, docker, podman and CRI-O: `ferry serve … --emit DIR`, and docs/serve.md",
+        nodes.lines()
+    ));
     Ok(())
 }

@@ -73,11 +73,13 @@ async fn a_catalog_serves_an_index_with_its_children_and_takes_no_pushes() {
 #[tokio::test]
 async fn as_a_mirror_it_answers_for_the_original_names_and_no_other_host() {
     let (ours, hub, nameless) = (Image::new("quay"), Image::new("hub"), Image::new("nameless"));
+    let moved = Image::new("moved");
     let mut catalog = Catalog::new();
-    let source = catalog.add_source(Arc::new(blobs_of(&[&ours, &hub, &nameless])));
+    let source = catalog.add_source(Arc::new(blobs_of(&[&ours, &hub, &nameless, &moved])));
     catalog.add(source, entry(&ours, "site/nginx", Some("local"), Some("quay.io/library/nginx:1"))).expect("add");
     catalog.add(source, entry(&hub, "library/nginx", Some("1"), Some("nginx:1"))).expect("add");
     catalog.add(source, entry(&nameless, "plain/app", Some("1"), None)).expect("add");
+    catalog.add(source, entry(&moved, "new/app", Some("2"), Some("moved/app:1"))).expect("add");
     let site = Site::over(catalog, Settings::default());
     for (path, expected) in [
         ("/v2/library/nginx/manifests/1?ns=quay.io", Some(&ours)),
@@ -87,6 +89,10 @@ async fn as_a_mirror_it_answers_for_the_original_names_and_no_other_host() {
         ("https://here:5000/v2/library/nginx/manifests/1?ns=here:5000", Some(&hub)), // the same in HTTP/2
         ("/v2/library/nginx/manifests/1", Some(&hub)),
         ("/v2/library/nginx/manifests/1?ns=ghcr.io", None),
+        // docker does not say that it means docker.io
+        ("/v2/moved/app/manifests/1", Some(&moved)),
+        ("/v2/new/app/manifests/2", Some(&moved)),
+        ("/v2/new/app/manifests/1", None),
         ("/v2/site/nginx/manifests/local?ns=quay.io", None),
         ("/v2/plain/app/manifests/1?ns=ghcr.io", Some(&nameless)),
     ] {

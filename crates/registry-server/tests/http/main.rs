@@ -5,6 +5,8 @@
 mod bundle;
 mod deletes;
 mod many;
+mod crowd;
+mod login;
 mod pull;
 mod push;
 mod quirks;

@@ -2,19 +2,25 @@
 //!
 //! A host has one path under which all of its repositories are asked for (`override_path`), so a single image cannot be renamed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use ferry_image::{Relocated, Relocation};
 
 use super::mirror::{is_mistaken, most, unserved};
-use super::{Emitted, Form, Options, address, head};
+use super::{Answers, Emitted, Form, Options, address, head};
 
 /// Beside each `hosts.toml`, which takes relative paths from there.
 const CA: &str = "ca.crt";
+/// The folder that containerd looks into for a host that has none of its own.
+const ANY: &str = "_default";
 
 pub(super) fn emit(relocation: &Relocation, options: &Options) -> Emitted {
     let mut out = Emitted::new(Form::HostsToml);
+    if options.answers != Answers::Own {
+        originals(relocation, options, &mut out);
+        return out;
+    }
     let mut hosts: BTreeMap<&str, Vec<&Relocated>> = BTreeMap::new();
     for image in &relocation.images {
         hosts.entry(image.reference.host()).or_default().push(image);
@@ -28,15 +34,33 @@ pub(super) fn emit(relocation: &Relocation, options: &Options) -> Emitted {
             let below = base.split_once('/').map_or(String::new(), |(_, path)| format!("/{path}"));
             let _ = writeln!(text, "\n[host.\"{}/v2{below}\"]", address(relocation, options));
             text += "  capabilities = [\"pull\", \"resolve\"]\n  override_path = true\n";
-            if let Some(ca) = &options.ca {
-                let _ = writeln!(text, "  ca = \"{CA}\"");
-                out.file(&format!("{source}/{CA}"), ca.clone());
-            }
-            out.file(&format!("{source}/hosts.toml"), text);
+            file(&mut out, source, text, options);
         }
         out.left_out.append(&mut here.left_out);
     }
     out
+}
+
+/// The target is asked as the host itself would be: nothing in front of paths, and every image is found.
+fn originals(relocation: &Relocation, options: &Options, out: &mut Emitted) {
+    let mut hosts: BTreeSet<&str> = relocation.images.iter().map(|image| image.reference.host()).collect();
+    if options.answers == Answers::OriginalOfAny {
+        hosts = BTreeSet::from([ANY]);
+    }
+    for source in hosts {
+        let mut text = head(relocation, &format!("For /etc/containerd/certs.d/{source}/hosts.toml."));
+        let _ = writeln!(text, "\n[host.\"{}\"]", address(relocation, options));
+        text += "  capabilities = [\"pull\", \"resolve\"]\n";
+        file(out, source, text, options);
+    }
+}
+
+fn file(out: &mut Emitted, source: &str, mut text: String, options: &Options) {
+    if let Some(ca) = &options.ca {
+        let _ = writeln!(text, "  ca = \"{CA}\"");
+        out.file(&format!("{source}/{CA}"), ca.clone());
+    }
+    out.file(&format!("{source}/hosts.toml"), text);
 }
 
 /// Where the repositories of a host went, their own paths left off; none where nothing could be asked for there.

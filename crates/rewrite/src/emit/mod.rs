@@ -4,6 +4,7 @@
 //! Not here: rewriting the user's own files ([`mod@crate::rewrite`]). What a form cannot express is named, with why, never dropped in
 //! silence; and what would send a name to another image than its own is left out as a whole.
 
+mod daemon_json;
 mod helm;
 mod hosts_toml;
 mod kustomize;
@@ -37,6 +38,8 @@ pub enum Form {
     RegistriesYaml,
     /// `registries.conf` of CRI-O, Podman, Buildah and Skopeo.
     RegistriesConf,
+    /// `daemon.json` of docker.
+    DaemonJson,
     /// An `ImageDigestMirrorSet` of OpenShift.
     Idms,
     /// An `ImageTagMirrorSet` of OpenShift.
@@ -55,6 +58,7 @@ impl Form {
             Self::HostsToml => "hosts-toml",
             Self::RegistriesYaml => "registries-yaml",
             Self::RegistriesConf => "registries-conf",
+            Self::DaemonJson => "daemon-json",
             Self::Idms => "idms",
             Self::Itms => "itms",
             Self::Relocation => "relocation",
@@ -69,6 +73,21 @@ pub struct Options {
     pub plain_http: bool,
     /// The certificates to trust there, PEM, where the system's do not do.
     pub ca: Option<String>,
+    /// By which names it answers.
+    pub answers: Answers,
+}
+
+/// By which names a target answers a mirror's requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Answers {
+    /// By those that images were given there: so every registry does.
+    #[default]
+    Own,
+    /// By the original ones too, with the host that the client says (containerd's `?ns=`), and of docker.io without it. Nothing need be
+    /// rewritten then, and nothing left out.
+    Original,
+    /// The same, and which hosts its images came from is not known: whatever host is meant, it is asked.
+    OriginalOfAny,
 }
 
 /// A text of the user's, for the form that is made of texts.
@@ -148,6 +167,7 @@ pub fn emit(form: Form, relocation: &Relocation, options: &Options, texts: &[Tex
         Form::HostsToml => hosts_toml::emit(relocation, options),
         Form::RegistriesYaml => registries_yaml::emit(relocation, options),
         Form::RegistriesConf => registries_conf::emit(relocation, options),
+        Form::DaemonJson => daemon_json::emit(relocation, options),
         Form::Idms => openshift::by_digest(relocation),
         Form::Itms => openshift::by_tag(relocation),
         Form::Relocation => whole(relocation),

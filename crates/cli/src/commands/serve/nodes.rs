@@ -1,0 +1,126 @@
+//! What nodes need so that they pull from this server under the original names: lines to paste, and files for every kind of engine.
+//! What those contain is decided in `ferry_rewrite::emit`.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use ferry_content::store::{ManifestRef, Store};
+use ferry_content::{Problems, texts};
+use ferry_image::{Digest, Reference, Relocated, Relocation, Target};
+use ferry_rewrite::emit::{self, Answers, Emitted, Form, Options};
+
+use crate::commands::emitted;
+use crate::failure::{End, Error};
+use crate::print;
+
+/// The forms that engines on nodes read.
+const FORMS: [Form; 4] = [Form::HostsToml, Form::RegistriesYaml, Form::RegistriesConf, Form::DaemonJson];
+
+/// An image that is served.
+#[derive(Debug, Clone)]
+pub(super) struct Image {
+    /// Its original name.
+    pub(super) reference: Reference,
+    /// Where it is served.
+    pub(super) repository: String,
+    pub(super) tag: Option<String>,
+    pub(super) source_digest: Digest,
+    /// What is served under its original name.
+    pub(super) digest: Digest,
+}
+
+/// Images, and how nodes reach them.
+pub(super) struct Nodes {
+    relocation: Relocation,
+    options: Options,
+}
+
+impl Nodes {
+    /// `host` is `HOST:PORT`; `ca` the certificate that nodes must be given, if any.
+    pub(super) fn new(host: &str, images: Vec<Image>, options: Options) -> Result<Self, End> {
+        let target: Target = host.parse().map_err(|e: ferry_image::Error| Error::usage(e.to_string(), HINT))?;
+        let mut relocation = Relocation::new(&target);
+        relocation.images = images
+            .into_iter()
+            .map(|image| Relocated {
+                reference: image.reference,
+                repository: format!("{host}/{}", image.repository),
+                tag: image.tag,
+                source_digest: image.source_digest,
+                digest: image.digest,
+            })
+            .collect();
+        relocation.images.sort_by(|a, b| a.reference.cmp(&b.reference));
+        Ok(Self { relocation, options })
+    }
+
+    /// Writes all forms below `folder`.
+    pub(super) fn write(&self, folder: &Path) -> Result<Vec<Emitted>, End> {
+        let mut problems = Problems::default();
+        let all = FORMS.map(|form| emit::emit(form, &self.relocation, &self.options, &[]));
+        for file in all.iter().flat_map(|emitted| &emitted.files) {
+            if let Err(error) = texts::write(&folder.join(&file.path), file.text.as_bytes()) {
+                problems.add("", error);
+            }
+        }
+        problems.or(all.into()).map_err(End::from)
+    }
+
+    /// The same for people: what was written where, and what is not in it.
+    pub(super) fn tell(all: &[Emitted], folder: &Path) {
+        print::talk("what nodes need was written; docs/serve.md says what goes where:");
+        emitted::talk(all, folder);
+        for emitted in all.iter().filter(|emitted| emitted.files.is_empty() && emitted.left_out.is_empty()) {
+            let form = emitted.form.name();
+            print::talk(&format!(
+                "note: {form} has nothing: it needs names of hosts, and no repository here begins with one"
+            ));
+        }
+    }
+
+    /// Lines for a shell on a node that has containerd.
+    pub(super) fn lines(&self) -> String {
+        let hosts: BTreeSet<&str> = self.relocation.images.iter().map(|image| image.reference.host()).collect();
+        let hosts = match self.options.answers {
+            Answers::OriginalOfAny => "_default".to_owned(),
+            _ => hosts.into_iter().collect::<Vec<_>>().join(" "),
+        };
+        let scheme = if self.options.plain_http { "http" } else { "https" };
+        let mut lines = format!(
+            "for host in {hosts}; do\nmkdir -p \"/etc/containerd/certs.d/$host\"\ncat >\"/etc/containerd/certs.d/$host/hosts.toml\" <<'END'\n"
+        );
+        let _ = writeln!(lines, "[host.\"{scheme}://{}\"]", self.relocation.target);
+        lines += "  capabilities = [\"pull\", \"resolve\"]\n";
+        if self.options.ca.is_some() {
+            let _ = writeln!(lines, "  ca = \"{CA}\"");
+        }
+        lines += "END\ndone";
+        if let Some(ca) = &self.options.ca {
+            lines = format!("cat >{CA} <<'END'\n{ca}END\n{lines}");
+        }
+        lines
+    }
+}
+
+const CA: &str = "/etc/containerd/ferry-ca.crt";
+const HINT: &str = "name the address that nodes use with `--advertise HOST[:PORT]`";
+
+/// The images of a store whose names say which hosts they came from (`--layout host`). Of others nobody knows it.
+pub(super) fn of_store(store: &Store) -> Result<Vec<Image>, End> {
+    let mut images = Vec::new();
+    for repository in store.repositories()? {
+        let Some((host, _)) = repository.split_once('/') else { continue };
+        // as in a name that is written out: what has no dot and no port is no host
+        if !host.contains(['.', ':']) && host != "localhost" {
+            continue;
+        }
+        for tag in store.tags(&repository)?.unwrap_or_default() {
+            let Ok(reference) = format!("{repository}:{tag}").parse::<Reference>() else { continue };
+            let Some(record) = store.manifest(&repository, &ManifestRef::Tag(tag.clone()))? else { continue };
+            let (repository, digest) = (repository.clone(), record.digest);
+            images.push(Image { reference, repository, tag: Some(tag), source_digest: digest.clone(), digest });
+        }
+    }
+    Ok(images)
+}

@@ -1,0 +1,217 @@
+//! A small certificate authority in a folder, for a site that has none.
+//!
+//! ```text
+//! FOLDER/ca.crt      what nodes are given; it stays the same for twenty years
+//! FOLDER/ca.key      0600
+//! FOLDER/server.pem  0600: the key and the certificate of the server, made anew when it runs out or lacks a name
+//! ```
+//!
+//! Two certificates and not one that signs itself: rustls takes no authority for a server, and others take nothing but authorities as roots.
+
+use std::fs::{DirBuilder, OpenOptions, Permissions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ferry_content::texts;
+use ferry_image::Digest;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
+use rustls::RootCertStore;
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::CryptoProvider;
+use rustls::server::ParsedCertificate;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+
+use crate::Error;
+use crate::tls::{Authority, chain, read_key};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// Clocks inside an air gap go wrong, and nobody sets them: a certificate is good from so long ago.
+const BEFORE: Duration = DAY.saturating_mul(365);
+/// Whoever replaces an authority visits every node.
+const AUTHORITY: Duration = DAY.saturating_mul(20 * 365);
+const SERVER: Duration = DAY.saturating_mul(397);
+/// A certificate with less left is made anew.
+const LEFT: Duration = DAY.saturating_mul(30);
+
+/// A server's certificate, and who made it.
+pub(crate) struct Made {
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) key: PrivateKeyDer<'static>,
+    pub(crate) authority: Authority,
+}
+
+/// The certificate in `folder`, if it is good for `names` and for a while yet; otherwise a new one. Blocking.
+pub(crate) fn certificate(
+    folder: &Path,
+    names: &[String],
+    provider: &CryptoProvider,
+    now: SystemTime,
+) -> Result<Made, Error> {
+    let fail = |why: String| Error::Tls { why: format!("`{}`: {why}", folder.display()) };
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| fail(e.to_string()))?;
+    if let Some(name) = names.iter().find(|name| ServerName::try_from(name.replace('*', "x")).is_err()) {
+        return Err(Error::Tls { why: format!("`{name}` is no name that a certificate can have") });
+    }
+    let (path, server) = (folder.join("ca.crt"), folder.join("server.pem"));
+    let key = authority_key(&folder.join("ca.key"))?;
+    let params = authority_params(&key, now);
+    if !path.exists() {
+        let made = params.self_signed(&key).map_err(|e| fail(e.to_string()))?;
+        write(&path, made.pem().as_bytes(), 0o644)?;
+    }
+    let root = chain(&path)?.swap_remove(0);
+    let is_good = |chain: &[CertificateDer<'static>], key: &PrivateKeyDer<'static>| {
+        CertifiedKey::from_der(chain.to_vec(), key.clone_key(), provider).is_ok()
+            && chain.first().is_some_and(|certificate| holds(certificate, &root, names, provider, now + LEFT))
+    };
+    let kept = chain(&server).and_then(|chain| Ok((chain, read_key(&server)?)));
+    let (chain, key) = match kept {
+        Ok((chain, key)) if is_good(&chain, &key) => (chain, key),
+        _ => {
+            let pem = sign(names, Issuer::new(params, key), now).map_err(|e| fail(e.to_string()))?;
+            write(&server, pem.as_bytes(), 0o600)?;
+            let (chain, key) = (chain(&server)?, read_key(&server)?);
+            if !is_good(&chain, &key) {
+                let why = "`ca.crt` does not belong to `ca.key`; if no node trusts that CA yet, move the folder away, and a new one \
+                           is made";
+                return Err(fail(why.to_owned()));
+            }
+            tracing::info!(names = names.join(" "), "a new certificate was made");
+            (chain, key)
+        }
+    };
+    let pem = texts::read(&path)?;
+    Ok(Made { chain, key, authority: Authority { path, pem } })
+}
+
+/// The key in the file; a new one where there is none. Of two servers that start at once one makes it.
+fn authority_key(path: &Path) -> Result<KeyPair, Error> {
+    let fail = |why: String| Error::TlsFile { path: path.to_owned(), why };
+    let read = || KeyPair::from_pem(&texts::read(path)?).map_err(|e| fail(format!("it is no private key: {e}")));
+    if path.exists() {
+        return read();
+    }
+    let made = KeyPair::generate().map_err(|e| fail(e.to_string()))?;
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(mut file) => {
+            let written = file.write_all(made.serialize_pem().as_bytes()).and_then(|()| file.sync_all());
+            written.map_err(|e| fail(e.to_string()))?;
+            Ok(made)
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => read(),
+        Err(error) => Err(fail(error.to_string())),
+    }
+}
+
+/// They follow from the key, so that they need not be read out of the certificate.
+fn authority_params(key: &KeyPair, now: SystemTime) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    let digest = Digest::of(key.public_key_raw()).to_string();
+    let name = digest.trim_start_matches("sha256:").chars().take(8).collect::<String>();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, format!("ferry serve {name}"));
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    (params.not_before, params.not_after) = ((now - BEFORE).into(), (now + AUTHORITY).into());
+    params
+}
+
+/// Key and certificate, in one file so that both are of one making.
+fn sign(names: &[String], issuer: Issuer<'_, KeyPair>, now: SystemTime) -> Result<String, rcgen::Error> {
+    let mut params = CertificateParams::new(names.to_vec())?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "ferry serve");
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    (params.not_before, params.not_after) = ((now - BEFORE).into(), (now + SERVER).into());
+    let key = KeyPair::generate()?;
+    let certificate = params.signed_by(&key, &issuer)?;
+    Ok(key.serialize_pem() + &certificate.pem())
+}
+
+/// Whether a client that trusts `root` takes the certificate, at `when` and for each name: its own way of looking is what counts.
+fn holds(
+    certificate: &CertificateDer<'static>,
+    root: &CertificateDer<'static>,
+    names: &[String],
+    provider: &CryptoProvider,
+    when: SystemTime,
+) -> bool {
+    let mut roots = RootCertStore::empty();
+    let Ok(parsed) = ParsedCertificate::try_from(certificate) else { return false };
+    let when = UnixTime::since_unix_epoch(when.duration_since(UNIX_EPOCH).unwrap_or_default());
+    let algorithms = provider.signature_verification_algorithms.all;
+    let is_good_for = |name: &String| {
+        // a client asks for one of those that `*.site` stands for
+        let name = ServerName::try_from(name.replace('*', "x"));
+        name.is_ok_and(|name| verify_server_name(&parsed, &name).is_ok())
+    };
+    roots.add(root.clone()).is_ok()
+        && verify_server_cert_signed_by_trust_anchor(&parsed, &roots, &[], when, algorithms).is_ok()
+        && names.iter().all(is_good_for)
+}
+
+fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+    Ok(texts::write_as(path, bytes, Permissions::from_mode(mode))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(folder: &Path, names: &[&str], now: SystemTime) -> Made {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        certificate(folder, &names, &rustls::crypto::ring::default_provider(), now).expect("a certificate")
+    }
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).expect("a file").permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn the_authority_stays_and_the_certificate_is_made_anew_when_it_must_be() {
+        let folder = tempfile::tempdir().expect("folder");
+        let (folder, now) = (folder.path().join("a/tls"), SystemTime::now());
+        let names = ["registry.site", "*.dc.site", "10.0.0.5", "fd00::5", "node"];
+        let first = made(&folder, &names, now);
+        assert_eq!(first.authority.path, folder.join("ca.crt"));
+        assert_eq!(
+            (mode(&folder), mode(&folder.join("ca.key")), mode(&folder.join("server.pem"))),
+            (0o700, 0o600, 0o600)
+        );
+        let same = |made: &Made| made.chain == first.chain;
+        assert!(same(&made(&folder, &names, now + 300 * DAY)), "good, and for a while yet");
+        assert!(same(&made(&folder, &names[1..3], now)), "it has those names");
+        let later = made(&folder, &names, now + 380 * DAY);
+        assert!(!same(&later), "it would run out");
+        let other = made(&folder, &["other.site"], now);
+        assert!(!same(&other) && later.chain != other.chain, "it lacked a name");
+        for made in [&later, &other] {
+            assert_eq!(made.authority, first.authority, "nodes need not be visited");
+        }
+        std::fs::remove_file(folder.join("server.pem")).expect("remove");
+        assert_eq!(made(&folder, &names, now).authority, first.authority);
+    }
+
+    #[test]
+    fn what_does_not_belong_together_is_refused() {
+        let (one, two) = (tempfile::tempdir().expect("folder"), tempfile::tempdir().expect("folder"));
+        made(one.path(), &["a"], SystemTime::now());
+        made(two.path(), &["a"], SystemTime::now());
+        std::fs::copy(two.path().join("ca.crt"), one.path().join("ca.crt")).expect("copy");
+        let provider = rustls::crypto::ring::default_provider();
+        let certificate = || certificate(one.path(), &["a".to_owned()], &provider, SystemTime::now()).err();
+        let told = certificate().expect("refused").to_string();
+        assert!(told.contains("`ca.crt` does not belong to `ca.key`"), "{told}");
+        std::fs::write(one.path().join("ca.key"), "junk").expect("write");
+        assert!(certificate().expect("refused").to_string().contains("ca.key`: it is no private key"));
+        let named = super::certificate(two.path(), &["a b".to_owned()], &provider, SystemTime::now()).err();
+        assert!(named.expect("refused").to_string().contains("`a b` is no name that a certificate can have"));
+    }
+}

@@ -1,0 +1,150 @@
+//! Who is let in: [`Access`] says what is needed, here it is looked at. Passwords that were right are remembered (`Passwords::is_known`),
+//! others are checked a few at a time, and those of clients that guess wait.
+
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use http::header::AUTHORIZATION;
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use crate::access::{Access, Credentials, Passwords};
+use crate::crowd::network;
+use crate::penalty::Penalties;
+use crate::refusal::Refusal;
+use crate::registry::Asked;
+use crate::token::{LIFE, Tokens};
+
+/// The path of our token server.
+pub(crate) const TOKEN: &str = "/token";
+
+/// What was found out of earlier requests.
+pub(crate) struct Door {
+    penalties: Mutex<Penalties>,
+    /// A slow hash takes a core for itself.
+    checks: Semaphore,
+    tokens: Tokens,
+}
+
+impl Default for Door {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { penalties: Mutex::default(), checks: Semaphore::new(cores.div_ceil(2)), tokens: Tokens::default() }
+    }
+}
+
+/// Who asks, once let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Visitor {
+    Guest,
+    User(String),
+}
+
+impl Door {
+    fn penalties(&self) -> MutexGuard<'_, Penalties> {
+        self.penalties.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a request in, or says what it lacks.
+    pub(crate) async fn admit(&self, access: &Access, asked: &Asked, path: &str) -> Result<Visitor, Refusal> {
+        let (passwords, is_open) = match access {
+            Access::Open => return Ok(Visitor::Guest),
+            Access::Users(passwords) => (passwords, false),
+            Access::UsersToPush(passwords) => (passwords, true),
+        };
+        let credentials = asked.header(AUTHORIZATION.as_str()).map(Credentials::parse);
+        let visitor = match credentials {
+            None => Visitor::Guest,
+            Some(Credentials::Basic { user, password }) => self
+                .check(passwords, &user, &password, asked.client)
+                .await?
+                .map_or_else(|| Err(denied(asked, is_open, path)), Ok)?,
+            Some(Credentials::Bearer(token)) if is_open => match self.tokens.user(&token, SystemTime::now()) {
+                Some(user) if user.is_empty() => Visitor::Guest,
+                Some(user) if passwords.has(&user) => Visitor::User(user),
+                _ => return Err(denied(asked, is_open, path)),
+            },
+            Some(_) => return Err(denied(asked, is_open, path)),
+        };
+        // the question whether a login is needed: see `token`
+        let is_ping = matches!(path, "/v2/" | "/v2") && asked.header(AUTHORIZATION.as_str()).is_none();
+        let is_enough = matches!(visitor, Visitor::User(_)) || (is_open && asked.is_read() && !is_ping);
+        if is_enough { Ok(visitor) } else { Err(denied(asked, is_open, path)) }
+    }
+
+    /// What our token server answers, where there is one: a guest's token, or with a password that of its user.
+    pub(crate) async fn token(&self, access: &Access, asked: &Asked) -> Option<Result<serde_json::Value, Refusal>> {
+        let Access::UsersToPush(passwords) = access else { return None };
+        let user = match asked.header(AUTHORIZATION.as_str()).map(Credentials::parse) {
+            None => String::new(),
+            Some(Credentials::Basic { user, password }) => {
+                match self.check(passwords, &user, &password, asked.client).await {
+                    Ok(Some(Visitor::User(user))) => user,
+                    Ok(_) => return Some(Err(Refusal::unauthorized(BASIC.to_owned()))),
+                    Err(refusal) => return Some(Err(refusal)),
+                }
+            }
+            Some(_) => return Some(Err(Refusal::unauthorized(BASIC.to_owned()))),
+        };
+        let token = self.tokens.issue(&user, SystemTime::now());
+        Some(Ok(json!({"token": token, "access_token": token, "expires_in": LIFE.as_secs()})))
+    }
+
+    async fn check(
+        &self,
+        passwords: &std::sync::Arc<dyn Passwords>,
+        user: &str,
+        password: &str,
+        client: Option<IpAddr>,
+    ) -> Result<Option<Visitor>, Refusal> {
+        if passwords.is_known(user, password) {
+            return Ok(Some(Visitor::User(user.to_owned())));
+        }
+        if let Some(client) = client {
+            let turn = self.penalties().turn(network(client), Instant::now());
+            match turn {
+                Ok(wait) if wait.is_zero() => {}
+                Ok(wait) => tokio::time::sleep(wait).await,
+                Err(wait) => return Err(Refusal::too_many("too many wrong passwords came from here", wait)),
+            }
+        }
+        let Ok(_permit) = self.checks.acquire().await else { return Ok(None) };
+        let (passwords, name, word) = (std::sync::Arc::clone(passwords), user.to_owned(), password.to_owned());
+        // Slow password hashes must not hold the other connections up.
+        let checked = tokio::task::spawn_blocking(move || passwords.verify(&name, &word)).await;
+        let is_right = checked.unwrap_or(false);
+        if let Some(client) = client {
+            let mut penalties = self.penalties();
+            let client = network(client);
+            if is_right { penalties.right(client) } else { penalties.wrong(client, Instant::now()) }
+        }
+        if !is_right {
+            let client = client.map_or_else(|| "-".to_owned(), |client| client.to_string());
+            tracing::warn!(client, user = %user.escape_debug(), "a login failed");
+        }
+        Ok(is_right.then(|| Visitor::User(user.to_owned())))
+    }
+}
+
+const BASIC: &str = r#"Basic realm="ferry", charset="UTF-8""#;
+
+/// What must come with the request the next time (RFC 9110, section 11.6.1).
+fn denied(asked: &Asked, is_open: bool, path: &str) -> Refusal {
+    let Some(host) = asked.host.as_deref().filter(|_| is_open) else { return Refusal::unauthorized(BASIC.to_owned()) };
+    let scheme = if asked.is_secure { "https" } else { "http" };
+    let mut challenge = format!("Bearer realm=\"{scheme}://{host}{TOKEN}\",service=\"ferry\"");
+    if let Some(name) = repository(path) {
+        let actions = if asked.is_read() { "pull" } else { "pull,push" };
+        challenge += &format!(",scope=\"repository:{name}:{actions}\"");
+    }
+    Refusal::unauthorized(challenge)
+}
+
+/// The repository in a path, roughly: what clients need to ask for a token is not what gets them in.
+fn repository(path: &str) -> Option<&str> {
+    let rest = path.strip_prefix("/v2/")?;
+    let end = ["/blobs/", "/manifests/", "/tags/", "/referrers/"].iter().filter_map(|part| rest.rfind(part)).max()?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte);
+    rest.get(..end).filter(|name| name.bytes().all(is_plain))
+}

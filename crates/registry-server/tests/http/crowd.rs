@@ -1,0 +1,112 @@
+//! Many clients, slow ones, and ones that do nothing.
+
+use std::time::Duration;
+
+use ferry_image::Digest;
+use ferry_registry_server::{Limits, Settings};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::site::Site;
+use crate::socket::{Running, run, say};
+
+const PING: &[u8] = b"GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+
+async fn ping(server: &Running) -> String {
+    say(server.address, PING).await
+}
+
+/// A blob larger than what sockets hold, and a client that asks for it and takes nothing.
+async fn takes_nothing(site: &Site, server: &Running) -> TcpStream {
+    let blob = site.store().put_blob("x", &vec![7; 40 << 20]).expect("put");
+    let socket = TcpSocket::new_v4().expect("socket");
+    socket.set_recv_buffer_size(4096).expect("buffer");
+    let mut stream = socket.connect(server.address).await.expect("connect");
+    let get = format!("GET /v2/r/blobs/{} HTTP/1.1\r\nHost: x\r\n\r\n", blob.digest);
+    stream.write_all(get.as_bytes()).await.expect("write");
+    stream.readable().await.expect("it begins");
+    stream
+}
+
+#[tokio::test]
+async fn an_idle_connection_gives_way_and_one_at_work_does_not() {
+    let site = Site::with_store(Settings::default());
+    let server = run(&site, None, Limits { connections: 1, ..Limits::default() }).await;
+    let mut idle = TcpStream::connect(server.address).await.expect("connect");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(ping(&server).await.starts_with("HTTP/1.1 200 OK"));
+    assert_eq!(idle.read(&mut [0]).await.unwrap_or(0), 0, "it was ended");
+    let busy = takes_nothing(&site, &server).await;
+    let (address, waiting) = (server.address, async |address| say(address, PING).await);
+    let waiting = tokio::spawn(async move { waiting(address).await });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!waiting.is_finished(), "it waits for the one at work");
+    drop(busy);
+    assert!(waiting.await.expect("ran").starts_with("HTTP/1.1 200 OK"));
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_given_up_and_its_turn_passes_on() {
+    let site = Site::with_store(Settings::default());
+    let limits = Limits { requests: 1, stall: Duration::from_millis(700), ..Limits::default() };
+    let server = run(&site, None, limits).await;
+    let mut stands = takes_nothing(&site, &server).await;
+    let begun = std::time::Instant::now();
+    assert!(ping(&server).await.starts_with("HTTP/1.1 200 OK"));
+    assert!(begun.elapsed() >= Duration::from_millis(500), "one request of a client at a time: {:?}", begun.elapsed());
+    let mut rest = Vec::new();
+    let _ = stands.read_to_end(&mut rest).await;
+    assert!(rest.len() < 40 << 20, "it was cut off");
+}
+
+#[tokio::test]
+async fn a_client_with_too_many_requests_under_way_is_told_so() {
+    let site = Site::with_store(Settings::default());
+    let limits = Limits { requests: 1, header_timeout: Duration::from_millis(300), ..Limits::default() };
+    let server = run(&site, None, limits).await;
+    let _stands = takes_nothing(&site, &server).await;
+    let answer = ping(&server).await;
+    assert!(answer.starts_with("HTTP/1.1 429 ") && answer.contains("retry-after: "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_connection_that_does_nothing_is_ended() {
+    let site = Site::with_store(Settings::default());
+    let server = run(&site, None, Limits { idle_timeout: Duration::ZERO, ..Limits::default() }).await;
+    let mut idle = TcpStream::connect(server.address).await.expect("connect");
+    let ended = tokio::time::timeout(Duration::from_secs(20), idle.read(&mut [0])).await.expect("in time");
+    assert_eq!(ended.unwrap_or(0), 0);
+}
+
+#[tokio::test]
+async fn two_thousand_idle_connections_keep_nobody_from_being_served() {
+    const IDLE: usize = 2000;
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    if getrlimit(Resource::Nofile).current.is_some_and(|most| most < 2 * IDLE as u64 + 200) {
+        eprintln!("SKIP two_thousand_idle_connections_keep_nobody_from_being_served: too few files may be open");
+        return;
+    }
+    let site = Site::with_store(Settings::default());
+    let layer = vec![1; 1 << 20];
+    let digest = site.store().put_blob("x", &layer).expect("put").digest;
+    assert_eq!(digest, Digest::of(&layer));
+    // all of them held, and then more than may be: those from before give way
+    for limits in [
+        Limits { connections: 4096, per_client: 4096, ..Limits::default() },
+        Limits { connections: 4096, per_client: 100, ..Limits::default() },
+        Limits { connections: 300, per_client: 4096, ..Limits::default() },
+    ] {
+        let server = run(&site, None, limits).await;
+        let mut idle = Vec::with_capacity(IDLE);
+        for _ in 0..IDLE {
+            idle.push(TcpStream::connect(server.address).await.expect("connect"));
+        }
+        let begun = std::time::Instant::now();
+        let get = format!("GET /v2/r/blobs/{digest} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let answer = say(server.address, get.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.len() > layer.len());
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
+}

@@ -1,0 +1,109 @@
+//! Users: passwords, tokens, and what everybody may do.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ferry_registry_server::{Access, Limits, Settings, Users};
+use http::StatusCode;
+
+use crate::site::{Image, Site};
+use crate::socket::{run, say};
+
+fn site(access: impl FnOnce(Arc<Users>) -> Access) -> Site {
+    let users = Arc::new(Users::from_iter([("ann", "s:cret")]));
+    let site = Site::with_store(Settings { access: access(users), ..Settings::default() });
+    Image::new("one").put(site.store(), "team/app", Some("1"));
+    site
+}
+
+fn basic(pair: &str) -> String {
+    format!("Basic {}", STANDARD.encode(pair))
+}
+
+async fn status(site: &Site, request: &str, authorization: Option<&str>) -> (u16, String) {
+    let headers: Vec<(&str, &str)> = authorization.iter().map(|value| ("authorization", *value)).collect();
+    let answer = site.ask(request, &headers, b"").await;
+    (answer.status.as_u16(), answer.header("www-authenticate").to_owned())
+}
+
+const READ: &str = "GET /v2/team/app/manifests/1";
+const PUSH: &str = "POST /v2/team/app/blobs/uploads/";
+const BASIC: &str = "Basic realm=\"ferry\", charset=\"UTF-8\"";
+
+#[tokio::test]
+async fn with_users_nobody_gets_anything_without_a_password() {
+    let site = site(|users| Access::Users(users));
+    let good = basic("ann:s:cret");
+    for request in ["GET /v2/", READ, PUSH, "GET /v2/_catalog", "GET /nothing"] {
+        for wrong in [
+            None,
+            Some("Bearer x"),
+            Some("junk"),
+            Some(basic("ann:wrong").as_str()),
+            Some(basic("eve:s:cret").as_str()),
+        ] {
+            assert_eq!(status(&site, request, wrong).await, (401, BASIC.to_owned()), "{request} {wrong:?}");
+        }
+        assert_ne!(status(&site, request, Some(&good)).await.0, 401, "{request}");
+    }
+    assert_eq!(status(&site, "GET /token", Some(&good)).await.0, 404, "there is no token server");
+    let refused = site.get("/v2/").await;
+    assert_eq!(refused.code(), "UNAUTHORIZED");
+}
+
+#[tokio::test]
+async fn where_all_may_read_a_push_takes_a_password_or_its_token() {
+    let site = site(|users| Access::UsersToPush(users));
+    let (good, bad) = (basic("ann:s:cret"), basic("ann:wrong"));
+    assert_eq!(status(&site, READ, None).await.0, 200);
+    assert_eq!(status(&site, PUSH, Some(&good)).await.0, 202);
+    assert_eq!(status(&site, READ, Some(&bad)).await.0, 401, "a wrong password is an error, not a guest");
+    let realm = "Bearer realm=\"http://here:5000/token\",service=\"ferry\"";
+    // who asks whether a login is needed is told where to get a token, with a password or without
+    assert_eq!(status(&site, "GET /v2/", None).await, (401, realm.to_owned()));
+    let (code, told) = status(&site, PUSH, None).await;
+    assert_eq!((code, told), (401, format!("{realm},scope=\"repository:team/app:pull,push\"")));
+
+    let token = async |authorization: Option<&str>| {
+        let headers: Vec<(&str, &str)> = authorization.iter().map(|value| ("authorization", *value)).collect();
+        let answer = site.ask("GET /token?service=ferry&scope=repository:team/app:pull,push", &headers, b"").await;
+        (answer.status == StatusCode::OK).then(|| {
+            let json = answer.json();
+            assert_eq!(json["token"], json["access_token"]);
+            format!("Bearer {}", json["token"].as_str().expect("a token"))
+        })
+    };
+    let (guest, ann) = (token(None).await.expect("a guest's"), token(Some(&good)).await.expect("a user's"));
+    assert_eq!(token(Some(&bad)).await, None);
+    for (request, as_guest) in [("GET /v2/", 200), (READ, 200), (PUSH, 401)] {
+        assert_eq!(status(&site, request, Some(&guest)).await.0, as_guest, "{request}");
+        assert!(matches!(status(&site, request, Some(&ann)).await.0, 200 | 202), "{request}");
+    }
+    for forged in [format!("{ann}x"), guest.replacen("Bearer ", "Bearer A", 1), "Bearer ".to_owned()] {
+        assert_eq!(status(&site, READ, Some(&forged)).await.0, 401, "{forged}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_guesses_waits_longer_each_time_and_who_is_known_does_not() {
+    let site = site(|users| Access::Users(users));
+    let server = run(&site, None, Limits::default()).await;
+    let ask = async |pair: &str| {
+        let head =
+            format!("GET /v2/ HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\nConnection: close\r\n\r\n", basic(pair));
+        let begun = Instant::now();
+        let answer = say(server.address, head.as_bytes()).await;
+        (answer.split(' ').nth(1).map(str::to_owned), begun.elapsed())
+    };
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        let (status, wait) = ask("ann:wrong").await;
+        assert_eq!(status.as_deref(), Some("401"));
+        waits.push(wait);
+    }
+    assert!(waits[1] > Duration::from_millis(200) && waits[2] > waits[1] + Duration::from_millis(100), "{waits:?}");
+    let (status, wait) = ask("ann:s:cret").await;
+    assert!(status.as_deref() == Some("200") && wait < Duration::from_millis(500), "{status:?} {wait:?}");
+}
