@@ -3,10 +3,10 @@
 #![allow(clippy::expect_used, reason = "clippy.toml allows it in test functions, not in what they share")]
 
 mod bundle;
-mod deletes;
-mod many;
 mod crowd;
+mod deletes;
 mod login;
+mod many;
 mod pull;
 mod push;
 mod quirks;
