@@ -5,6 +5,8 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
+use ferry_content::files::is_same_file;
+
 use super::beside::Beside;
 use super::codec::{Encoder, SLICE};
 use super::geometry::{COLUMN, Geometry};
@@ -69,7 +71,7 @@ fn begin(geometry: &Geometry, beside: &Beside, numbers: &[u16]) -> Result<Vec<Ou
     for (number, shards) in (1..).zip(geometry.recovery_files()).filter(|(number, _)| numbers.contains(number)) {
         let path = beside.recovery(number);
         let partial = partial(&path);
-        let at = left.iter().position(|(_, left)| *left == partial);
+        let at = left.iter().position(|(_, left)| is_same_file(left, &partial));
         let file = match at {
             Some(at) => Ok(left.swap_remove(at).0),
             None => refuse_other_than_file(&path).and_then(|()| open_locked(&partial)),
