@@ -105,19 +105,22 @@ pub(crate) async fn open(args: &args::Install) -> Result<Opened, End> {
 }
 
 /// Those that can be read at any place, where nobody is asked for a volume.
-pub(crate) fn files(paths: &[PathBuf], trust: &args::Trust) -> Result<Opened, End> {
+pub(crate) async fn files(paths: &[PathBuf], trust: &args::Trust) -> Result<Opened, End> {
     let trusted = keys::trusted(trust)?;
     let mut found = Vec::with_capacity(paths.len());
     let (mut introductions, mut signed) = (Vec::new(), Vec::new());
     for location in bundles::locations(paths)? {
-        let (bundle, faults) = Bundle::open_damaged(&location, &trusted)?;
+        let (bundle, faults) = match Bundle::open_damaged(&location, &trusted) {
+            Ok(opened) => opened,
+            Err(error) => return Err(told(error, &location, &trusted).await),
+        };
         keys::tell(bundle.signed());
-        keys::expect(bundle.head(), &trust.demand)?;
+        keys::expect(bundle.head(), bundle.path(), &trust.demand)?;
         introductions.push(keys::introduction(bundle.head(), bundle.signed()));
         signed.push(keys::bundle_json(bundle.head(), bundle.sums_digest(), bundle.signed()));
-        found.push(Found { bundle: Arc::new(bundle), faults });
+        found.push(Found { bundle: Arc::new(bundle), location, faults });
     }
-    let mut files = complete(found)?.into_iter();
+    let mut files = complete(found, &trusted).await?.into_iter();
     let first = files.next().ok_or_else(|| Error::usage("no bundle is named", "name a bundle"))?;
     Ok(Opened { bundles: Bundles::new(first, files), pipe: None, introductions, signed, spooled: None })
 }

@@ -282,7 +282,7 @@ fn images_and_platforms_are_chosen() {
         ("--to docker", 2, "choose that of the nodes with `--platform`"),
         ("--to oci --platform linux/s390x", 4, "linux/s390x is missing; there are: linux/amd64"),
         ("--to k3s --image nginx", 4, "no bundle carries an image `nginx`"),
-        ("--to k3s --expect other", 3, "this is bundle"),
+        ("--to k3s --expect other", 3, "`other` is expected"),
         ("--to k3s --require 2", 3, "signed"),
     ] {
         look(more).run().expect_code(code).says(&[words]);

@@ -42,7 +42,7 @@ pub(crate) async fn run(args: args::Export) -> Result<(), End> {
 
 async fn run_all(args: &args::Export) -> Result<(), End> {
     let output = args.output.as_deref().map(|path| output(args, path)).transpose()?;
-    let opened::Opened { bundles, introductions, signed, .. } = opened::files(&args.bundles, &args.trust)?;
+    let opened::Opened { bundles, introductions, signed, .. } = opened::files(&args.bundles, &args.trust).await?;
     let options = Options { to: args.to.into(), images: args.image.clone(), platforms: args.platform.clone() };
     let export = plan(Arc::new(bundles), &options).await?;
     let parts = if args.each { export.each() } else { export.whole().into_iter().collect() };
