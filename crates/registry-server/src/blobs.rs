@@ -125,7 +125,7 @@ fn several(registry: &Registry, blob: Descriptor, parts: &[Range<u64>]) -> Respo
         }
     });
     let tail = stream::once(async { Ok(Bytes::from(tail)) });
-    *response.body_mut() = body::streamed(Box::pin(parts.try_flatten().chain(tail)), None);
+    *response.body_mut() = body::streamed(Box::pin(parts.try_flatten().chain(tail)));
     response
 }
 
