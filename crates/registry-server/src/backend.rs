@@ -99,7 +99,8 @@ impl Backend for Store {
     }
 
     fn blob(&self, name: &Name, digest: &Digest) -> Result<Option<Descriptor>, Error> {
-        let size = first(name, |repository| Ok(self.blob_size_in(repository, digest)?))?;
+        // Blobs are seen by all repositories but those that deleted them, so there is no other name to look under.
+        let size = self.blob_size_in(&name.repository, digest)?;
         Ok(size.map(|size| Descriptor::new("application/octet-stream", digest.clone(), size)))
     }
 

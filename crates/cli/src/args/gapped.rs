@@ -75,6 +75,7 @@ pub(crate) struct Install {
         value_name = "NAME",
         default_value = "k8s.io",
         requires = "containerd",
+        conflicts_with = "docker",
         help_heading = "Into this node"
     )]
     pub(crate) namespace: String,

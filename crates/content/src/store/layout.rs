@@ -222,9 +222,8 @@ impl Layout {
             let size = metadata.as_ref().map_or(0, Metadata::len);
             let age = metadata.and_then(|m| m.modified().ok()).and_then(|m| SystemTime::now().duration_since(m).ok());
             let waits = name.to_string_lossy().starts_with("session-") && age.is_none_or(|age| age <= SESSION_AGE);
-            if waits || !File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
-                continue;
-            }
+            // Locked until it is gone: who is making a file of this name waits for that, and sees it.
+            let Some(_lock) = File::open(&path).ok().filter(|file| !waits && file.try_lock().is_ok()) else { continue };
             if dry_run {
                 freed += size;
             } else if fs::remove_file(&path).is_ok() {

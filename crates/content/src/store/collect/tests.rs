@@ -172,7 +172,15 @@ fn what_was_taken_stays_whole_while_others_collect() {
     let (_folder, store) = store();
     let stop = AtomicBool::new(false);
     let (mut taken, mut late) = (Vec::new(), 0);
+    /// Ends the other thread also when this one fails.
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     std::thread::scope(|scope| {
+        let ended = Stop(&stop);
         let collector = Store::open_existing(store.folder()).expect("another process");
         let stop = &stop;
         let collecting = scope.spawn(move || {
@@ -201,7 +209,7 @@ fn what_was_taken_stays_whole_while_others_collect() {
                 }
             }
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(ended);
         assert!(collecting.join().expect("collector") > 0, "something was collected meanwhile; {late} came late");
     });
 }
