@@ -153,8 +153,12 @@ async fn next_within(body: &mut Incoming, stall: Duration) -> Result<Option<Byte
     }
 }
 
-/// Reads on for a while after a refusal.
-pub(crate) async fn discard(body: &mut Incoming) {
+/// Reads on for a while after a refusal. Of what is longer nothing is read: the connection would break all the same, and who sends it
+/// would only learn later that it was for nothing.
+pub(crate) async fn discard(body: &mut Incoming, length: Option<u64>) {
+    if length.is_some_and(|length| length > DISCARD as u64) {
+        return;
+    }
     let rest = async {
         let mut size = 0;
         while size < DISCARD

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ferry_content::store::{self, Store};
 use ferry_image::reference;
-use http::header::{EXPECT, HOST, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::{Method, Request, Response};
 use http_body_util::BodyExt as _;
 
@@ -144,6 +144,7 @@ impl Registry {
         let host = parts.uri.authority().map(|a| a.as_str()).or(header).map(str::to_owned);
         let query = Query::parse(parts.uri.query());
         let asked = Asked { method: parts.method, headers: parts.headers, query, host, is_secure, client };
+        let length = asked.header(CONTENT_LENGTH.as_str()).and_then(|length| length.parse().ok());
         let announces = asked.header(EXPECT.as_str()).is_some();
         let namespace = asked.namespace().and_then(|ns| HeaderValue::try_from(ns).ok());
         let mut body = watched.counted(body.map_err(Into::into).boxed_unsync());
@@ -153,7 +154,7 @@ impl Registry {
             Err(refusal) => {
                 // Who waits for `100 Continue` will not send it; everybody else has sent it already.
                 if !announces {
-                    crate::body::discard(&mut body).await;
+                    crate::body::discard(&mut body, length).await;
                 }
                 refusal.into_response()
             }
