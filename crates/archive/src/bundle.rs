@@ -252,6 +252,10 @@ impl Provider for Bundle {
         Box::pin(async move { result })
     }
 
+    fn check(&self) -> Result<(), ContentError> {
+        self.steady.check(0, self.size()).map_err(|error| ContentError::io("read", &self.path, error))
+    }
+
     fn place(&self) -> String {
         self.path.display().to_string()
     }

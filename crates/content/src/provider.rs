@@ -36,6 +36,14 @@ pub trait Provider: Send + Sync {
         false
     }
 
+    /// Whether what it reads from is still what it was when it was opened, as far as that can be told without reading it.
+    ///
+    /// # Errors
+    /// With what has changed.
+    fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// The place, for people: `registry.k8s.io/sig-storage/csi-provisioner`, a file name.
     fn place(&self) -> String;
 }

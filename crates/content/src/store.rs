@@ -95,7 +95,7 @@ impl Store {
     }
 
     fn over(layout: Layout) -> Result<Self, Error> {
-        layout.sweep(false)?;
+        layout.sweep(false, layout::SESSION_AGE)?;
         let index = IndexFile::new(layout.index());
         let store = Self {
             layout: Arc::new(layout),

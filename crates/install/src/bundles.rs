@@ -201,6 +201,14 @@ impl Provider for Bundles {
         self.holder(&blob.digest).is_some_and(|(i, _)| self.gives_way(&blob.digest, i))
     }
 
+    fn check(&self) -> Result<(), ContentError> {
+        let files = self.all.iter().filter_map(|carrier| match carrier {
+            Carrier::File(bundle) => Some(bundle),
+            Carrier::Passing(_) => None,
+        });
+        files.into_iter().try_for_each(|bundle| Provider::check(&**bundle))
+    }
+
     fn place(&self) -> String {
         self.places.join(", ")
     }

@@ -205,6 +205,10 @@ impl Provider for Catalog {
         }
     }
 
+    fn check(&self) -> Result<(), ferry_content::Error> {
+        self.sources.iter().try_for_each(|source| source.check())
+    }
+
     fn place(&self) -> String {
         match self.sources.as_slice() {
             [one] => one.place(),

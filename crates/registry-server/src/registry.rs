@@ -6,7 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ferry_content::store::{self, Store};
 use ferry_image::reference;
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE};
+use http::header::{
+    CONTENT_LENGTH, CONTENT_SECURITY_POLICY, EXPECT, HOST, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use http::{Method, Request, Response};
 use http_body_util::BodyExt as _;
 
@@ -164,6 +167,11 @@ impl Registry {
         }
         let version = HeaderValue::from_static("registry/2.0");
         response.headers_mut().insert("docker-distribution-api-version", version);
+        // What was pushed is for registry clients, and no page of ours, whatever a browser would make of it.
+        let headers = response.headers_mut();
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        let nothing = HeaderValue::from_static("default-src 'none'; sandbox");
+        headers.entry(CONTENT_SECURITY_POLICY).or_insert(nothing);
         if let Some(namespace) = namespace {
             response.headers_mut().insert("oci-namespace", namespace);
         }

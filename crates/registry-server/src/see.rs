@@ -119,6 +119,9 @@ async fn examine(registry: &Registry) -> Result<(), String> {
 /// Whether the place can be asked and, if it is a store, written to; and the blob that is to be read this time.
 fn ready(backend: &dyn Backend, turn: usize) -> Result<Result<Option<ferry_image::Descriptor>, String>, Error> {
     backend.repositories()?;
+    if let Err(error) = backend.blobs().check() {
+        return Ok(Err(error.to_string()));
+    }
     if let Some(store) = backend.store() {
         let place = store.place();
         let room = match room(store) {

@@ -223,6 +223,14 @@ fn a_full_disk_refuses_a_push_and_loses_nothing() {
     assert_eq!(endpoint.send("PUT", &put, &[], &large[at..]).unwrap().status, 201, "it goes on where it was");
     assert_eq!(endpoint.send("GET", &format!("/v2/app/one/blobs/{}", digest(&large)), &[], &[]).unwrap().body, large);
     push(&endpoint, "app/two:1", &small(2));
+
+    // one that nobody goes on with
+    let begun = endpoint.send("POST", "/v2/app/one/blobs/uploads/", &[], &[]).unwrap();
+    assert_eq!(endpoint.send("PATCH", begun.header("location").unwrap(), &[], half).unwrap().status, 202);
+    let _ = site.ferry("gc disk/shelf").ok().says(&["2.0 MB of unfinished uploads", "--uploads"]);
+    let freed = site.ferry("gc disk/shelf --uploads 0 --json").ok().json();
+    assert_eq!(freed["unfinished_uploads"], serde_json::json!({"bytes": half.len(), "left": 0}));
+    assert_eq!(disk_uploads(&site), 0);
     drop(serving);
 }
 

@@ -240,6 +240,9 @@ pub(crate) struct Gc {
     /// only while nobody pushes
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = crate::span::parse)]
     pub(crate) grace: Duration,
+    /// Give up uploads that nobody went on with for this long; a client that starts anew leaves one behind
+    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = crate::span::parse)]
+    pub(crate) uploads: Duration,
     /// Remove manifests too that no tag leads to, also those that are pulled by digest only
     #[arg(long)]
     pub(crate) untagged: bool,

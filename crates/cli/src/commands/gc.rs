@@ -7,7 +7,7 @@ use crate::failure::{End, Error};
 use crate::{args, print};
 
 pub(crate) async fn run(args: args::Gc) -> Result<(), End> {
-    let how = Collection { grace: args.grace, untagged: args.untagged, dry_run: args.dry_run };
+    let how = Collection { grace: args.grace, uploads: args.uploads, untagged: args.untagged, dry_run: args.dry_run };
     let folder = args.store.clone();
     let work = move || Store::open_existing(folder)?.collect(&how);
     let collected = tokio::task::spawn_blocking(work).await.map_err(|e| Error::Runtime(std::io::Error::other(e)))??;
@@ -40,6 +40,10 @@ fn summary(collected: &Collected, args: &args::Gc) -> String {
     if collected.young > 0 {
         parts.push(format!("{} unneeded, but too young (--grace)", collected.young));
     }
+    if collected.uploads_left > 0 {
+        let left = print::bytes(collected.uploads_left);
+        parts.push(format!("{left} of unfinished uploads that may be gone on with (--uploads)"));
+    }
     parts.push(format!("{} needed; {} stay", collected.kept, print::bytes(collected.kept_bytes)));
     format!("{}: {}", args.store.display(), parts.join("; "))
 }
@@ -57,7 +61,7 @@ fn json(collected: &Collected, dry_run: bool) -> serde_json::Value {
         "removed": removed,
         "untagged": untagged,
         "bytes": collected.bytes(),
-        "unfinished_uploads": {"bytes": collected.uploads},
+        "unfinished_uploads": {"bytes": collected.uploads, "left": collected.uploads_left},
         "young": {"blobs": collected.young},
         "needed": {"blobs": collected.kept},
         "stay": {"bytes": collected.kept_bytes},

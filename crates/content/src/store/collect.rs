@@ -20,6 +20,8 @@ use super::{Error, Store, durable};
 pub struct Collection {
     /// What is younger stays.
     pub grace: Duration,
+    /// After this long without a byte an unfinished upload is given up.
+    pub uploads: Duration,
     /// Whether manifests go too that no tag leads to: not itself, nor through an index, nor as a referrer.
     pub untagged: bool,
     /// Looks only.
@@ -41,6 +43,8 @@ pub struct Collected {
     pub kept_bytes: u64,
     /// Bytes of uploads that nobody will finish.
     pub uploads: u64,
+    /// Bytes of those that somebody may still go on with.
+    pub uploads_left: u64,
 }
 
 impl Collected {
@@ -62,7 +66,8 @@ impl Store {
     /// whatever the disk reports.
     pub fn collect(&self, how: &Collection) -> Result<Collected, Error> {
         let cutoff = SystemTime::now().checked_sub(how.grace).unwrap_or(SystemTime::UNIX_EPOCH);
-        let mut collected = Collected { uploads: self.layout.sweep(how.dry_run)?, ..Collected::default() };
+        let swept = self.layout.sweep(how.dry_run, how.uploads)?;
+        let mut collected = Collected { uploads: swept.freed, uploads_left: swept.left, ..Collected::default() };
         // All is read before the lock is taken, so that nobody waits for more than the lists.
         let mut read = Read::new();
         self.mark(&mut read, &HashSet::new())?;
@@ -95,30 +100,35 @@ impl Store {
         };
         let entries = self.index.all()?.into_iter();
         let others = entries.filter(|(repository, entry)| !repository.as_ref().is_some_and(|r| is_ours(r, entry)));
-        self.reach(others.map(|(_, entry)| entry).collect(), &HashSet::new(), read, &mut needed)?;
+        self.reach(others.map(|(_, entry)| entry).collect(), false, &HashSet::new(), read, &mut needed)?;
         for repository in self.folders()? {
             let roots = self.manifests_of(&repository)?;
-            let roots = roots.into_iter().filter(|m| !gone.contains(&(repository.clone(), m.digest.clone()))).collect();
+            let roots: Vec<_> =
+                roots.into_iter().filter(|m| !gone.contains(&(repository.clone(), m.digest.clone()))).collect();
             let deleted = names(&self.layout.deleted(&repository))?.into_iter().collect();
-            self.reach(roots, &deleted, read, &mut needed)?;
+            self.reach(roots, true, &deleted, read, &mut needed)?;
         }
         Ok(needed)
     }
 
-    /// Adds what can be reached from `open`, less what the repository deleted.
+    /// Adds what can be reached from `roots`, less what the repository deleted.
     fn reach(
         &self,
-        mut open: Vec<Descriptor>,
+        roots: Vec<Descriptor>,
+        are_records: bool,
         deleted: &HashSet<String>,
         read: &mut Read,
         needed: &mut HashSet<Digest>,
     ) -> Result<(), Error> {
         let mut seen = HashSet::new();
+        // What has a record was taken as a manifest, whatever it calls itself.
+        let recorded: HashSet<Digest> = roots.iter().map(|root| root.digest.clone()).collect();
+        let mut open = roots;
         while let Some(next) = open.pop() {
             if !seen.insert(next.digest.clone()) {
                 continue;
             }
-            if is_document(&next) {
+            if is_document(&next) || (are_records && recorded.contains(&next.digest)) {
                 open.extend(self.named_by(&next, read)?.iter().cloned());
             } else if deleted.contains(&record(&next.digest)) {
                 continue;
@@ -156,7 +166,7 @@ impl Store {
             let manifests = self.manifests_of(&repository)?;
             let roots = tags.get(&repository).into_iter().flat_map(|tags| tags.values().cloned()).collect();
             let mut led_to = HashSet::new();
-            self.reach(roots, &HashSet::new(), read, &mut led_to)?;
+            self.reach(roots, true, &HashSet::new(), read, &mut led_to)?;
             // What refers to what stays stays, and what refers to that.
             loop {
                 let mut more = Vec::new();
@@ -167,7 +177,7 @@ impl Store {
                 if more.is_empty() {
                     break;
                 }
-                self.reach(more, &HashSet::new(), read, &mut led_to)?;
+                self.reach(more, true, &HashSet::new(), read, &mut led_to)?;
             }
             for manifest in manifests.into_iter().filter(|m| !led_to.contains(&m.digest)) {
                 let path = self.layout.manifests(&repository).join(record(&manifest.digest));

@@ -108,6 +108,17 @@ pub(super) fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Gives a file the time of now. Not when it is gone, or is another user's: then it must be written anew.
+pub(super) fn touch(path: &Path) -> Result<bool, Error> {
+    use std::io::ErrorKind;
+    let touched = File::open(path).and_then(|file| file.set_modified(std::time::SystemTime::now()));
+    match touched {
+        Ok(()) => Ok(true),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => Ok(false),
+        Err(e) => Err(Error::io("write", path, e)),
+    }
+}
+
 pub(super) fn sync_parent(path: &Path) -> Result<(), Error> {
     let parent = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,

@@ -14,7 +14,7 @@ use super::{Error, durable};
 /// How long a turn at the lock is waited for; a single change takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// After this long without a change an upload session is given up.
-const SESSION_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub(super) const SESSION_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// The paths of one store.
 #[derive(Debug)]
@@ -22,6 +22,15 @@ pub(super) struct Layout {
     root: PathBuf,
     /// Threads of this process queue here, so that only processes poll for the file lock.
     turn: Mutex<()>,
+}
+
+/// What became of unfinished uploads, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Swept {
+    /// Gone.
+    pub(super) freed: u64,
+    /// Of those that may still be gone on with.
+    pub(super) left: u64,
 }
 
 /// The store's lock while it is held.
@@ -178,18 +187,17 @@ impl Layout {
     }
 
     /// Makes a blob as young as one that was just written, so that no garbage collection takes it before its manifest comes. Whether it is
-    /// here.
+    /// here, and will be.
     pub(super) fn renew(&self, digest: &Digest) -> Result<bool, crate::Error> {
-        let _kept = self.keep()?;
         let path = self.blob(digest);
-        match File::open(&path) {
-            Ok(file) => {
-                let _ = file.set_modified(SystemTime::now());
-                Ok(true)
+        let _kept = match self.keep() {
+            // nobody collects on a disk that cannot be written to
+            Err(crate::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
+                return Ok(path.exists());
             }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            Err(e) => Err(crate::Error::io("read", path, e)),
-        }
+            kept => kept?,
+        };
+        durable::touch(&path)
     }
 
     /// Removes a blob unless it was written or asked about since `cutoff`. Whether it is gone.
@@ -211,8 +219,8 @@ impl Layout {
 
     /// Removes what killed processes left in `uploads/`: locked by nobody; an upload session of a client's only when it is old. How many
     /// bytes that were.
-    pub(super) fn sweep(&self, dry_run: bool) -> Result<u64, Error> {
-        let mut freed = 0;
+    pub(super) fn sweep(&self, dry_run: bool, age_of_sessions: Duration) -> Result<Swept, Error> {
+        let mut swept = Swept::default();
         let uploads = self.uploads();
         let entries = fs::read_dir(&uploads).map_err(|e| crate::Error::io("read", &uploads, e))?;
         for entry in entries.filter_map(Result::ok) {
@@ -221,17 +229,20 @@ impl Layout {
             let metadata = entry.metadata().ok();
             let size = metadata.as_ref().map_or(0, Metadata::len);
             let age = metadata.and_then(|m| m.modified().ok()).and_then(|m| SystemTime::now().duration_since(m).ok());
-            let waits = name.to_string_lossy().starts_with("session-") && age.is_none_or(|age| age <= SESSION_AGE);
+            let waits = name.to_string_lossy().starts_with("session-") && age.is_none_or(|age| age <= age_of_sessions);
             // Locked until it is gone: who is making a file of this name waits for that, and sees it.
-            let Some(_lock) = File::open(&path).ok().filter(|file| !waits && file.try_lock().is_ok()) else { continue };
+            let Some(_lock) = File::open(&path).ok().filter(|file| !waits && file.try_lock().is_ok()) else {
+                swept.left += size;
+                continue;
+            };
             if dry_run {
-                freed += size;
+                swept.freed += size;
             } else if fs::remove_file(&path).is_ok() {
-                freed += size;
+                swept.freed += size;
                 tracing::info!(path = %path.display(), "removed an upload that was never finished");
             }
         }
-        Ok(freed)
+        Ok(swept)
     }
 }
 

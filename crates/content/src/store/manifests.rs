@@ -3,12 +3,26 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use ferry_image::manifest::MAX_MANIFEST;
 use ferry_image::{Algorithm, Descriptor, Digest, Hasher, Manifest, media_type, referrer};
 
 use super::layout::record;
 use super::{Error, ManifestRecord, ManifestRef, Store, check_repository, durable};
+
+/// What was asked about within this time need not be made young again: no sensible grace is shorter.
+const YOUNG: Duration = Duration::from_secs(30);
+
+/// A type of its own choice would keep a manifest's blobs from being found, and browsers would be told to show it as that.
+fn refuse_unknown(manifest: Manifest) -> Result<Manifest, ferry_image::Error> {
+    let media_type = manifest.media_type();
+    if media_type::is_index(media_type) || media_type::is_manifest(media_type) {
+        return Ok(manifest);
+    }
+    let why = format!("`{}` is no media type of a manifest", media_type.escape_debug());
+    Err(ferry_image::Error::Document { what: "manifest", why })
+}
 
 impl Store {
     /// The manifest that `reference` names in `repository`, `None` when there is none.
@@ -38,6 +52,25 @@ impl Store {
         // Another tool may have added an entry to index.json, and knows nothing of our records.
         let tags = self.index.tags()?;
         Ok(tags.get(repository).and_then(|tags| tags.values().find(|d| d.digest == *digest)).cloned())
+    }
+
+    /// Keeps a manifest from garbage collections for a while: a client that was told that it is here will not push it. Whether it is here.
+    ///
+    /// # Errors
+    /// [`Error::Name`], [`Error::Locked`]; whatever the disk reports.
+    pub fn renew_manifest(&self, repository: &str, digest: &Digest) -> Result<bool, Error> {
+        check_repository(repository)?;
+        let path = self.layout.manifests(repository).join(record(digest));
+        let age = |path: &Path| path.metadata().ok()?.modified().ok()?.elapsed().ok();
+        if age(&path).is_some_and(|age| age < YOUNG) {
+            return Ok(true);
+        }
+        let _guard = self.layout.lock()?;
+        if self.descriptor(repository, digest)?.is_none() {
+            return Ok(false);
+        }
+        durable::touch(&path)?;
+        Ok(true)
     }
 
     /// Stores a manifest under its SHA-256 digest, and under `tag` as well.
@@ -92,6 +125,7 @@ impl Store {
             return Err(Error::Name { what: "tag", text: tag.chars().take(160).collect() });
         }
         let manifest = Manifest::parse(bytes, Some(announced))
+            .and_then(refuse_unknown)
             .map_err(|why| Error::ManifestInvalid { repository: repository.to_owned(), why })?;
         let descriptor = Descriptor::new(manifest.media_type(), digest.clone(), bytes.len() as u64);
         // One turn for the check and the change: a garbage collection takes the same lock.
@@ -154,7 +188,8 @@ impl Store {
 
     fn write_record(&self, folder: &Path, descriptor: &Descriptor) -> Result<(), Error> {
         let path = folder.join(record(&descriptor.digest));
-        if read_record(&path)?.is_some_and(|old| old == *descriptor) {
+        // as young as one that is written now
+        if read_record(&path)?.is_some_and(|old| old == *descriptor) && durable::touch(&path)? {
             return Ok(());
         }
         durable::create_folders(folder)?;

@@ -255,15 +255,15 @@ fn counted(n: usize, noun: &str) -> String {
     format!("{text} {noun}{plural}")
 }
 
-/// `1.2 GiB`, and exact below 1 KiB.
+/// `1.2 GB`, and exact below 1 kB: decimal, as the command line shows sizes.
 fn bytes(n: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if n < 1024 {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if n < 1000 {
         return format!("{n} B");
     }
-    let (mut unit, mut tenths) = (0, n.saturating_mul(10) / 1024);
-    while tenths >= 10_240 && unit + 1 < UNITS.len() {
-        tenths /= 1024;
+    let (mut unit, mut tenths) = (0, n / 100);
+    while tenths >= 10_000 && unit + 1 < UNITS.len() {
+        tenths /= 1000;
         unit += 1;
     }
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
@@ -317,7 +317,7 @@ mod tests {
             assert_eq!(counted(n, "image"), text);
         }
         for (n, text) in
-            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (3 << 29, "1.5 GiB"), (u64::MAX, "1638.3 PiB")]
+            [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1_550_000_000, "1.5 GB"), (u64::MAX, "18446.7 PB")]
         {
             assert_eq!(bytes(n), text);
         }

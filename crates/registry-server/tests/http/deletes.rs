@@ -18,7 +18,8 @@ async fn status(site: &Site, request: &str) -> StatusCode {
     site.ask(request, &[], b"").await.status
 }
 
-const NOW: Collection = Collection { grace: Duration::ZERO, untagged: false, dry_run: false };
+const NOW: Collection =
+    Collection { grace: Duration::ZERO, uploads: Duration::from_secs(3600), untagged: false, dry_run: false };
 
 #[tokio::test]
 async fn a_blob_goes_from_the_repository_that_deletes_it() {
@@ -106,4 +107,51 @@ async fn a_blob_that_a_pusher_asked_about_is_not_collected() {
     let old = std::time::SystemTime::now() - Duration::from_secs(7200);
     std::fs::File::open(&file).expect("open").set_modified(old).expect("age");
     assert_eq!(site.store().collect(&hour).expect("collect").removed, [(blob.digest, 3)]);
+}
+
+/// With a type of its own choice a manifest could be a page for browsers, and nobody would find what it names.
+#[tokio::test]
+async fn a_manifest_is_of_a_known_type_and_shown_as_nothing_else() {
+    let site = site();
+    let image = Image::new("one");
+    image.put(site.store(), "r", Some("t"));
+    for media_type in ["text/html", "application/vnd.x+json", "application/vnd.oci.image.config.v1+json"] {
+        let mut own: serde_json::Value = serde_json::from_slice(&image.manifest).expect("json");
+        own["mediaType"] = media_type.into();
+        let put =
+            site.ask("PUT /v2/r/manifests/own", &[("content-type", media_type)], own.to_string().as_bytes()).await;
+        assert_eq!((put.status, put.code().as_str()), (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"), "{media_type}");
+    }
+    for path in
+        ["/v2/r/manifests/t".to_owned(), format!("/v2/r/blobs/{}", Digest::of(&image.layer)), "/v2/x".to_owned()]
+    {
+        let answer = site.get(&path).await;
+        let headers = (answer.header("x-content-type-options"), answer.header("content-security-policy"));
+        assert_eq!(headers, ("nosniff", "default-src 'none'; sandbox"), "{path}");
+    }
+}
+
+/// What was pushed before a long time and is pushed again, or asked about by who will then not push it, is young.
+#[tokio::test]
+async fn a_manifest_that_a_pusher_asked_about_is_not_collected() {
+    let site = site();
+    let image = Image::new("one");
+    image.put(site.store(), "r", None);
+    let path = format!("/v2/r/manifests/{}", image.digest);
+    let hour = Collection { grace: Duration::from_secs(3600), untagged: true, ..NOW };
+    let record =
+        site.store().folder().join("ferry/repositories/r/_manifests").join(image.digest.to_string().replace(':', "-"));
+    let age = || {
+        let old = std::time::SystemTime::now() - Duration::from_secs(7200);
+        std::fs::File::open(&record).expect("open").set_modified(old).expect("age");
+    };
+    for method in ["HEAD", "PUT"] {
+        age();
+        let asked = site.ask(&format!("{method} {path}"), &[("content-type", OCI_MANIFEST)], &image.manifest).await;
+        assert!(asked.status.is_success(), "{method}");
+        assert!(site.store().collect(&hour).expect("collect").untagged.is_empty(), "{method}");
+        assert_eq!(site.get(&path).await.status, StatusCode::OK, "{method}");
+    }
+    age();
+    assert_eq!(site.store().collect(&hour).expect("collect").untagged.len(), 1);
 }

@@ -195,7 +195,7 @@ async fn a_bundle_shows_what_it_carries_and_the_original_names() {
         "&lt;shop&gt; 2.1",
         "2 images read-only https://here:5000",
         "Signature signed by release (38291067FB5BFB9F) File shop.tar Platforms linux/s390x",
-        "yaml/app.yaml 1.2 KiB",
+        "yaml/app.yaml 1.2 kB",
         "Not carried quay.io/gone:1",
         "lib/web 1 linux/s390x",
         "Original name docker.io/lib/web:1",

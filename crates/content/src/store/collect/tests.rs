@@ -17,7 +17,7 @@ fn store() -> (tempfile::TempDir, Store) {
 }
 
 fn how(grace: Duration) -> Collection {
-    Collection { grace, untagged: false, dry_run: false }
+    Collection { grace, uploads: HOUR, untagged: false, dry_run: false }
 }
 
 /// An image of three files; what they are called.
