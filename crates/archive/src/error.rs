@@ -450,7 +450,7 @@ impl Failure for Error {
             }
             Self::Truncated { .. } => "the copy did not finish: copy it again, then run `ferry verify --cold`",
             Self::Volumes { .. } => {
-                "copy these volumes again; when some are elsewhere, name them too, or use `--wait-for-volume`"
+                "copy these volumes again; when some are elsewhere, name them too; `verify` and `install` can wait for them: `--wait-for-volume`"
             }
             Self::NoVolume { .. } => "bring it there, then run the same command again",
             Self::VolumeList { .. } => {

@@ -203,8 +203,8 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
         .max_header_list_size(64 << 10)
         .max_send_buf_size(MAX_HEAD)
         .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW * 4)
-        .max_concurrent_streams(256);
+        .initial_connection_window_size(WINDOW)
+        .max_concurrent_streams(64);
     builder
 }
 

@@ -162,7 +162,7 @@ fn a_collection_is_of_a_store_and_says_so() {
     let site = Site::without_keys();
     site.write("other/file", "x");
     let _ = site.ferry("gc other").run().expect_code(6).says(&["`other` is not a store", "oci-layout"]);
-    let _ = site.ferry("gc absent").run().expect_code(6).says(&["absent"]);
+    let _ = site.ferry("gc absent").run().expect_code(2).says(&["`absent` is not there", "--store"]);
     assert!(!site.at("absent").exists(), "it makes none");
     let _ = site.ferry("gc other --grace 5").run().expect_code(2).says(&["90s, 30m, 2h or 1d"]);
     let _ = site.ferry("serve --allow-delete").run().expect_code(2).says(&["--store"]);

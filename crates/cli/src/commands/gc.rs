@@ -9,6 +9,10 @@ use crate::{args, print};
 pub(crate) async fn run(args: args::Gc) -> Result<(), End> {
     let how = Collection { grace: args.grace, uploads: args.uploads, untagged: args.untagged, dry_run: args.dry_run };
     let folder = args.store.clone();
+    if !folder.exists() {
+        let why = format!("`{}` is not there", folder.display());
+        return Err(Error::usage(why, "name the folder that was given to `--store`").into());
+    }
     let work = move || Store::open_existing(folder)?.collect(&how);
     let collected = tokio::task::spawn_blocking(work).await.map_err(|e| Error::Runtime(std::io::Error::other(e)))??;
     if args.json {

@@ -179,5 +179,10 @@ fn tell_nodes(args: &args::Serve, nodes: Result<Nodes, End>, reach: &Reach) -> R
          for k3s, RKE2, docker, podman and CRI-O: `ferry serve … --emit DIR`, and docs/serve.md",
         nodes.lines()
     ));
+    if args.htpasswd.is_some() && !args.anonymous_read {
+        print::talk(
+            "nodes need a login besides, for containerd a header in that file (docs/serve.md, \"Users\"); with `--anonymous-read` they need none",
+        );
+    }
     Ok(())
 }

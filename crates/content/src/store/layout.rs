@@ -3,7 +3,7 @@
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
 use ferry_image::Digest;
@@ -137,11 +137,24 @@ impl Layout {
     }
 
     pub(super) fn lock_within(&self, patience: Duration) -> Result<Guard<'_>, Error> {
-        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = Instant::now() + patience;
         let path = self.root.join("ferry/lock");
+        // One deadline for both: who waits behind others of this process waits no longer than who waits for another's.
+        let turn = loop {
+            match self.turn.try_lock() {
+                Ok(turn) => break turn,
+                Err(std::sync::TryLockError::Poisoned(turn)) => break turn.into_inner(),
+                Err(std::sync::TryLockError::WouldBlock) if Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err(std::sync::TryLockError::WouldBlock) => {
+                    let holder = "other requests of this process".to_owned();
+                    return Err(Error::Locked { path, holder, seconds: patience.as_secs() });
+                }
+            }
+        };
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let file = file.map_err(|e| crate::Error::io("write", &path, e))?;
-        let end = Instant::now() + patience;
         loop {
             match file.try_lock() {
                 Ok(()) => {
