@@ -126,8 +126,16 @@ fn put(path: &Path, bytes: &[u8], permissions: std::fs::Permissions, exact: bool
 /// # Errors
 /// Whatever the disk reports.
 pub fn write_new(path: &Path, bytes: &[u8]) -> Result<bool, Error> {
+    write_new_as(path, bytes, 0o644)
+}
+
+/// [`write_new`], with these permissions, less the umask, from the first byte on.
+///
+/// # Errors
+/// Whatever the disk reports.
+pub fn write_new_as(path: &Path, bytes: &[u8], mode: u32) -> Result<bool, Error> {
     use std::io::Write as _;
-    let staged = Staged::beside(path, 0o644)?;
+    let staged = Staged::beside(path, mode)?;
     staged.file().write_all(bytes).map_err(|e| Error::io("write", path, e))?;
     staged.place_new()
 }
