@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
+use ferry_image::reference;
 use http::header::AUTHORIZATION;
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -129,9 +130,11 @@ impl Door {
 
 const BASIC: &str = r#"Basic realm="ferry", charset="UTF-8""#;
 
-/// What must come with the request the next time (RFC 9110, section 11.6.1).
+/// What must come with the request the next time (RFC 9110, section 11.6.1). Where to get a token is said by the name that the client has
+/// for us, if it is one: what else it sends does not come back to it.
 fn denied(asked: &Asked, is_open: bool, path: &str) -> Refusal {
-    let Some(host) = asked.host.as_deref().filter(|_| is_open) else { return Refusal::unauthorized(BASIC.to_owned()) };
+    let named = asked.host.as_deref().filter(|host| is_open && reference::is_host(host));
+    let Some(host) = named else { return Refusal::unauthorized(BASIC.to_owned()) };
     let scheme = if asked.is_secure { "https" } else { "http" };
     let mut challenge = format!("Bearer realm=\"{scheme}://{host}{TOKEN}\",service=\"ferry\"");
     if let Some(name) = repository(path) {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ferry_content::store::{self, Store};
 use ferry_image::reference;
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE};
+use http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE,
+};
 use http::{Method, Request, Response};
 use http_body_util::BodyExt as _;
 
@@ -180,7 +182,10 @@ impl Registry {
             && asked.is_read()
             && let Some(answer) = self.door.token(&self.settings.access, &asked).await
         {
-            return answer.map(|token| lists::answer("application/json", &token));
+            let mut response = answer.map(|token| lists::answer("application/json", &token))?;
+            // whoever asks this next is somebody else, and what is between us and them must not hand it out
+            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            return Ok(response);
         }
         let see = See::at(path);
         if !see.is_some_and(|see| see.is_open()) {

@@ -66,10 +66,16 @@ async fn where_all_may_read_a_push_takes_a_password_or_its_token() {
     let (code, told) = status(&site, PUSH, None).await;
     assert_eq!((code, told), (401, format!("{realm},scope=\"repository:team/app:pull,push\"")));
 
+    for host in ["a\",scope=\"x", "a/b", "u@a", ""] {
+        let answer = site.ask(PUSH, &[("host", host)], b"").await;
+        assert_eq!((answer.status.as_u16(), answer.header("www-authenticate")), (401, BASIC), "{host}");
+    }
+
     let token = async |authorization: Option<&str>| {
         let headers: Vec<(&str, &str)> = authorization.iter().map(|value| ("authorization", *value)).collect();
         let answer = site.ask("GET /token?service=ferry&scope=repository:team/app:pull,push", &headers, b"").await;
         (answer.status == StatusCode::OK).then(|| {
+            assert_eq!(answer.header("cache-control"), "no-store");
             let json = answer.json();
             assert_eq!(json["token"], json["access_token"]);
             format!("Bearer {}", json["token"].as_str().expect("a token"))
