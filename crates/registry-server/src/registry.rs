@@ -18,7 +18,7 @@ use crate::door::{Door, TOKEN};
 use crate::query::Query;
 use crate::refusal::Refusal;
 use crate::route::{Route, RouteError, route};
-use crate::see::{self, See};
+use crate::see::{self, Health, See};
 use crate::turns::Turns;
 use crate::watch::{AccessLog, Connected, Watch};
 use crate::{Backend, Error, Name, blobs, lists, manifests, page, uploads};
@@ -47,6 +47,7 @@ pub struct Registry {
     pub(crate) settings: Arc<Settings>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) shelf: Arc<page::Shelf>,
+    pub(crate) health: Health,
     door: Arc<Door>,
 }
 
@@ -120,6 +121,7 @@ impl Registry {
             watch: Arc::new(Watch::new(settings.access_log.clone())),
             settings: Arc::new(settings),
             shelf,
+            health: Health::default(),
             door: Arc::default(),
         }
     }
