@@ -112,6 +112,11 @@ fn put(path: &Path, bytes: &[u8], permissions: std::fs::Permissions, exact: bool
     use std::os::unix::fs::PermissionsExt as _;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
+    // a rename would put a file in the place of `/dev/null`
+    if std::fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+        let why = std::io::Error::other("it is there and is not a regular file: name a file");
+        return Err(Error::io("replace", path, why));
+    }
     let staged = Staged::beside(path, permissions.mode())?;
     let mut file = staged.file();
     file.write_all(bytes).map_err(|e| Error::io("write", path, e))?;
@@ -126,8 +131,16 @@ fn put(path: &Path, bytes: &[u8], permissions: std::fs::Permissions, exact: bool
 /// # Errors
 /// Whatever the disk reports.
 pub fn write_new(path: &Path, bytes: &[u8]) -> Result<bool, Error> {
+    write_new_as(path, bytes, 0o644)
+}
+
+/// [`write_new`], with these permissions, less the umask, from the first byte on.
+///
+/// # Errors
+/// Whatever the disk reports.
+pub fn write_new_as(path: &Path, bytes: &[u8], mode: u32) -> Result<bool, Error> {
     use std::io::Write as _;
-    let staged = Staged::beside(path, 0o644)?;
+    let staged = Staged::beside(path, mode)?;
     staged.file().write_all(bytes).map_err(|e| Error::io("write", path, e))?;
     staged.place_new()
 }

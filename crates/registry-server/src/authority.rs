@@ -8,9 +8,8 @@
 //!
 //! Two certificates and not one that signs itself: rustls takes no authority for a server, and others take nothing but authorities as roots.
 
-use std::fs::{DirBuilder, OpenOptions, Permissions};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,12 +17,15 @@ use ferry_content::texts;
 use ferry_image::Digest;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PublicKeyData as _,
 };
-use rustls::RootCertStore;
+use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::CryptoProvider;
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, RootCertStore};
+use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 use crate::Error;
@@ -65,28 +67,71 @@ pub(crate) fn certificate(
         write(&path, made.pem().as_bytes(), 0o644)?;
     }
     let root = chain(&path)?.swap_remove(0);
-    let is_good = |chain: &[CertificateDer<'static>], key: &PrivateKeyDer<'static>| {
+    let foreign = "`ca.crt` does not belong to `ca.key`; if no node trusts that CA yet, move the folder away, and a new one is made";
+    if !is_of(&root, &key) {
+        return Err(fail(foreign.to_owned()));
+    }
+    let belong = |chain: &[CertificateDer<'static>], key: &PrivateKeyDer<'static>| {
         CertifiedKey::from_der(chain.to_vec(), key.clone_key(), provider).is_ok()
-            && chain.first().is_some_and(|certificate| holds(certificate, &root, names, provider, now + LEFT))
+    };
+    let is_good = |chain: &[CertificateDer<'static>]| {
+        chain.first().is_some_and(|certificate| holds(certificate, &root, names, provider, now + LEFT))
     };
     let kept = chain(&server).and_then(|chain| Ok((chain, read_key(&server)?)));
-    let (chain, key) = match kept {
-        Ok((chain, key)) if is_good(&chain, &key) => (chain, key),
-        _ => {
+    let kept = kept.ok().filter(|(chain, key)| belong(chain, key));
+    let (chain, key) = match (kept, wrong_time(&root, provider, now)) {
+        (Some((chain, key)), None) if is_good(&chain) => (chain, key),
+        // nodes with a right clock take it, and none would take one of this time
+        (Some((chain, key)), Some(wrong)) if chain.first().is_some_and(|certificate| has(certificate, names)) => {
+            tracing::warn!("{wrong}; the certificate that is there is served as it is");
+            (chain, key)
+        }
+        (_, Some(wrong)) => return Err(fail(wrong)),
+        (_, None) => {
             let pem = sign(names, Issuer::new(params, key), now).map_err(|e| fail(e.to_string()))?;
-            write(&server, pem.as_bytes(), 0o600)?;
-            let (chain, key) = (chain(&server)?, read_key(&server)?);
-            if !is_good(&chain, &key) {
-                let why = "`ca.crt` does not belong to `ca.key`; if no node trusts that CA yet, move the folder away, and a new one \
-                           is made";
-                return Err(fail(why.to_owned()));
+            let made = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
+            let made = made.and_then(|chain| Ok((chain, PrivateKeyDer::from_pem_slice(pem.as_bytes())?)));
+            let (chain, key) = made.map_err(|e| fail(e.to_string()))?;
+            // what is there may be better than one that nobody takes
+            if !(belong(&chain, &key) && is_good(&chain)) {
+                return Err(fail(foreign.to_owned()));
             }
+            write(&server, pem.as_bytes(), 0o600)?;
             tracing::info!(names = names.join(" "), "a new certificate was made");
             (chain, key)
         }
     };
     let pem = texts::read(&path)?;
     Ok(Made { chain, key, authority: Authority { path, pem } })
+}
+
+/// Whether the certificate is of this key.
+fn is_of(certificate: &CertificateDer<'static>, key: &KeyPair) -> bool {
+    ParsedCertificate::try_from(certificate)
+        .is_ok_and(|parsed| parsed.subject_public_key_info().as_ref() == key.subject_public_key_info())
+}
+
+/// Why the authority is not good at this time, if it is not: it is made for twenty years, so the clock is what is wrong most likely.
+/// Clients look at that, while [`holds`] takes an authority whatever the time.
+fn wrong_time(root: &CertificateDer<'static>, provider: &CryptoProvider, now: SystemTime) -> Option<String> {
+    let found = verify(root, root, provider, now).err()?;
+    // a complaint about anything else: that it is no server's
+    let rustls::Error::InvalidCertificate(
+        error @ (Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }),
+    ) = found
+    else {
+        return None;
+    };
+    let says = jiff::Timestamp::try_from(now).map_or_else(|_| "no date".to_owned(), |now| now.to_string());
+    Some(match error {
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            format!("the clock of this machine says {says}, and `ca.crt` was made later: set the clock")
+        }
+        _ => format!(
+            "the clock of this machine says {says}, and `ca.crt` has run out by then: set the clock; if it is right, move the folder \
+             away, and a new CA is made, which all nodes must be given"
+        ),
+    })
 }
 
 /// The key in the file; a new one where there is none. Of two servers that start at once one makes it.
@@ -97,15 +142,8 @@ fn authority_key(path: &Path) -> Result<KeyPair, Error> {
         return read();
     }
     let made = KeyPair::generate().map_err(|e| fail(e.to_string()))?;
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(mut file) => {
-            let written = file.write_all(made.serialize_pem().as_bytes()).and_then(|()| file.sync_all());
-            written.map_err(|e| fail(e.to_string()))?;
-            Ok(made)
-        }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => read(),
-        Err(error) => Err(fail(error.to_string())),
-    }
+    // whole or not at all: half a key would be refused for ever
+    if texts::write_new_as(path, made.serialize_pem().as_bytes(), 0o600)? { Ok(made) } else { read() }
 }
 
 /// They follow from the key, so that they need not be read out of the certificate.
@@ -143,18 +181,31 @@ fn holds(
     provider: &CryptoProvider,
     when: SystemTime,
 ) -> bool {
+    verify(certificate, root, provider, when).is_ok() && has(certificate, names)
+}
+
+fn verify(
+    certificate: &CertificateDer<'static>,
+    root: &CertificateDer<'static>,
+    provider: &CryptoProvider,
+    when: SystemTime,
+) -> Result<(), rustls::Error> {
     let mut roots = RootCertStore::empty();
-    let Ok(parsed) = ParsedCertificate::try_from(certificate) else { return false };
+    roots.add(root.clone())?;
+    let parsed = ParsedCertificate::try_from(certificate)?;
     let when = UnixTime::since_unix_epoch(when.duration_since(UNIX_EPOCH).unwrap_or_default());
     let algorithms = provider.signature_verification_algorithms.all;
-    let is_good_for = |name: &String| {
+    verify_server_cert_signed_by_trust_anchor(&parsed, &roots, &[], when, algorithms)
+}
+
+/// Whether the certificate is for each name.
+fn has(certificate: &CertificateDer<'static>, names: &[String]) -> bool {
+    let Ok(parsed) = ParsedCertificate::try_from(certificate) else { return false };
+    names.iter().all(|name| {
         // a client asks for one of those that `*.site` stands for
         let name = ServerName::try_from(name.replace('*', "x"));
         name.is_ok_and(|name| verify_server_name(&parsed, &name).is_ok())
-    };
-    roots.add(root.clone()).is_ok()
-        && verify_server_cert_signed_by_trust_anchor(&parsed, &roots, &[], when, algorithms).is_ok()
-        && names.iter().all(is_good_for)
+    })
 }
 
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
@@ -200,15 +251,41 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_far_off_makes_no_certificate_and_takes_none_away() {
+        let folder = tempfile::tempdir().expect("folder");
+        let (folder, now) = (folder.path(), SystemTime::now());
+        let first = made(folder, &["registry.site"], now);
+        let bytes = || std::fs::read(folder.join("server.pem")).expect("a file");
+        let there = bytes();
+        let provider = rustls::crypto::ring::default_provider();
+        for (time, words) in [
+            (UNIX_EPOCH + 30 * 365 * DAY, "says 1999-12-25T00:00:00Z, and `ca.crt` was made later: set the clock"),
+            (now + 30 * 365 * DAY, "`ca.crt` has run out by then: set the clock"),
+        ] {
+            assert_eq!(
+                made(folder, &["registry.site"], time).chain,
+                first.chain,
+                "it is good for whose clock is right"
+            );
+            let told = certificate(folder, &["other.site".to_owned()], &provider, time).err().expect("refused");
+            assert!(told.to_string().contains(words), "{told}");
+            assert_eq!(bytes(), there);
+        }
+        assert_ne!(made(folder, &["other.site"], now).chain, first.chain);
+    }
+
+    #[test]
     fn what_does_not_belong_together_is_refused() {
         let (one, two) = (tempfile::tempdir().expect("folder"), tempfile::tempdir().expect("folder"));
         made(one.path(), &["a"], SystemTime::now());
         made(two.path(), &["a"], SystemTime::now());
+        let there = std::fs::read(one.path().join("server.pem")).expect("a file");
         std::fs::copy(two.path().join("ca.crt"), one.path().join("ca.crt")).expect("copy");
         let provider = rustls::crypto::ring::default_provider();
         let certificate = || certificate(one.path(), &["a".to_owned()], &provider, SystemTime::now()).err();
         let told = certificate().expect("refused").to_string();
         assert!(told.contains("`ca.crt` does not belong to `ca.key`"), "{told}");
+        assert_eq!(std::fs::read(one.path().join("server.pem")).expect("a file"), there, "nothing was written");
         std::fs::write(one.path().join("ca.key"), "junk").expect("write");
         assert!(certificate().expect("refused").to_string().contains("ca.key`: it is no private key"));
         let named = super::certificate(two.path(), &["a b".to_owned()], &provider, SystemTime::now()).err();

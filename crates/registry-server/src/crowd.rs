@@ -53,9 +53,13 @@ pub(crate) struct Seat {
 /// One request of a connection, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Served {
-    seat: Arc<Seat>,
+    _busy: Busy,
     _permit: OwnedSemaphorePermit,
 }
+
+/// Something that is to be answered on a connection, until it is dropped: a connection that has any is not idle.
+#[derive(Debug)]
+struct Busy(Arc<Seat>);
 
 impl Crowd {
     pub(crate) fn new(limits: &Limits) -> Arc<Self> {
@@ -133,20 +137,10 @@ impl Seat {
 
     /// Begins a request: the client's turn, where it has many under way. `None` when that does not come in time.
     pub(crate) async fn serve(self: &Arc<Self>, patience: Duration) -> Option<Served> {
-        self.change(|guest| guest.busy += 1);
-        let permit = tokio::time::timeout(patience, Arc::clone(&self.requests).acquire_owned()).await;
-        let Ok(Ok(permit)) = permit else {
-            self.done();
-            return None;
-        };
-        Some(Served { seat: Arc::clone(self), _permit: permit })
-    }
-
-    fn done(&self) {
-        self.change(|guest| {
-            guest.busy = guest.busy.saturating_sub(1);
-            guest.since = Instant::now();
-        });
+        // before it waits: a client may take the request back while it does, and the rest of this is never run
+        let busy = Busy::begin(self);
+        let permit = tokio::time::timeout(patience, Arc::clone(&self.requests).acquire_owned()).await.ok()?.ok()?;
+        Some(Served { _busy: busy, _permit: permit })
     }
 
     fn change(&self, change: impl FnOnce(&mut Guest)) {
@@ -156,9 +150,19 @@ impl Seat {
     }
 }
 
-impl Drop for Served {
+impl Busy {
+    fn begin(seat: &Arc<Seat>) -> Self {
+        seat.change(|guest| guest.busy += 1);
+        Self(Arc::clone(seat))
+    }
+}
+
+impl Drop for Busy {
     fn drop(&mut self) {
-        self.seat.done();
+        self.0.change(|guest| {
+            guest.busy = guest.busy.saturating_sub(1);
+            guest.since = Instant::now();
+        });
     }
 }
 
@@ -233,6 +237,20 @@ mod tests {
         assert!(second.serve(Duration::from_millis(10)).await.is_some());
         crowd.end_idle(Instant::now() + Duration::from_secs(3600));
         assert!(must_leave(&first).await && must_leave(&second).await);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_taken_back_while_it_waits_leaves_its_connection_idle() {
+        let crowd = crowd(9, 1);
+        let (first, second) = (seat(&crowd, 0).expect("a"), seat(&crowd, 0).expect("b"));
+        let served = first.serve(Duration::ZERO).await.expect("its turn");
+        let mut waiting = Box::pin(second.serve(Duration::from_secs(60)));
+        assert!(tokio::time::timeout(Duration::from_millis(10), &mut waiting).await.is_err());
+        crowd.end_idle(Instant::now() + Duration::from_secs(3600));
+        assert!(!must_leave(&second).await, "it waits for an answer");
+        drop((waiting, served));
+        crowd.end_idle(Instant::now() + Duration::from_secs(3600));
+        assert!(must_leave(&second).await);
     }
 
     #[test]

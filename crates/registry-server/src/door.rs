@@ -1,10 +1,12 @@
 //! Who is let in: [`Access`] says what is needed, here it is looked at. Passwords that were right are remembered (`Passwords::is_known`),
 //! others are checked a few at a time, and those of clients that guess wait.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
+use ferry_image::reference;
 use http::header::AUTHORIZATION;
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -18,19 +20,30 @@ use crate::token::{LIFE, Tokens};
 
 /// The path of our token server.
 pub(crate) const TOKEN: &str = "/token";
+const LINES: usize = 256;
 
 /// What was found out of earlier requests.
 pub(crate) struct Door {
-    penalties: Mutex<Penalties>,
+    penalties: Arc<Mutex<Penalties>>,
+    /// Where the clients that have no penalty stand, each always in the same one: of a client's first guesses the second is looked at when
+    /// it is known what the first one was. So many, that few share one.
+    lines: Vec<Arc<tokio::sync::Mutex<()>>>,
+    hasher: RandomState,
     /// A slow hash takes a core for itself.
-    checks: Semaphore,
+    checks: Arc<Semaphore>,
     tokens: Tokens,
 }
 
 impl Default for Door {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { penalties: Mutex::default(), checks: Semaphore::new(cores.div_ceil(2)), tokens: Tokens::default() }
+        Self {
+            penalties: Arc::default(),
+            lines: (0..LINES).map(|_| Arc::default()).collect(),
+            hasher: RandomState::new(),
+            checks: Arc::new(Semaphore::new(cores.div_ceil(2))),
+            tokens: Tokens::default(),
+        }
     }
 }
 
@@ -42,8 +55,8 @@ pub(crate) enum Visitor {
 }
 
 impl Door {
-    fn penalties(&self) -> MutexGuard<'_, Penalties> {
-        self.penalties.lock().unwrap_or_else(PoisonError::into_inner)
+    fn line(&self, client: IpAddr) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(&self.lines[self.hasher.hash_one(client) as usize % LINES])
     }
 
     /// Lets a request in, or says what it lacks.
@@ -93,32 +106,49 @@ impl Door {
 
     async fn check(
         &self,
-        passwords: &std::sync::Arc<dyn Passwords>,
+        passwords: &Arc<dyn Passwords>,
         user: &str,
         password: &str,
         client: Option<IpAddr>,
     ) -> Result<Option<Visitor>, Refusal> {
-        if passwords.is_known(user, password) {
-            return Ok(Some(Visitor::User(user.to_owned())));
+        let known = || passwords.is_known(user, password).then(|| Visitor::User(user.to_owned()));
+        if let Some(visitor) = known() {
+            return Ok(Some(visitor));
         }
-        if let Some(client) = client {
-            let turn = self.penalties().turn(network(client), Instant::now());
+        let address = client.map(network);
+        let mut place = None;
+        if let Some(address) = address {
+            let first = self.line(address).lock_owned().await;
+            if let Some(visitor) = known() {
+                return Ok(Some(visitor));
+            }
+            let turn = lock(&self.penalties).turn(address, Instant::now());
             match turn {
-                Ok(wait) if wait.is_zero() => {}
-                Ok(wait) => tokio::time::sleep(wait).await,
+                Ok(wait) if wait.is_zero() => place = Some(first),
+                Ok(wait) => {
+                    drop(first);
+                    tokio::time::sleep(wait).await;
+                    if let Some(visitor) = known() {
+                        return Ok(Some(visitor));
+                    }
+                }
                 Err(wait) => return Err(Refusal::too_many("too many wrong passwords came from here", wait)),
             }
         }
-        let Ok(_permit) = self.checks.acquire().await else { return Ok(None) };
-        let (passwords, name, word) = (std::sync::Arc::clone(passwords), user.to_owned(), password.to_owned());
-        // Slow password hashes must not hold the other connections up.
-        let checked = tokio::task::spawn_blocking(move || passwords.verify(&name, &word)).await;
-        let is_right = checked.unwrap_or(false);
-        if let Some(client) = client {
-            let mut penalties = self.penalties();
-            let client = network(client);
-            if is_right { penalties.right(client) } else { penalties.wrong(client, Instant::now()) }
-        }
+        let Ok(permit) = Arc::clone(&self.checks).acquire_owned().await else { return Ok(None) };
+        let (passwords, name, word) = (Arc::clone(passwords), user.to_owned(), password.to_owned());
+        let penalties = Arc::clone(&self.penalties);
+        // Slow password hashes must not hold the other connections up. They end, and count, also where the client has gone away.
+        let checked = tokio::task::spawn_blocking(move || {
+            let is_right = passwords.verify(&name, &word);
+            if let Some(address) = address {
+                let mut penalties = lock(&penalties);
+                if is_right { penalties.right(address) } else { penalties.wrong(address, Instant::now()) }
+            }
+            drop((place, permit));
+            is_right
+        });
+        let is_right = checked.await.unwrap_or(false);
         if !is_right {
             let client = client.map_or_else(|| "-".to_owned(), |client| client.to_string());
             tracing::warn!(client, user = %user.escape_debug(), "a login failed");
@@ -127,11 +157,17 @@ impl Door {
     }
 }
 
+fn lock(penalties: &Mutex<Penalties>) -> MutexGuard<'_, Penalties> {
+    penalties.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 const BASIC: &str = r#"Basic realm="ferry", charset="UTF-8""#;
 
-/// What must come with the request the next time (RFC 9110, section 11.6.1).
+/// What must come with the request the next time (RFC 9110, section 11.6.1). Where to get a token is said by the name that the client has
+/// for us, if it is one: what else it sends does not come back to it.
 fn denied(asked: &Asked, is_open: bool, path: &str) -> Refusal {
-    let Some(host) = asked.host.as_deref().filter(|_| is_open) else { return Refusal::unauthorized(BASIC.to_owned()) };
+    let named = asked.host.as_deref().filter(|host| is_open && reference::is_host(host));
+    let Some(host) = named else { return Refusal::unauthorized(BASIC.to_owned()) };
     let scheme = if asked.is_secure { "https" } else { "http" };
     let mut challenge = format!("Bearer realm=\"{scheme}://{host}{TOKEN}\",service=\"ferry\"");
     if let Some(name) = repository(path) {

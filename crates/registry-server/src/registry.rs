@@ -7,8 +7,8 @@ use bytes::Bytes;
 use ferry_content::store::{self, Store};
 use ferry_image::reference;
 use http::header::{
-    CONTENT_LENGTH, CONTENT_SECURITY_POLICY, EXPECT, HOST, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE,
-    X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, EXPECT, HOST, HeaderMap, HeaderValue, IF_NONE_MATCH,
+    IF_RANGE, RANGE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Method, Request, Response};
 use http_body_util::BodyExt as _;
@@ -19,7 +19,7 @@ use crate::door::{Door, TOKEN};
 use crate::query::Query;
 use crate::refusal::Refusal;
 use crate::route::{Route, RouteError, route};
-use crate::see::{self, See};
+use crate::see::{self, Health, See};
 use crate::turns::Turns;
 use crate::watch::{AccessLog, Connected, Watch};
 use crate::{Backend, Error, Name, blobs, lists, manifests, page, uploads};
@@ -48,6 +48,7 @@ pub struct Registry {
     pub(crate) settings: Arc<Settings>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) shelf: Arc<page::Shelf>,
+    pub(crate) health: Health,
     door: Arc<Door>,
 }
 
@@ -121,6 +122,7 @@ impl Registry {
             watch: Arc::new(Watch::new(settings.access_log.clone())),
             settings: Arc::new(settings),
             shelf,
+            health: Health::default(),
             door: Arc::default(),
         }
     }
@@ -188,7 +190,10 @@ impl Registry {
             && asked.is_read()
             && let Some(answer) = self.door.token(&self.settings.access, &asked).await
         {
-            return answer.map(|token| lists::answer("application/json", &token));
+            let mut response = answer.map(|token| lists::answer("application/json", &token))?;
+            // whoever asks this next is somebody else, and what is between us and them must not hand it out
+            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            return Ok(response);
         }
         let see = See::at(path);
         if !see.is_some_and(|see| see.is_open()) {

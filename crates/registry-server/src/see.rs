@@ -1,6 +1,7 @@
 //! What people and their monitoring look at: the page at `/`, `/metrics`, `/healthz`.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ferry_content::Provider as _;
 use ferry_content::store::Store;
@@ -15,6 +16,8 @@ use crate::{Backend, Error, Registry, page};
 
 /// A disk that does not give a few bytes in this time is not there, as far as a client can tell.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// For so long what one probe found is told to others: anybody may ask, and the whole place is looked through.
+const TRUE_FOR: Duration = Duration::from_secs(1);
 /// Less than this is a full disk: not even an index of the store can be written anew.
 const FULL: u64 = 1 << 20;
 
@@ -85,23 +88,43 @@ fn room(store: &Store) -> std::io::Result<Room> {
     })
 }
 
-/// 200 while blobs can be read, and for a store also written; 503 otherwise. Why is said in the log: whoever asks may be anybody.
+/// What the last probe found, and when.
+#[derive(Clone, Default)]
+pub(crate) struct Health(Arc<tokio::sync::Mutex<Option<(Instant, bool)>>>);
+
+/// 200 while blobs can be read, and for a store also written; 503 otherwise.
 async fn health(registry: &Registry) -> Response<Body> {
+    // those that come while one is examining wait for what it finds
+    let mut last = registry.health.0.lock().await;
+    let is_healthy = match *last {
+        Some((at, found)) if at.elapsed() < TRUE_FOR => found,
+        _ => {
+            let found = is_healthy(registry).await;
+            *last = Some((Instant::now(), found));
+            found
+        }
+    };
+    drop(last);
+    if is_healthy {
+        return answer("text/plain; charset=utf-8", "ok\n".to_owned());
+    }
+    let mut response = answer("text/plain; charset=utf-8", "not healthy; the log says why\n".to_owned());
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response
+}
+
+/// Why not is said in the log: whoever asks may be anybody.
+async fn is_healthy(registry: &Registry) -> bool {
     let found = match tokio::time::timeout(PATIENCE, examine(registry)).await {
         Ok(found) => found,
         Err(_) => {
             Err(format!("the disk of {} gave nothing for {} s", registry.backend.blobs().place(), PATIENCE.as_secs()))
         }
     };
-    match found {
-        Ok(()) => answer("text/plain; charset=utf-8", "ok\n".to_owned()),
-        Err(why) => {
-            tracing::error!(why, "not healthy");
-            let mut response = answer("text/plain; charset=utf-8", "not healthy; the log says why\n".to_owned());
-            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-            response
-        }
+    if let Err(why) = &found {
+        tracing::error!(why, "not healthy");
     }
+    found.is_ok()
 }
 
 async fn examine(registry: &Registry) -> Result<(), String> {

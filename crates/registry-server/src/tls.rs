@@ -109,16 +109,19 @@ impl Tls {
 impl Current {
     /// Takes a new certificate where there is one. One that cannot be used is told, and the old one stays. Blocking.
     pub(crate) fn refresh(&self, now: SystemTime) {
+        let (found, mut known) = (self.tls.written(), self.written.lock().unwrap_or_else(PoisonError::into_inner));
         if let Tls::Files { certificate, .. } = &self.tls {
-            let (found, mut known) = (self.tls.written(), self.written.lock().unwrap_or_else(PoisonError::into_inner));
             if *known == found {
                 return;
             }
-            *known = found;
             tracing::info!(path = %certificate.display(), "the certificate is read again");
         }
         match self.tls.load(&self.provider, now) {
-            Ok((key, _)) => *self.key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key),
+            Ok((key, _)) => {
+                *self.key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
+                // not before: what cannot be read this time may be the next, of the same age (a key that is not readable yet)
+                *known = found;
+            }
             Err(error) => tracing::error!(%error, "the certificate stays the one that was there before"),
         }
     }
@@ -172,5 +175,20 @@ mod tests {
         write(&std::fs::read(&two).expect("read"), 2);
         assert_eq!(in_use(), chain(&two).expect("chain")[0]);
         assert!(serving.authority.is_none());
+        // one that could not be read is tried again, though its time is the same
+        let (third, aside) = (make("three"), folder.path().join("aside"));
+        let time = SystemTime::now() + std::time::Duration::from_secs(3);
+        std::fs::File::options().write(true).open(&third).expect("open").set_modified(time).expect("time");
+        let serving = Tls::Files { certificate: two.clone(), key: two.clone() }.start().expect("serving");
+        let in_use = || serving.current.key.read().expect("lock").cert[0].clone();
+        let (good, before) = (std::fs::read(&third).expect("read"), in_use());
+        for (bytes, expected) in [(&b"half of"[..], before.clone()), (&good, chain(&third).expect("chain")[0].clone())]
+        {
+            std::fs::write(&aside, bytes).expect("write");
+            std::fs::File::options().write(true).open(&aside).expect("open").set_modified(time).expect("time");
+            std::fs::rename(&aside, &two).expect("rename");
+            serving.current.refresh(SystemTime::now());
+            assert_eq!(in_use(), expected);
+        }
     }
 }

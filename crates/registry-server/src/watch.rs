@@ -4,13 +4,14 @@
 //! its time, in either direction, is told as broken off.
 
 mod line;
+mod log;
 mod metrics;
 
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -26,32 +27,11 @@ use crate::body::{Body, Incoming};
 use crate::registry::Peer;
 
 use line::Line;
+pub use log::AccessLog;
 pub(crate) use metrics::{Metrics, Scraped};
 
 /// nginx's number for a request whose client went away before it was answered.
 const CLIENT_CLOSED: u16 = 499;
-
-/// Where the access log is written, a line for each request.
-#[derive(Clone)]
-pub struct AccessLog(Arc<Mutex<dyn Write + Send>>);
-
-impl AccessLog {
-    /// Lines are written whole, each with one call; what cannot be written is lost, and no request fails for it.
-    #[must_use]
-    pub fn to(writer: impl Write + Send + 'static) -> Self {
-        Self(Arc::new(Mutex::new(writer)))
-    }
-
-    fn write(&self, line: &str) {
-        let _ = self.0.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
-    }
-}
-
-impl std::fmt::Debug for AccessLog {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("AccessLog")
-    }
-}
 
 /// Everything that watches.
 #[derive(Debug, Default)]
@@ -159,7 +139,7 @@ impl Drop for Watched {
         };
         watch.metrics.end(&end);
         if let (Some(log), Some(line)) = (&watch.log, &self.line) {
-            log.write(&line.text(jiff::Timestamp::now(), *status, *sent, took, self.broken.as_deref()));
+            log.write(line.text(jiff::Timestamp::now(), *status, *sent, took, self.broken.as_deref()));
         }
     }
 }

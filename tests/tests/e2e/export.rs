@@ -289,15 +289,29 @@ fn images_and_platforms_are_chosen() {
     }
     let untrusted = site.ferry("export b.tar --to k3s -o x/").run().expect_code(2);
     untrusted.says(&["no public key is given"]);
+    tools::succeed("mkfifo", &[&site.at("fifo").display().to_string()]);
+    std::os::unix::fs::symlink("fifo", site.at("link")).unwrap();
     for (more, words) in [
         ("--to oci -o -", "a layout is a folder"),
         ("--to oci --each -o x", "a layout holds all images"),
         ("--to containerd --each -o x.tar", "`x.tar` is no folder"),
         ("--to containerd --json -o -", "would both go to standard output"),
-        ("--to k3s -o ferry.pub", "is a file"),
+        ("--to k3s -o ferry.pub", "`ferry.pub` is no folder"),
+        ("--to k3s -o fifo", "`fifo` is no folder"),
+        ("--to oci -o fifo", "`fifo` is no folder"),
     ] {
         site.ferry(&format!("export b.tar {TRUST} {more}")).run().expect_code(2).says(&[words]);
     }
+    for name in ["fifo", "link"] {
+        let other = site.ferry(&format!("export b.tar {TRUST} --to containerd -o {name}")).run().expect_code(6);
+        other.says(&[&format!("`{name}` is there and is no file"), "`-o -` writes into a pipe"]);
+        let kind = std::fs::metadata(site.at(name)).unwrap().file_type();
+        assert!(std::os::unix::fs::FileTypeExt::is_fifo(&kind), "{name} is what it was");
+    }
+    std::os::unix::fs::symlink("real.tar", site.at("link.tar")).unwrap();
+    std::fs::write(site.at("real.tar"), "an earlier export").unwrap();
+    let _ = site.ferry(&format!("export b.tar {TRUST} --to containerd -o link.tar")).ok();
+    assert!(site.at("link.tar").is_symlink() && site.bytes("real.tar").starts_with(b"oci-layout"));
     assert!(site.names().iter().all(|name| !name.starts_with('x')), "{:?}", site.names());
 }
 

@@ -180,3 +180,13 @@ fn a_target_that_does_not_keep_its_word_on_indexes() {
     let told = install(&site, &fickle(), "", "--index sparse").run().expect_code(5);
     told.says(&["app/x:1", "refuses an index with absent platforms", "--index auto"]);
 }
+
+#[test]
+fn what_is_no_file_is_not_replaced() {
+    let site = Site::without_keys();
+    tools::succeed("mkfifo", &[site.at("pipe").to_str().unwrap()]);
+    let (host, _serving) = site.serve("--store shelf");
+    let told = site.ferry(&format!("inventory --registry {host} -o pipe")).run().expect_code(6);
+    told.says(&["pipe", "not a regular file"]);
+    assert!(std::os::unix::fs::FileTypeExt::is_fifo(&std::fs::metadata(site.at("pipe")).unwrap().file_type()));
+}

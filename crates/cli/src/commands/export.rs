@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ferry_content::{copy, texts};
+use ferry_content::{Problems, copy, texts};
 use ferry_image::Reference;
 use ferry_install::export::{self, Export, Exported, Options, Part, To, plan, write_file, write_folder, write_pipe};
 use serde_json::{Value, json};
@@ -77,9 +77,14 @@ fn output(args: &args::Export, path: &Path) -> Result<Output, End> {
     let usage = |why: &str, hint: &str| Err(Error::usage(why, hint).into());
     let is_pipe = path.as_os_str() == "-";
     let is_folder = path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/");
+    let is_other = path.exists() && !path.is_dir();
     match To::from(args.to) {
         To::Oci if args.each => usage("a layout holds all images", "leave `--each` away"),
         To::Oci if is_pipe => usage("a layout is a folder", "name it with `-o`; a tar of one is `--to containerd`"),
+        To::Oci if is_other => usage(
+            &format!("`{}` is no folder", path.display()),
+            "a layout is a folder: name an empty one, or a new one",
+        ),
         To::Oci => Ok(Output::Layout(path.to_owned())),
         _ if is_pipe && args.each => usage("standard output is one file", "name a folder with `-o`"),
         _ if is_pipe && args.json && !args.dry_run => {
@@ -89,8 +94,8 @@ fn output(args: &args::Export, path: &Path) -> Result<Output, End> {
             usage("standard output is a terminal", "send it into a pipe or a file")
         }
         _ if is_pipe => Ok(Output::Pipe),
-        To::K3s if path.is_file() => {
-            usage(&format!("`{}` is a file", path.display()), "name the folder: k3s imports all files in it")
+        To::K3s if is_other => {
+            usage(&format!("`{}` is no folder", path.display()), "name the folder: k3s imports all files in it")
         }
         To::K3s => Ok(Output::In(path.to_owned())),
         _ if is_folder => Ok(Output::In(path.to_owned())),
@@ -98,7 +103,10 @@ fn output(args: &args::Export, path: &Path) -> Result<Output, End> {
             &format!("`{}` is no folder", path.display()),
             "name a folder that is there, or one with `/` at its end",
         ),
-        _ => Ok(Output::File(path.to_owned())),
+        _ => {
+            export::refuse_other_than_file(path).map_err(Problems::from)?;
+            Ok(Output::File(path.to_owned()))
+        }
     }
 }
 

@@ -59,6 +59,12 @@ pub enum Fault {
         /// The file.
         path: PathBuf,
     },
+    /// A device, a pipe or a folder under the name of the archive: it would be replaced.
+    #[error("`{}` is there and is no file", .path.display())]
+    NotAFile {
+        /// What is there.
+        path: PathBuf,
+    },
     /// The disk is too small.
     #[error("`{}` has {available} bytes free, and {needed} are needed", .path.display())]
     NoRoom {
@@ -132,7 +138,7 @@ impl Failure for Fault {
             Self::ManyPlatforms { .. } => Kind::Usage,
             Self::Layer { .. } | Self::Index { .. } => Kind::Invalid,
             Self::Onto { .. } | Self::NotALayout { .. } | Self::Busy { .. } => Kind::Conflict,
-            Self::NoRoom { .. } | Self::Order { .. } => Kind::Local,
+            Self::NotAFile { .. } | Self::NoRoom { .. } | Self::Order { .. } => Kind::Local,
             Self::NoProgram { .. } | Self::Failed { .. } | Self::NotThere { .. } => Kind::Local,
         }
     }
@@ -157,6 +163,9 @@ impl Failure for Fault {
             }
             Self::Layer { .. } => "export it with `--to containerd` or `--to oci`, or build the image anew".to_owned(),
             Self::Onto { .. } => "choose another name or folder with `-o`".to_owned(),
+            Self::NotAFile { .. } => {
+                "name a file that may be created or replaced; `-o -` writes into a pipe".to_owned()
+            }
             Self::NoRoom { .. } => {
                 "make room there, choose another disk, or export fewer images with `--image`".to_owned()
             }

@@ -55,7 +55,7 @@ impl Sink for Pipe {
 /// Writes a part into the file `path`, which has that name when it is whole; the folder must be there.
 ///
 /// # Errors
-/// What of it could not be read or written; [`Fault::Onto`]; [`Fault::NoRoom`].
+/// What of it could not be read or written; [`Fault::Onto`]; [`Fault::NotAFile`]; [`Fault::NoRoom`].
 pub async fn write_file(
     export: &Export,
     part: &Part,
@@ -63,7 +63,11 @@ pub async fn write_file(
     options: &copy::Options,
     progress: Arc<dyn Progress>,
 ) -> Result<(), Problems> {
+    refuse_other_than_file(path)?;
     export.refuse_onto(path)?;
+    // a link stays one: `/dev/stdout` may be one to a file
+    let real = path.canonicalize();
+    let path = real.as_deref().unwrap_or(path);
     let staged = Staged::beside(path, 0o644)?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     check_room(folder, part.size())?;
@@ -87,6 +91,18 @@ pub async fn write_pipe(
     progress: Arc<dyn Progress>,
 ) -> Result<(), Problems> {
     write(export, part, Box::new(Pipe(pipe)), place, options, progress).await
+}
+
+/// Refuses what is there and is no file, links followed: a whole archive takes the place of what has its name, be it `/dev/null`.
+///
+/// # Errors
+/// [`Fault::NotAFile`]; whatever the disk reports.
+pub fn refuse_other_than_file(path: &Path) -> Result<(), Error> {
+    match std::fs::metadata(path) {
+        Ok(found) if !found.is_file() => Err(Fault::NotAFile { path: path.to_owned() }.into()),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(ContentError::io("write", path, e).into()),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses to begin what cannot end.

@@ -3,6 +3,7 @@
 //! ```text
 //! 10.0.0.7 - ann [26/Nov/2026:22:11:13 +0000] "GET /v2/app/blobs/sha256:… HTTP/1.1" 200 5242880 "-" "containerd/1.6.20" ms=48
 //! 10.0.0.7 - - [26/Nov/2026:22:11:14 +0000] "GET /v2/app/blobs/sha256:… HTTP/1.1" 200 1048576 "-" "curl/7.88" ms=9 broken="the client went away"
+//! - - - [26/Nov/2026:22:11:15 +0000] "-" 0 0 "-" "-" ms=0 lost=903
 //! ```
 
 use std::fmt::Write as _;
@@ -14,6 +15,8 @@ use jiff::Timestamp;
 
 use super::milliseconds;
 
+/// A time, as these logs have it.
+const TIME: &str = "%d/%b/%Y:%H:%M:%S +0000";
 /// The most of a path, in bytes; of other fields an eighth. No name or digest is longer, and nobody can fill the log's disk with one request.
 const MAX_TARGET: usize = 2048;
 
@@ -41,7 +44,7 @@ impl Line {
         let mut line = format!(
             r#"{client} - {} [{}] "{} {} {:?}" {status} {sent} "{}" "{}" ms={}"#,
             if user.is_empty() { "-" } else { &user },
-            at.strftime("%d/%b/%Y:%H:%M:%S +0000"),
+            at.strftime(TIME),
             escaped(&self.method, MAX_TARGET / 8),
             escaped(&self.target, MAX_TARGET),
             self.version,
@@ -55,6 +58,11 @@ impl Line {
         line.push('\n');
         line
     }
+}
+
+/// The line that stands for so many that could not be written, its end included.
+pub(super) fn lost(at: Timestamp, lines: u64) -> String {
+    format!("- - - [{}] \"-\" 0 0 \"-\" \"-\" ms=0 lost={lines}\n", at.strftime(TIME))
 }
 
 /// Printable ASCII without quotes and backslashes; every other byte as `\xHH`, as nginx has it. What is longer than `most` bytes ends in `...`.

@@ -1,11 +1,12 @@
 //! Users: passwords, tokens, and what everybody may do.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ferry_registry_server::{Access, Limits, Settings, Users};
+use ferry_registry_server::{Access, Limits, Passwords, Settings, Users};
 use http::StatusCode;
 
 use crate::site::{Image, Site};
@@ -66,10 +67,16 @@ async fn where_all_may_read_a_push_takes_a_password_or_its_token() {
     let (code, told) = status(&site, PUSH, None).await;
     assert_eq!((code, told), (401, format!("{realm},scope=\"repository:team/app:pull,push\"")));
 
+    for host in ["a\",scope=\"x", "a/b", "u@a", ""] {
+        let answer = site.ask(PUSH, &[("host", host)], b"").await;
+        assert_eq!((answer.status.as_u16(), answer.header("www-authenticate")), (401, BASIC), "{host}");
+    }
+
     let token = async |authorization: Option<&str>| {
         let headers: Vec<(&str, &str)> = authorization.iter().map(|value| ("authorization", *value)).collect();
         let answer = site.ask("GET /token?service=ferry&scope=repository:team/app:pull,push", &headers, b"").await;
         (answer.status == StatusCode::OK).then(|| {
+            assert_eq!(answer.header("cache-control"), "no-store");
             let json = answer.json();
             assert_eq!(json["token"], json["access_token"]);
             format!("Bearer {}", json["token"].as_str().expect("a token"))
@@ -106,4 +113,53 @@ async fn whoever_guesses_waits_longer_each_time_and_who_is_known_does_not() {
     assert!(waits[1] > Duration::from_millis(200) && waits[2] > waits[1] + Duration::from_millis(100), "{waits:?}");
     let (status, wait) = ask("ann:s:cret").await;
     assert!(status.as_deref() == Some("200") && wait < Duration::from_millis(500), "{status:?} {wait:?}");
+}
+
+/// Passwords whose hash takes its time, and what was looked at.
+#[derive(Default)]
+struct Slow {
+    verified: AtomicUsize,
+    is_known: AtomicBool,
+}
+
+impl Passwords for Slow {
+    fn verify(&self, _: &str, password: &str) -> bool {
+        self.verified.fetch_add(1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(50));
+        let is_right = password == "s:cret";
+        self.is_known.fetch_or(is_right, Ordering::SeqCst);
+        is_right
+    }
+
+    fn is_known(&self, _: &str, password: &str) -> bool {
+        password == "s:cret" && self.is_known.load(Ordering::SeqCst)
+    }
+
+    fn has(&self, _: &str) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn the_first_guesses_of_a_client_wait_for_one_another_and_a_right_password_is_looked_at_once() {
+    for (pair, expected) in [("ann:wrong", "401"), ("ann:s:cret", "200")] {
+        let slow = Arc::new(Slow::default());
+        let site = Site::with_store(Settings { access: Access::Users(slow.clone()), ..Settings::default() });
+        let server = run(&site, None, Limits::default()).await;
+        let head =
+            format!("GET /v2/ HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\nConnection: close\r\n\r\n", basic(pair));
+        let (begun, address) = (Instant::now(), server.address);
+        let ask = || async {
+            let answer = say(address, head.as_bytes()).await;
+            (answer.split(' ').nth(1) == Some(expected), begun.elapsed())
+        };
+        let answers = futures_util::future::join_all((0..6).map(|_| ask())).await;
+        assert!(answers.iter().all(|(is_expected, _)| *is_expected), "{answers:?}");
+        let last = answers.iter().map(|(_, took)| *took).max().expect("some");
+        match expected {
+            // five waits of a quarter of a second
+            "401" => assert!(last > Duration::from_millis(1250), "{last:?}"),
+            _ => assert_eq!(slow.verified.load(Ordering::SeqCst), 1, "then it was known"),
+        }
+    }
 }

@@ -52,7 +52,10 @@ impl Site {
 
     pub(crate) async fn ask(&self, request: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let (method, uri) = request.split_once(' ').expect("METHOD PATH");
-        let mut builder = Request::builder().method(method).uri(uri).header("host", "here:5000");
+        let mut builder = Request::builder().method(method).uri(uri);
+        if !headers.iter().any(|(name, _)| *name == "host") {
+            builder = builder.header("host", "here:5000");
+        }
         if !headers.iter().any(|(name, _)| *name == "content-length") {
             builder = builder.header("content-length", body.len());
         }
