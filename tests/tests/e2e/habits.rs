@@ -3,8 +3,8 @@
 use ferry_tests::http::Reply;
 use ferry_tests::images::Format;
 use ferry_tests::registry::{Access, Front, PASSWORD, Registry, USER};
-use ferry_tests::require;
 use ferry_tests::site::Site;
+use ferry_tests::{require, tools};
 
 use crate::{FOR, SIGN, TRUST, bundled, small, two_platforms};
 
