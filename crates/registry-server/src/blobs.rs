@@ -140,7 +140,7 @@ pub(crate) async fn delete(registry: &Registry, repository: String, digest: Dige
 }
 
 async fn content(registry: &Registry, blob: &Descriptor, part: Range<u64>, is_whole: bool) -> Result<Body, Refusal> {
-    let provider = registry.backend.blobs();
+    let (provider, begun) = (registry.backend.blobs(), registry.checks.begin());
     let stream = provider.open(blob, part).await.map_err(|error| match error {
         Content::NotFound { .. } => unknown(&blob.digest),
         Content::SizeMismatch { .. } | Content::DigestMismatch { .. } => {
@@ -153,7 +153,7 @@ async fn content(registry: &Registry, blob: &Descriptor, part: Range<u64>, is_wh
         return Ok(body::streamed(stream));
     }
     let checks = Arc::clone(&registry.checks);
-    Ok(body::checked(stream, Checked { checks, blob: blob.clone(), place: provider.place() }))
+    Ok(body::checked(stream, Checked { checks, blob: blob.clone(), place: provider.place(), begun }))
 }
 
 fn unknown(digest: &Digest) -> Refusal {

@@ -17,6 +17,7 @@ use hyper::body::{Frame, SizeHint};
 use tokio::sync::mpsc;
 
 use crate::check::Checks;
+use crate::crowd::Answer;
 use crate::refusal::Refusal;
 
 /// The body of an answer.
@@ -42,13 +43,14 @@ pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// The same body, with something that lasts as long as it does.
-pub(crate) fn with<T: Send + Unpin + 'static>(body: Body, held: T) -> Body {
-    Holding { body, _held: held }.boxed_unsync()
+/// The same body, with something that lasts as long as it does, and somebody who is told whenever a client takes of it.
+pub(crate) fn with<T: Send + Unpin + 'static>(body: Body, held: T, answer: Arc<Answer>) -> Body {
+    Holding { body, answer, _held: held }.boxed_unsync()
 }
 
 struct Holding<T> {
     body: Body,
+    answer: Arc<Answer>,
     _held: T,
 }
 
@@ -57,6 +59,7 @@ impl<T: Unpin> http_body::Body for Holding<T> {
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        self.answer.taken();
         Pin::new(&mut self.body).poll_frame(cx)
     }
 
@@ -74,6 +77,8 @@ pub(crate) struct Checked {
     pub(crate) checks: Arc<Checks>,
     pub(crate) blob: Descriptor,
     pub(crate) place: String,
+    /// When it began (`Checks::begin`).
+    pub(crate) begun: u64,
 }
 
 /// Sends a stream as it is.
@@ -104,7 +109,7 @@ fn broken(error: ferry_content::Error) -> io::Error {
 
 async fn pump(
     mut stream: ByteStream,
-    Checked { checks, blob, place }: Checked,
+    Checked { checks, blob, place, begun }: Checked,
     sender: &mpsc::Sender<io::Result<Bytes>>,
 ) -> Result<(), ferry_content::Error> {
     let mut hasher = Hasher::new(blob.digest.algorithm());
@@ -119,7 +124,7 @@ async fn pump(
             return Ok(()); // the client has gone
         }
     }
-    checks.conclude(&place, &blob, &hasher.finish(), size)?;
+    checks.conclude(begun, &place, &blob, &hasher.finish(), size)?;
     if let Some(last) = held {
         let _ = sender.send(Ok(last)).await;
     }

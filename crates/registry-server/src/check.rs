@@ -2,6 +2,7 @@
 //! found damaged is refused from then on.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The state of every blob that was looked at.
 #[derive(Debug, Default)]
-pub(crate) struct Checks(Mutex<HashMap<Digest, State>>);
+pub(crate) struct Checks {
+    states: Mutex<HashMap<Digest, State>>,
+    /// How many blobs were written anew: a read that began before one of them was says nothing of what is there now.
+    written: AtomicU64,
+}
 
 #[derive(Debug, Clone)]
 enum State {
@@ -30,7 +35,7 @@ enum State {
 
 impl Checks {
     fn map(&self) -> MutexGuard<'_, HashMap<Digest, State>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn is_good(&self, digest: &Digest) -> bool {
@@ -50,22 +55,45 @@ impl Checks {
 
     /// The blob was written anew.
     pub(crate) fn forget(&self, digest: &Digest) {
-        self.map().remove(digest);
+        let mut states = self.map();
+        self.written.fetch_add(1, Ordering::SeqCst);
+        states.remove(digest);
+    }
+
+    /// What [`conclude`](Self::conclude) is to be told of the read that begins now.
+    pub(crate) fn begin(&self) -> u64 {
+        self.written.load(Ordering::SeqCst)
+    }
+
+    fn note(&self, begun: u64, digest: &Digest, state: State) {
+        let mut states = self.map();
+        if self.written.load(Ordering::SeqCst) == begun {
+            states.insert(digest.clone(), state);
+        } else {
+            states.remove(digest);
+        }
     }
 
     /// Notes what a whole read found.
-    pub(crate) fn conclude(&self, place: &str, blob: &Descriptor, found: &Digest, size: u64) -> Result<(), Error> {
+    pub(crate) fn conclude(
+        &self,
+        begun: u64,
+        place: &str,
+        blob: &Descriptor,
+        found: &Digest,
+        size: u64,
+    ) -> Result<(), Error> {
         let error = if size != blob.size {
             let (place, digest) = (place.to_owned(), blob.digest.clone());
             Error::SizeMismatch { place, digest, expected: blob.size, found: size }
         } else if *found != blob.digest {
             Error::DigestMismatch { place: place.to_owned(), expected: blob.digest.clone(), found: found.clone() }
         } else {
-            self.map().insert(blob.digest.clone(), State::Good);
+            self.note(begun, &blob.digest, State::Good);
             return Ok(());
         };
         tracing::error!(%error, "a damaged blob is refused from now on");
-        self.map().insert(blob.digest.clone(), State::Damaged);
+        self.note(begun, &blob.digest, State::Damaged);
         Err(error)
     }
 
@@ -90,13 +118,13 @@ impl Checks {
 }
 
 async fn check(checks: Arc<Checks>, backend: Arc<dyn Backend>, blob: Descriptor, _done: watch::Sender<()>) {
-    let place = backend.blobs().place();
+    let (place, begun) = (backend.blobs().place(), checks.begin());
     let hashed = match backend.blobs().open(&blob, 0..blob.size).await {
         Ok(stream) => hash(stream, &blob).await,
         Err(error) => Err(error),
     };
     match hashed {
-        Ok((found, size)) => drop(checks.conclude(&place, &blob, &found, size)),
+        Ok((found, size)) => drop(checks.conclude(begun, &place, &blob, &found, size)),
         Err(error) => {
             // Not the blob's fault, perhaps: the next request tries again.
             tracing::warn!(%error, digest = %blob.digest, "cannot check a blob");
@@ -114,4 +142,20 @@ async fn hash(mut stream: ByteStream, blob: &Descriptor) -> Result<(Digest, u64)
         tokio::task::yield_now().await;
     }
     Ok((hasher.finish(), size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_that_began_before_a_mending_push_says_nothing_of_it() {
+        let (checks, blob) = (Checks::default(), Descriptor::of("x", b"blob"));
+        let begun = checks.begin();
+        checks.forget(&blob.digest);
+        assert!(checks.conclude(begun, "b.tar", &blob, &Digest::of(b"bad!"), 4).is_err(), "the transfer breaks");
+        assert!(!checks.is_damaged(&blob.digest));
+        assert!(checks.conclude(checks.begin(), "b.tar", &blob, &Digest::of(b"bad!"), 4).is_err());
+        assert!(checks.is_damaged(&blob.digest));
+    }
 }

@@ -3,12 +3,16 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::server::Limits;
+
+/// How many times the stall limit of a connection one of its answers may stand still: buffers on the way may take that long to drain for a
+/// slow client.
+const STALLS: u32 = 10;
 
 /// All connections.
 #[derive(Debug)]
@@ -33,6 +37,22 @@ struct Guest {
     since: Instant,
     leave: Arc<Notify>,
     is_leaving: bool,
+    /// The answers that are being sent.
+    answers: Vec<Weak<Answer>>,
+}
+
+/// When a client last took something of an answer. Over HTTP/2 it may take nothing for ever, and the connection is well all the same.
+#[derive(Debug)]
+pub(crate) struct Answer(Mutex<Instant>);
+
+impl Answer {
+    pub(crate) fn taken(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn since(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Debug)]
@@ -82,7 +102,14 @@ impl Crowd {
         let id = guests.next;
         guests.next += 1;
         let leave = Arc::new(Notify::new());
-        let guest = Guest { client, busy: 0, since: Instant::now(), leave: Arc::clone(&leave), is_leaving: false };
+        let guest = Guest {
+            client,
+            busy: 0,
+            since: Instant::now(),
+            leave: Arc::clone(&leave),
+            is_leaving: false,
+            answers: Vec::new(),
+        };
         guests.all.insert(id, guest);
         let most = self.limits.requests;
         let entry = guests.clients.entry(client);
@@ -97,11 +124,14 @@ impl Crowd {
         self.guests().dismiss(None);
     }
 
-    /// Ends what has been idle for too long.
+    /// Ends what has been idle for too long, or takes nothing of an answer.
     pub(crate) fn end_idle(&self, now: Instant) {
-        let limit = self.limits.idle_timeout;
+        let (limit, patience) = (self.limits.idle_timeout, self.limits.stall * STALLS);
         for guest in self.guests().all.values_mut() {
-            if guest.busy == 0 && now.saturating_duration_since(guest.since) >= limit {
+            let is_idle = guest.busy == 0 && now.saturating_duration_since(guest.since) >= limit;
+            guest.answers.retain(|answer| answer.strong_count() > 0);
+            let stalls = |answer: Arc<Answer>| now.saturating_duration_since(answer.since()) >= patience;
+            if is_idle || guest.answers.iter().filter_map(Weak::upgrade).any(stalls) {
                 guest.dismiss();
             }
         }
@@ -141,6 +171,13 @@ impl Seat {
         let busy = Busy::begin(self);
         let permit = tokio::time::timeout(patience, Arc::clone(&self.requests).acquire_owned()).await.ok()?.ok()?;
         Some(Served { _busy: busy, _permit: permit })
+    }
+
+    /// An answer is on its way, until what is returned is dropped.
+    pub(crate) fn answers(&self) -> Arc<Answer> {
+        let answer = Arc::new(Answer(Mutex::new(Instant::now())));
+        self.change(|guest| guest.answers.push(Arc::downgrade(&answer)));
+        answer
     }
 
     fn change(&self, change: impl FnOnce(&mut Guest)) {
@@ -259,5 +296,20 @@ mod tests {
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
         assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
+    }
+
+    #[tokio::test]
+    async fn who_takes_nothing_of_an_answer_is_ended_and_who_takes_is_not() {
+        let crowd = crowd(9, 9);
+        let (still, takes) = (seat(&crowd, 0).expect("a"), seat(&crowd, 1).expect("b"));
+        let _served = (still.serve(Duration::ZERO).await, takes.serve(Duration::ZERO).await);
+        let (_answer, taken) = (still.answers(), takes.answers());
+        let limit = Limits::default().stall * STALLS;
+        crowd.end_idle(Instant::now() + limit / 2);
+        assert!(!must_leave(&still).await && !must_leave(&takes).await);
+        std::thread::sleep(Duration::from_millis(30));
+        taken.taken();
+        crowd.end_idle(Instant::now() + limit - Duration::from_millis(20));
+        assert!(must_leave(&still).await && !must_leave(&takes).await);
     }
 }

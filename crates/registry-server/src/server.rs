@@ -256,7 +256,7 @@ impl House {
                     return Ok::<_, Infallible>(refusal.into_response());
                 };
                 // it is under way until the last byte is taken
-                Ok(registry.answer(request).await.map(|body| body::with(body, served)))
+                Ok(registry.answer(request).await.map(|body| body::with(body, served, seat.answers())))
             }
         });
         let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
