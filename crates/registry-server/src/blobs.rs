@@ -58,6 +58,10 @@ pub(crate) async fn serve(
     if !asked.is_head() && !is_whole {
         registry.checks.settle(&registry.backend, &blob).await;
     }
+    if registry.checks.is_damaged(&blob.digest) && registry.backend.blobs().turns_elsewhere(&blob) {
+        tracing::warn!(digest = %blob.digest, "a blob that is damaged in one bundle is served from another");
+        registry.checks.forget(&blob.digest);
+    }
     if registry.checks.is_damaged(&blob.digest) {
         // As if it were not there: a client may then push it again, or ask another mirror.
         let message = format!("blob {} is damaged in {}", blob.digest, registry.backend.blobs().place());
@@ -141,7 +145,14 @@ pub(crate) async fn delete(registry: &Registry, repository: String, digest: Dige
 
 async fn content(registry: &Registry, blob: &Descriptor, part: Range<u64>, is_whole: bool) -> Result<Body, Refusal> {
     let (provider, begun) = (registry.backend.blobs(), registry.checks.begin());
-    let stream = provider.open(blob, part).await.map_err(|error| match error {
+    let opened = match provider.open(blob, part.clone()).await {
+        Err(error) if provider.turns_elsewhere(blob) => {
+            tracing::warn!(%error, "a blob is served from another bundle");
+            provider.open(blob, part).await
+        }
+        opened => opened,
+    };
+    let stream = opened.map_err(|error| match error {
         Content::NotFound { .. } => unknown(&blob.digest),
         Content::SizeMismatch { .. } | Content::DigestMismatch { .. } => {
             tracing::error!(%error, "a damaged blob is not served");

@@ -205,6 +205,11 @@ impl Provider for Catalog {
         }
     }
 
+    fn turns_elsewhere(&self, blob: &Descriptor) -> bool {
+        let source = self.blobs.get(&blob.digest).and_then(|(_, source)| self.sources.get(*source));
+        source.is_some_and(|source| source.turns_elsewhere(blob))
+    }
+
     fn check(&self) -> Result<(), ferry_content::Error> {
         self.sources.iter().try_for_each(|source| source.check())
     }

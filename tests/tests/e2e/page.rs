@@ -168,7 +168,11 @@ fn requests_are_logged_where_the_operator_says() {
 #[test]
 fn health_is_lost_with_the_disk_and_comes_back() {
     require!("docker-registry", "root", "mount");
-    let healthy = |host: &str| Endpoint::plain(host).send("GET", "/healthz", &[], &[]).unwrap().status;
+    let healthy = |host: &str| {
+        // what one probe found holds for a second
+        std::thread::sleep(std::time::Duration::from_millis(1050));
+        Endpoint::plain(host).send("GET", "/healthz", &[], &[]).unwrap().status
+    };
     let site = Site::without_keys();
     std::fs::create_dir(site.at("small")).unwrap();
     let disk = SmallDisk::mount(&site.at("small"), "4m");

@@ -113,3 +113,24 @@ fn memory_does_not_grow_with_the_layers() {
     assert!(got.body == **layer.stored);
     assert!(serving.peak_memory() < limit, "serve: {}", serving.peak_memory());
 }
+
+#[test]
+fn what_is_damaged_in_one_bundle_comes_from_another() {
+    let site = Site::new();
+    let image = small(3);
+    let (public, _public) = site.serve("--store public");
+    push(&Endpoint::plain(&public), "app/one:1", &image);
+    let _ = site.ferry(&format!("bundle {public}/app/one:1 {FOR} -o whole.tar {SIGN}")).ok();
+    let mut bytes = site.bytes("whole.tar");
+    let layer = &image.single.as_ref().unwrap().layers[0];
+    let at = bytes.windows(layer.stored.len()).position(|window| *window == **layer.stored).unwrap();
+    bytes[at + layer.stored.len() / 2] ^= 1;
+    site.write("hurt.tar", bytes);
+    let (host, serving) = site.serve(&format!("hurt.tar whole.tar {TRUST}"));
+    let path = format!("/v2/app/one/blobs/{}", layer.digest());
+    let endpoint = Endpoint::plain(&host);
+    let first = endpoint.send("GET", &path, &[], &[]);
+    assert!(first.is_err() || first.unwrap().body != **layer.stored, "the transfer breaks, once");
+    assert!(endpoint.send("GET", &path, &[], &[]).unwrap().body == **layer.stored);
+    assert!(serving.stderr().contains("from another"), "{}", serving.stderr());
+}
