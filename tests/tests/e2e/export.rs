@@ -467,5 +467,14 @@ fn an_engine_that_is_not_there_or_refuses_is_told() {
     running.signal("INT");
     let pid = site.read("pid");
     assert_eq!(running.wait().code, 130);
-    assert!(!std::path::Path::new("/proc").join(pid.trim()).exists());
+    // gone, or a zombie that nobody has asked about yet
+    let gone = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
+    };
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    while !gone() {
+        assert!(std::time::Instant::now() < end, "the engine's command stays behind");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
 }
