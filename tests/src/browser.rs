@@ -58,6 +58,8 @@ impl Browser {
         let chromium = tools::find("chromium").expect("chromium");
         let wanted = json!({"capabilities": {"alwaysMatch": {
             "browserName": "chrome",
+            // scripts add to the page when they get to it
+            "timeouts": {"implicit": 10_000},
             "goog:chromeOptions": {"binary": chromium, "args": arguments},
             "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
         }}});
