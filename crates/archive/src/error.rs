@@ -97,6 +97,16 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// More volumes than a bundle can have.
+    #[error("{count} volumes would be needed, and {most} is the most")]
+    TooManyVolumes {
+        /// How many it would be.
+        count: u64,
+        /// How many it can be.
+        most: u64,
+        /// The smallest size of a volume with which they are not too many, in bytes.
+        least: u64,
+    },
     /// What shall be packed contradicts itself or cannot be carried.
     #[error("this cannot be packed: {why}")]
     Contents {
@@ -386,6 +396,7 @@ impl Failure for Error {
             Self::Unfinished { .. } | Self::NotFound { .. } | Self::NoVolume { .. } => Kind::Missing,
             Self::OutOfPlace { .. }
             | Self::Contents { .. }
+            | Self::TooManyVolumes { .. }
             | Self::Key { .. }
             | Self::PublicKey { .. }
             | Self::Recovery { .. } => Kind::Invalid,
@@ -427,6 +438,7 @@ impl Failure for Error {
             Self::FileChanged { .. } | Self::Unfinished { .. } => "run the same command again",
             Self::OutOfPlace { .. } | Self::Recovery { .. } => return None,
             Self::Contents { .. } => "change the bundle manifest accordingly",
+            Self::TooManyVolumes { least, .. } => return Some(format!("give `--volume-size {least}` or more")),
             Self::Key { .. } => "check the key file and the password; `ferry keygen` makes a new pair",
             Self::PublicKey { .. } => {
                 "give the signer's public key, as `ferry keygen`, minisign or `cosign generate-key-pair` wrote it: NAME.pub"

@@ -179,7 +179,7 @@ fn unseal(line: &[u8]) -> Option<&str> {
 }
 
 #[cfg(test)]
-#[allow(clippy::single_range_in_vec_init)]
+#[allow(clippy::single_range_in_vec_init, reason = "lists of ranges that happen to have one")]
 mod tests {
     use super::*;
 

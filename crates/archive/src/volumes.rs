@@ -69,11 +69,11 @@ pub fn refuse_name(output: &Path) -> Result<(), Error> {
 /// Refuses to cut `size` bytes into more volumes than a bundle can have.
 ///
 /// # Errors
-/// [`Error::Contents`].
+/// [`Error::TooManyVolumes`].
 pub fn refuse_too_many(size: u64, volume: u64) -> Result<(), Error> {
     let (count, most) = (size.div_ceil(volume.max(1)), u64::from(MAX_VOLUMES));
-    let why = || format!("{count} volumes would be needed, and {most} is the most: give a larger `--volume-size`");
-    if count <= most { Ok(()) } else { Err(Error::Contents { why: why() }) }
+    let least = size.div_ceil(most);
+    if count <= most { Ok(()) } else { Err(Error::TooManyVolumes { count, most, least }) }
 }
 
 /// The base and the number of a volume's name; `None` for other names.

@@ -431,6 +431,16 @@ fn a_pipe_is_installed_in_one_pass() {
     }
     let names = shop.site.names();
     assert!(!names.iter().any(|name| name.contains("spool")), "{names:?}");
+
+    // what goes on after its end is not written down to its end
+    ferry_tests::tools::succeed("mkfifo", &[shop.site.at("pipe").to_str().unwrap()]);
+    let endless = "(cat b.tar; head -c 64000000 /dev/zero && touch all) >pipe 2>/dev/null";
+    let mut writer =
+        std::process::Command::new("sh").args(["-c", endless]).current_dir(shop.site.at(".")).spawn().unwrap();
+    let target = Registry::start(Access::Plain);
+    let _ = shop.install("- --spool .", &target.host()).stdin(&shop.site.at("pipe")).run().expect_code(3);
+    let _ = writer.wait().unwrap();
+    assert!(!shop.site.at("all").exists(), "64 MB after the end of a small bundle were taken");
 }
 
 #[test]

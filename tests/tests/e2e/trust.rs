@@ -371,6 +371,18 @@ fn signatures_stand_beside_volumes() {
     // from whatever folder a volume is in
     fs::rename(site.at(&file), site.at(&format!("disk1/b.tar.{bob}.minisig"))).unwrap();
     site.ferry(&format!("sign {volumes} --sign-key alice.key --keys keys --require 2")).ok().says(&["and bob ("]);
+    // also where they come one after the other
+    fs::rename(site.at("disk0/b.tar.003"), site.at("kept")).unwrap();
+    let mut waiting = site.ferry(&format!("verify {volumes} --wait-for-volume=30 --keys keys --require 2")).start();
+    waiting.until("it asks for the third", || true);
+    for _ in 0..300 {
+        if waiting.stderr().contains("b.tar.003") {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    fs::rename(site.at("kept"), site.at("disk0/b.tar.003")).unwrap();
+    waiting.wait().expect_code(0).says(&["alice", "bob"]);
     site.write(&format!("disk1/b.tar.{bob}.minisig"), &signature[..signature.len() - 9]);
     site.ferry(&format!("sign {volumes} --sign-key alice.key --keys keys"))
         .run()

@@ -188,3 +188,18 @@ fn every_command_takes_volumes_from_several_folders() {
         let _ = site.ferry(&format!("{line} {TRUST}")).run().expect_code(2).says(words);
     }
 }
+
+#[test]
+fn too_many_volumes_are_found_out_by_the_plan() {
+    require!("docker-registry");
+    let image = Image::single("linux/amd64", Format::Oci, vec![Layer::random(9, 70_000_000)]);
+    let registry = Registry::filled(Access::Plain, &[("shop/app:1", &image)]);
+    let site = Site::new();
+    for dry_run in ["--dry-run", ""] {
+        let told = site.ferry(&format!("{} --volume-size 65536 {dry_run}", bundle(&registry, "x.tar"))).run();
+        told.expect_code(1).says(&["volumes would be needed, and 999 is the most", "give `--volume-size 7"]);
+    }
+    let fits = site.ferry(&format!("{} --volume-size 74K --dry-run", bundle(&registry, "x.tar"))).ok();
+    assert!(fits.stdout.contains("in 99"), "{}", fits.stdout);
+    assert_eq!(registry.requests().blob_bytes_sent() / 1_000_000, 0, "nothing was fetched");
+}
