@@ -17,8 +17,8 @@ use hyper::body::{Frame, SizeHint};
 use tokio::sync::mpsc;
 
 use crate::check::Checks;
-use crate::crowd::Answer;
 use crate::refusal::Refusal;
+use crate::server::connections::Delivery;
 
 /// The body of an answer.
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -44,13 +44,13 @@ pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
 }
 
 /// The same body, with something that lasts as long as it does, and somebody who is told whenever a client takes of it.
-pub(crate) fn with<T: Send + Unpin + 'static>(body: Body, held: T, answer: Arc<Answer>) -> Body {
+pub(crate) fn with<T: Send + Unpin + 'static>(body: Body, held: T, answer: Arc<Delivery>) -> Body {
     Holding { body, answer, _held: held }.boxed_unsync()
 }
 
 struct Holding<T> {
     body: Body,
-    answer: Arc<Answer>,
+    answer: Arc<Delivery>,
     _held: T,
 }
 

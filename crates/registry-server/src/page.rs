@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use crate::body::Body;
 use crate::refusal::Refusal;
 use crate::registry::Asked;
-use crate::{Registry, see};
+use crate::{Registry, monitoring};
 
 use listing::Summaries;
 
@@ -75,7 +75,7 @@ pub struct AboutImage {
 
 /// What the page is made of, and remembers.
 #[derive(Debug, Default)]
-pub(crate) struct Shelf {
+pub(crate) struct State {
     about: About,
     /// Places in `about.images` by repository and tag.
     by_name: HashMap<(String, String), Vec<usize>>,
@@ -83,17 +83,17 @@ pub(crate) struct Shelf {
     summaries: Mutex<Summaries>,
 }
 
-impl Shelf {
+impl State {
     pub(crate) fn new(about: About) -> Self {
-        let mut shelf = Self::default();
+        let mut state = Self::default();
         for (at, image) in about.images.iter().enumerate() {
             let tag = image.tag.clone().unwrap_or_default();
-            shelf.by_name.entry((image.repository.clone(), tag)).or_default().push(at);
+            state.by_name.entry((image.repository.clone(), tag)).or_default().push(at);
             let platforms = image.platforms.iter().map(|(platform, digest)| (digest.clone(), platform.clone()));
-            shelf.platforms.extend(platforms);
+            state.platforms.extend(platforms);
         }
-        shelf.about = about;
-        shelf
+        state.about = about;
+        state
     }
 
     /// The original names of what is served under a name; an empty tag is none.
@@ -106,9 +106,10 @@ impl Shelf {
 pub(crate) async fn serve(registry: &Registry, asked: &Asked) -> Result<Response<Body>, Refusal> {
     let images = listing::images(registry).await?;
     let address = asked.host.as_deref().filter(|host| reference::is_host(host));
-    let is_https = registry.shelf.about.is_https || asked.header("x-forwarded-proto") == Some("https");
+    let is_https = registry.page.about.is_https || asked.header("x-forwarded-proto") == Some("https");
     let place = html::Place { address, is_https, takes_pushes: registry.backend.store().is_some() };
-    let mut response = see::answer("text/html; charset=utf-8", html::page(&registry.shelf.about, &images, &place));
+    let mut response =
+        monitoring::answer("text/html; charset=utf-8", html::page(&registry.page.about, &images, &place));
     let headers = response.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, POLICY.clone());
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));

@@ -1,5 +1,11 @@
 //! One request in, one answer out: access, route, endpoint. [`crate::watch`] tells of it.
 
+mod blobs;
+mod lists;
+mod manifests;
+mod turns;
+mod uploads;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -13,16 +19,16 @@ use http::header::{
 use http::{Method, Request, Response};
 use http_body_util::BodyExt as _;
 
-use crate::access::Access;
+use crate::auth::access::Access;
+use crate::auth::{Authenticator, TOKEN};
 use crate::check::Checks;
-use crate::door::{Door, TOKEN};
+use crate::monitoring::{self, Health, Monitoring};
 use crate::query::Query;
 use crate::refusal::Refusal;
+use crate::registry::turns::Turns;
 use crate::route::{Route, RouteError, route};
-use crate::see::{self, Health, See};
-use crate::turns::Turns;
 use crate::watch::{AccessLog, Connected, Watch};
-use crate::{Backend, Error, Name, blobs, lists, manifests, page, uploads};
+use crate::{Backend, Error, Name, page};
 
 pub use crate::body::Body;
 
@@ -47,9 +53,9 @@ pub struct Registry {
     pub(crate) turns: Arc<Turns>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) watch: Arc<Watch>,
-    pub(crate) shelf: Arc<page::Shelf>,
+    pub(crate) page: Arc<page::State>,
     pub(crate) health: Health,
-    door: Arc<Door>,
+    auth: Arc<Authenticator>,
 }
 
 /// Who is at the other end; [`crate::Server`] puts it into a request's extensions, for the log.
@@ -114,16 +120,16 @@ impl Registry {
     /// A registry over `backend`.
     #[must_use]
     pub fn new(backend: Arc<dyn Backend>, settings: Settings) -> Self {
-        let shelf = Arc::new(page::Shelf::new(settings.about.clone()));
+        let page = Arc::new(page::State::new(settings.about.clone()));
         Self {
             backend,
             checks: Arc::default(),
             turns: Arc::default(),
             watch: Arc::new(Watch::new(settings.access_log.clone())),
             settings: Arc::new(settings),
-            shelf,
+            page,
             health: Health::default(),
-            door: Arc::default(),
+            auth: Arc::default(),
         }
     }
 
@@ -188,19 +194,19 @@ impl Registry {
     ) -> Result<Response<Body>, Refusal> {
         if path == TOKEN
             && asked.is_read()
-            && let Some(answer) = self.door.token(&self.settings.access, &asked).await
+            && let Some(answer) = self.auth.token(&self.settings.access, &asked).await
         {
             let mut response = answer.map(|token| lists::answer("application/json", &token))?;
             // whoever asks this next is somebody else, and what is between us and them must not hand it out
             response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
             return Ok(response);
         }
-        let see = See::at(path);
-        if !see.is_some_and(|see| see.is_open()) {
-            self.door.admit(&self.settings.access, &asked, path).await?;
+        let endpoint = Monitoring::at(path);
+        if !endpoint.is_some_and(Monitoring::is_open) {
+            self.auth.authorize(&self.settings.access, &asked, path).await?;
         }
-        if let Some(see) = see {
-            return see::serve(self, &asked, see).await;
+        if let Some(endpoint) = endpoint {
+            return monitoring::serve(self, &asked, endpoint).await;
         }
         let found = match route(&asked.method, path) {
             // Nothing can have such a tag: not there, for who reads.

@@ -1,5 +1,10 @@
 //! Sockets: accept, TLS, HTTP/1.1 and HTTP/2, limits, a graceful end.
 
+mod authority;
+pub(crate) mod connections;
+pub mod tls;
+mod write_timeout;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -19,11 +24,11 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_rustls::TlsAcceptor;
 
-use crate::crowd::{Crowd, Seat};
-use crate::patient::Patient;
 use crate::refusal::Refusal;
 use crate::registry::{Peer, Secure};
-use crate::tls::Serving;
+use crate::server::connections::{ConnectionGuard, Connections};
+use crate::server::tls::Serving;
+use crate::server::write_timeout::WriteTimeout;
 use crate::{Authority, Error, Registry, Tls, body};
 
 /// What one client, or all together, may take.
@@ -110,10 +115,10 @@ impl Server {
         let slots = Arc::new(Semaphore::new(limits.connections));
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
-        let house = Arc::new(House {
+        let shared = Arc::new(Shared {
             builder: builder(&limits),
             tls: tls.as_ref().map(|tls| tls.acceptor.clone()),
-            crowd: Crowd::new(&limits),
+            connections: Connections::new(&limits),
             registry,
             limits,
         });
@@ -124,7 +129,7 @@ impl Server {
             let accepted = tokio::select! {
                 () = &mut shutdown => break,
                 _ = rounds.tick() => {
-                    house.crowd.end_idle(Instant::now());
+                    shared.connections.end_idle(Instant::now());
                     round += 1;
                     if let Some(tls) = &tls
                         && round % CERTIFICATES == 0
@@ -142,29 +147,29 @@ impl Server {
                 Err(error) => {
                     // Too many open files, most likely: some are closed.
                     tracing::warn!(%error, "cannot accept a connection");
-                    house.crowd.make_room();
+                    shared.connections.make_room();
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }
             };
-            let counted = house.registry.connected();
+            let counted = shared.registry.connected();
             let slot = tokio::select! {
                 () = &mut shutdown => break,
-                slot = slot(&slots, &house.crowd) => slot,
+                slot = slot(&slots, &shared.connections) => slot,
             };
-            let Some(seat) = house.crowd.seat(peer.ip()) else {
+            let Some(guard) = shared.connections.admit(peer.ip()) else {
                 tracing::warn!(%peer, "a client has too many connections at work");
                 continue;
             };
-            let task = Arc::clone(&house).receive(stream, peer, seat, graceful.watcher());
+            let task = Arc::clone(&shared).receive(stream, peer, guard, graceful.watcher());
             connections.spawn(async move {
                 task.await;
                 drop((slot, counted));
             });
         }
         drop(listener);
-        if tokio::time::timeout(house.limits.grace, graceful.shutdown()).await.is_err() {
-            tracing::warn!(connections = house.crowd.len(), "transfers were cut off at shutdown");
+        if tokio::time::timeout(shared.limits.grace, graceful.shutdown()).await.is_err() {
+            tracing::warn!(connections = shared.connections.len(), "transfers were cut off at shutdown");
         }
         connections.shutdown().await;
     }
@@ -176,12 +181,12 @@ const ROUND: Duration = Duration::from_secs(5);
 const CERTIFICATES: u64 = 12;
 
 /// A slot for one more connection; idle ones make room.
-async fn slot(slots: &Arc<Semaphore>, crowd: &Crowd) -> Option<OwnedSemaphorePermit> {
+async fn slot(slots: &Arc<Semaphore>, connections: &Connections) -> Option<OwnedSemaphorePermit> {
     loop {
         if let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
             return Some(slot);
         }
-        crowd.make_room();
+        connections.make_room();
         let wait = tokio::time::timeout(Duration::from_millis(50), Arc::clone(slots).acquire_owned());
         if let Ok(slot) = wait.await {
             return slot.ok();
@@ -209,30 +214,30 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
 }
 
 /// What all connections share.
-struct House {
+struct Shared {
     builder: Builder<TokioExecutor>,
     tls: Option<TlsAcceptor>,
-    crowd: Arc<Crowd>,
+    connections: Arc<Connections>,
     registry: Registry,
     limits: Limits,
 }
 
-impl House {
-    async fn receive(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, seat: Seat, watcher: Watcher) {
+impl Shared {
+    async fn receive(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, guard: ConnectionGuard, watcher: Watcher) {
         let _ = stream.set_nodelay(true);
-        let seat = Arc::new(seat);
+        let guard = Arc::new(guard);
         let conversation = async {
-            let stream = Patient::new(stream, self.limits.stall);
-            let Some(tls) = &self.tls else { return self.converse(stream, peer, &seat, watcher).await };
+            let stream = WriteTimeout::new(stream, self.limits.stall);
+            let Some(tls) = &self.tls else { return self.converse(stream, peer, &guard, watcher).await };
             match tokio::time::timeout(self.limits.header_timeout, tls.accept(stream)).await {
-                Ok(Ok(stream)) => self.converse(stream, peer, &seat, watcher).await,
+                Ok(Ok(stream)) => self.converse(stream, peer, &guard, watcher).await,
                 Ok(Err(error)) => tracing::info!(%peer, %error, "a TLS handshake failed"),
                 Err(_) => tracing::info!(%peer, "a TLS handshake took too long"),
             }
         };
         tokio::select! {
             () = conversation => {}
-            () = seat.dismissed() => tracing::debug!(%peer, "an idle connection was ended"),
+            () = guard.evicted() => tracing::debug!(%peer, "an idle connection was ended"),
         }
     }
 
@@ -240,23 +245,23 @@ impl House {
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         peer: SocketAddr,
-        seat: &Arc<Seat>,
+        guard: &Arc<ConnectionGuard>,
         watcher: Watcher,
     ) {
         let (registry, is_secure, patience) = (&self.registry, self.tls.is_some(), self.limits.header_timeout);
         let service = service_fn(move |mut request: Request<Incoming>| {
-            let (registry, seat) = (registry.clone(), Arc::clone(seat));
+            let (registry, guard) = (registry.clone(), Arc::clone(guard));
             request.extensions_mut().insert(Peer(peer));
             if is_secure {
                 request.extensions_mut().insert(Secure);
             }
             async move {
-                let Some(served) = seat.serve(patience).await else {
+                let Some(served) = guard.begin_request(patience).await else {
                     let refusal = Refusal::too_many("too many requests from here are under way", ROUND);
                     return Ok::<_, Infallible>(refusal.into_response());
                 };
                 // it is under way until the last byte is taken
-                Ok(registry.answer(request).await.map(|body| body::with(body, served, seat.answers())))
+                Ok(registry.answer(request).await.map(|body| body::with(body, served, guard.begin_answer())))
             }
         });
         let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();

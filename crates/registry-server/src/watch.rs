@@ -22,7 +22,7 @@ use http::{Method, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame, SizeHint};
 
-use crate::access;
+use crate::auth::access;
 use crate::body::{Body, Incoming};
 use crate::registry::Peer;
 

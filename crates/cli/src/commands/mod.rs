@@ -15,7 +15,6 @@ pub(crate) mod protect;
 pub(crate) mod repair;
 pub(crate) mod rewrite;
 pub(crate) mod serve;
-mod shelf;
 pub(crate) mod shell;
 pub(crate) mod sign;
 pub(crate) mod verify;

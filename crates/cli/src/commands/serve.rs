@@ -1,5 +1,6 @@
 //! `ferry serve`.
 
+mod about;
 mod images;
 mod nodes;
 mod reach;
@@ -17,12 +18,11 @@ use ferry_rewrite::emit::{Answers, Options};
 use self::nodes::{Image, Nodes};
 pub(crate) use self::reach::Advertise;
 use self::reach::{How, Machine, Reach};
-use crate::commands::shelf;
 use crate::failure::{End, Error};
 use crate::{args, environment, print, signals};
 
 pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
-    let access_log = shelf::access_log(&args.access_log)?;
+    let access_log = about::access_log(&args.access_log)?;
     let (backend, what, images, mut about) = content(&args)?;
     let machine = Machine::look();
     let tls = tls(&args, &machine)?;

@@ -8,7 +8,7 @@ use ferry_image::{Descriptor, Digest, Manifest, Platform, manifest::ImageManifes
 use futures_util::{StreamExt as _, stream};
 use serde::Deserialize;
 
-use super::Shelf;
+use super::State;
 use crate::backend::Tagged;
 use crate::{Backend, Error, Name, Registry};
 
@@ -72,7 +72,7 @@ pub(super) struct Part {
     config: Option<Descriptor>,
 }
 
-impl Shelf {
+impl State {
     fn summaries(&self) -> MutexGuard<'_, Summaries> {
         self.summaries.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -80,8 +80,8 @@ impl Shelf {
 
 /// All images by repository, then by tag.
 pub(super) async fn images(registry: &Registry) -> Result<Vec<Image>, Error> {
-    let shelf = Arc::clone(&registry.shelf);
-    let (mut images, new) = registry.ask(move |backend| look(backend, &shelf)).await?;
+    let state = Arc::clone(&registry.page);
+    let (mut images, new) = registry.ask(move |backend| look(backend, &state)).await?;
     if new.is_empty() {
         return Ok(images);
     }
@@ -95,7 +95,7 @@ pub(super) async fn images(registry: &Registry) -> Result<Vec<Image>, Error> {
             image.summary = Arc::clone(summary);
         }
     }
-    let mut known = registry.shelf.summaries();
+    let mut known = registry.page.summaries();
     if known.len() + learnt.len() > MAX_SUMMARIES {
         known.clear();
     }
@@ -106,7 +106,7 @@ pub(super) async fn images(registry: &Registry) -> Result<Vec<Image>, Error> {
 type New = HashMap<Digest, Summary>;
 
 /// The images, and summaries of those that were not seen before: their platforms may still be unknown.
-fn look(backend: &dyn Backend, shelf: &Shelf) -> Result<(Vec<Image>, New), Error> {
+fn look(backend: &dyn Backend, state: &State) -> Result<(Vec<Image>, New), Error> {
     let mut rows: BTreeMap<(String, Vec<String>), Digest> = BTreeMap::new();
     let mut attached: HashMap<(String, String), BTreeSet<&'static str>> = HashMap::new();
     let mut tags: BTreeMap<(String, Digest), Vec<String>> = BTreeMap::new();
@@ -118,7 +118,7 @@ fn look(backend: &dyn Backend, shelf: &Shelf) -> Result<(Vec<Image>, New), Error
             None => tags.entry((repository, manifest)).or_default().push(tag),
         }
     }
-    for image in shelf.about.images.iter().filter(|image| image.tag.is_none()) {
+    for image in state.about.images.iter().filter(|image| image.tag.is_none()) {
         tags.entry((image.repository.clone(), image.digest.clone())).or_default();
     }
     for ((repository, digest), tags) in tags {
@@ -127,7 +127,7 @@ fn look(backend: &dyn Backend, shelf: &Shelf) -> Result<(Vec<Image>, New), Error
         rows.insert((repository, order), digest);
     }
 
-    let known = shelf.summaries().clone();
+    let known = state.summaries().clone();
     let (mut images, mut new) = (Vec::with_capacity(rows.len()), New::new());
     for ((repository, mut tags), digest) in rows {
         if tags.first().is_some_and(String::is_empty) {
@@ -138,12 +138,12 @@ fn look(backend: &dyn Backend, shelf: &Shelf) -> Result<(Vec<Image>, New), Error
             None => {
                 let summary = new
                     .entry(digest.clone())
-                    .or_insert_with(|| sum_up(&Looking { backend, shelf, repository: &repository }, &digest));
+                    .or_insert_with(|| sum_up(&Looking { backend, state, repository: &repository }, &digest));
                 Arc::new(summary.clone())
             }
         };
         let names: Vec<&str> = if tags.is_empty() { vec![""] } else { tags.iter().map(String::as_str).collect() };
-        let originals = names.iter().flat_map(|tag| shelf.originals(&repository, tag)).map(str::to_owned).collect();
+        let originals = names.iter().flat_map(|tag| state.originals(&repository, tag)).map(str::to_owned).collect();
         let attached = attached.remove(&(repository.clone(), digest.hex().to_owned())).unwrap_or_default();
         images.push(Image { repository, tags, digest, originals, attached, summary });
     }
@@ -167,7 +167,7 @@ fn cosign(tag: &str) -> Option<(String, &'static str)> {
 
 struct Looking<'a> {
     backend: &'a dyn Backend,
-    shelf: &'a Shelf,
+    state: &'a State,
     repository: &'a str,
 }
 
@@ -252,7 +252,7 @@ fn kind(image: &ImageManifest) -> Kind {
 }
 
 fn part(looking: &Looking<'_>, digest: &Digest, size: u64, image: &ImageManifest, stated: Option<&Platform>) -> Part {
-    let platform = stated.map(ToString::to_string).or_else(|| looking.shelf.platforms.get(digest).cloned());
+    let platform = stated.map(ToString::to_string).or_else(|| looking.state.platforms.get(digest).cloned());
     let is_asked = platform.is_none() && image.is_container_image() && image.config.size <= MAX_CONFIG;
     let config = is_asked.then(|| image.config.clone());
     let size = size + image.config.size + image.layers.iter().map(|layer| layer.size).sum::<u64>();

@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use http::Method;
 
+use crate::monitoring::Monitoring;
 use crate::route::{Route, route};
-use crate::see::See;
 
 /// The upper ends of the buckets in seconds: from answers out of memory to layers over slow lines.
 const BUCKETS: [f64; 13] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0];
@@ -93,8 +93,8 @@ impl Default for Metrics {
 pub(super) fn labels(method: &Method, path: &str) -> Labels {
     const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     let name = METHODS.into_iter().find(|name| *name == method.as_str()).unwrap_or("other");
-    let endpoint = match See::at(path) {
-        Some(see) => see.label(),
+    let endpoint = match Monitoring::at(path) {
+        Some(endpoint) => endpoint.label(),
         None => route(method, path).map_or("other", |route| endpoint(&route)),
     };
     Labels { method: name, route: endpoint }

@@ -3,13 +3,13 @@
 #![allow(clippy::expect_used, reason = "clippy.toml allows it in test functions, not in what they share")]
 
 mod bundle;
-mod crowd;
+mod connections;
 mod deletes;
 mod login;
 mod many;
+mod monitoring;
 mod pull;
 mod push;
 mod quirks;
-mod see;
 mod site;
 mod socket;

@@ -11,8 +11,8 @@ use ferry_install::{Bundles, IndexMode, Named, form, preflight, referrers};
 use ferry_registry_server::catalog::{Catalog, Entry, SourceId};
 use ferry_registry_server::page::About;
 
+use super::about;
 use super::nodes::Image;
-use crate::commands::shelf;
 use crate::failure::End;
 use crate::{args, bundles, keys, print};
 
@@ -37,7 +37,7 @@ pub(super) fn catalog(args: &args::Serve) -> Result<(Catalog, Vec<Image>, About)
         print::talk(&format!("note: {note}"));
     }
     let named = problems.or(named)?;
-    let about = shelf::about(&all, &named);
+    let about = about::about(&all, &named);
     let mut catalog = Catalog::new();
     let images = add(&mut catalog, &bundles, &documents, named).map_err(|p| Problems::one(bundles.place(), p))?;
     Ok((catalog, images, about))

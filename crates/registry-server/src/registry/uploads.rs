@@ -9,11 +9,11 @@ use tokio::task::JoinHandle;
 
 use crate::Registry;
 use crate::body::{self, Body, Incoming};
-use crate::manifests::{created, empty, set};
 use crate::range::chunk;
 use crate::refusal::Refusal;
+use crate::registry::manifests::{created, empty, set};
+use crate::registry::turns::Turn;
 use crate::registry::{Asked, blocking};
-use crate::turns::Turn;
 
 const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 

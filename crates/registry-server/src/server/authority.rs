@@ -29,7 +29,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 use crate::Error;
-use crate::tls::{Authority, chain, read_key};
+use crate::server::tls::{Authority, chain, read_key};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Clocks inside an air gap go wrong, and nobody sets them: a certificate is good from so long ago.

@@ -1,6 +1,11 @@
 //! Who is let in: [`Access`] says what is needed, here it is looked at. Passwords that were right are remembered (`Passwords::is_known`),
 //! others are checked a few at a time, and those of clients that guess wait.
 
+pub mod access;
+pub mod htpasswd;
+mod penalty;
+mod token;
+
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,19 +16,19 @@ use http::header::AUTHORIZATION;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use crate::access::{Access, Credentials, Passwords};
-use crate::crowd::network;
-use crate::penalty::Penalties;
+use crate::auth::access::{Access, Credentials, Passwords};
+use crate::auth::penalty::Penalties;
+use crate::auth::token::{LIFE, Tokens};
 use crate::refusal::Refusal;
 use crate::registry::Asked;
-use crate::token::{LIFE, Tokens};
+use crate::server::connections::network;
 
 /// The path of our token server.
 pub(crate) const TOKEN: &str = "/token";
 const LINES: usize = 256;
 
 /// What was found out of earlier requests.
-pub(crate) struct Door {
+pub(crate) struct Authenticator {
     penalties: Arc<Mutex<Penalties>>,
     /// Where the clients that have no penalty stand, each always in the same one: of a client's first guesses the second is looked at when
     /// it is known what the first one was. So many, that few share one.
@@ -34,7 +39,7 @@ pub(crate) struct Door {
     tokens: Tokens,
 }
 
-impl Default for Door {
+impl Default for Authenticator {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
@@ -49,41 +54,41 @@ impl Default for Door {
 
 /// Who asks, once let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Visitor {
-    Guest,
+pub(crate) enum Identity {
+    Anonymous,
     User(String),
 }
 
-impl Door {
+impl Authenticator {
     fn line(&self, client: IpAddr) -> Arc<tokio::sync::Mutex<()>> {
         Arc::clone(&self.lines[self.hasher.hash_one(client) as usize % LINES])
     }
 
     /// Lets a request in, or says what it lacks.
-    pub(crate) async fn admit(&self, access: &Access, asked: &Asked, path: &str) -> Result<Visitor, Refusal> {
+    pub(crate) async fn authorize(&self, access: &Access, asked: &Asked, path: &str) -> Result<Identity, Refusal> {
         let (passwords, is_open) = match access {
-            Access::Open => return Ok(Visitor::Guest),
+            Access::Open => return Ok(Identity::Anonymous),
             Access::Users(passwords) => (passwords, false),
             Access::UsersToPush(passwords) => (passwords, true),
         };
         let credentials = asked.header(AUTHORIZATION.as_str()).map(Credentials::parse);
-        let visitor = match credentials {
-            None => Visitor::Guest,
+        let identity = match credentials {
+            None => Identity::Anonymous,
             Some(Credentials::Basic { user, password }) => self
                 .check(passwords, &user, &password, asked.client)
                 .await?
                 .map_or_else(|| Err(denied(asked, is_open, path)), Ok)?,
             Some(Credentials::Bearer(token)) if is_open => match self.tokens.user(&token, SystemTime::now()) {
-                Some(user) if user.is_empty() => Visitor::Guest,
-                Some(user) if passwords.has(&user) => Visitor::User(user),
+                Some(user) if user.is_empty() => Identity::Anonymous,
+                Some(user) if passwords.has(&user) => Identity::User(user),
                 _ => return Err(denied(asked, is_open, path)),
             },
             Some(_) => return Err(denied(asked, is_open, path)),
         };
         // the question whether a login is needed: see `token`
         let is_ping = matches!(path, "/v2/" | "/v2") && asked.header(AUTHORIZATION.as_str()).is_none();
-        let is_enough = matches!(visitor, Visitor::User(_)) || (is_open && asked.is_read() && !is_ping);
-        if is_enough { Ok(visitor) } else { Err(denied(asked, is_open, path)) }
+        let is_enough = matches!(identity, Identity::User(_)) || (is_open && asked.is_read() && !is_ping);
+        if is_enough { Ok(identity) } else { Err(denied(asked, is_open, path)) }
     }
 
     /// What our token server answers, where there is one: a guest's token, or with a password that of its user.
@@ -93,7 +98,7 @@ impl Door {
             None => String::new(),
             Some(Credentials::Basic { user, password }) => {
                 match self.check(passwords, &user, &password, asked.client).await {
-                    Ok(Some(Visitor::User(user))) => user,
+                    Ok(Some(Identity::User(user))) => user,
                     Ok(_) => return Some(Err(Refusal::unauthorized(BASIC.to_owned()))),
                     Err(refusal) => return Some(Err(refusal)),
                 }
@@ -110,17 +115,17 @@ impl Door {
         user: &str,
         password: &str,
         client: Option<IpAddr>,
-    ) -> Result<Option<Visitor>, Refusal> {
-        let known = || passwords.is_known(user, password).then(|| Visitor::User(user.to_owned()));
-        if let Some(visitor) = known() {
-            return Ok(Some(visitor));
+    ) -> Result<Option<Identity>, Refusal> {
+        let known = || passwords.is_known(user, password).then(|| Identity::User(user.to_owned()));
+        if let Some(identity) = known() {
+            return Ok(Some(identity));
         }
         let address = client.map(network);
         let mut place = None;
         if let Some(address) = address {
             let first = self.line(address).lock_owned().await;
-            if let Some(visitor) = known() {
-                return Ok(Some(visitor));
+            if let Some(identity) = known() {
+                return Ok(Some(identity));
             }
             let turn = lock(&self.penalties).turn(address, Instant::now());
             match turn {
@@ -128,8 +133,8 @@ impl Door {
                 Ok(wait) => {
                     drop(first);
                     tokio::time::sleep(wait).await;
-                    if let Some(visitor) = known() {
-                        return Ok(Some(visitor));
+                    if let Some(identity) = known() {
+                        return Ok(Some(identity));
                     }
                 }
                 Err(wait) => return Err(Refusal::too_many("too many wrong passwords came from here", wait)),
@@ -153,7 +158,7 @@ impl Door {
             let client = client.map_or_else(|| "-".to_owned(), |client| client.to_string());
             tracing::warn!(client, user = %user.escape_debug(), "a login failed");
         }
-        Ok(is_right.then(|| Visitor::User(user.to_owned())))
+        Ok(is_right.then(|| Identity::User(user.to_owned())))
     }
 }
 

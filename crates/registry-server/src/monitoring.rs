@@ -23,13 +23,13 @@ const FULL: u64 = 1 << 20;
 
 /// A path outside of `/v2/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum See {
+pub(crate) enum Monitoring {
     Page,
     Metrics,
     Health,
 }
 
-impl See {
+impl Monitoring {
     pub(crate) fn at(path: &str) -> Option<Self> {
         match path {
             "/" => Some(Self::Page),
@@ -53,14 +53,14 @@ impl See {
     }
 }
 
-pub(crate) async fn serve(registry: &Registry, asked: &Asked, see: See) -> Result<Response<Body>, Refusal> {
+pub(crate) async fn serve(registry: &Registry, asked: &Asked, endpoint: Monitoring) -> Result<Response<Body>, Refusal> {
     if !matches!(asked.method, Method::GET | Method::HEAD) {
         return Err(Refusal::unsupported("this endpoint answers GET, HEAD", "GET, HEAD"));
     }
-    match see {
-        See::Page => page::serve(registry, asked).await,
-        See::Metrics => metrics(registry).await,
-        See::Health => Ok(health(registry).await),
+    match endpoint {
+        Monitoring::Page => page::serve(registry, asked).await,
+        Monitoring::Metrics => metrics(registry).await,
+        Monitoring::Health => Ok(health(registry).await),
     }
 }
 

@@ -12,10 +12,10 @@ use http::{Response, StatusCode};
 
 use crate::Registry;
 use crate::body::{self, Body, Checked};
-use crate::manifests::{DOCKER_CONTENT_DIGEST, empty, etag, set};
 use crate::range::{Wanted, wanted};
 use crate::refusal::Refusal;
 use crate::registry::Asked;
+use crate::registry::manifests::{DOCKER_CONTENT_DIGEST, empty, etag, set};
 
 const OCTETS: &str = "application/octet-stream";
 

@@ -16,20 +16,20 @@ const STALLS: u32 = 10;
 
 /// All connections.
 #[derive(Debug)]
-pub(crate) struct Crowd {
-    guests: Mutex<Guests>,
+pub(crate) struct Connections {
+    table: Mutex<Table>,
     limits: Limits,
 }
 
 #[derive(Debug, Default)]
-struct Guests {
+struct Table {
     next: u64,
-    all: HashMap<u64, Guest>,
+    all: HashMap<u64, Connection>,
     clients: HashMap<IpAddr, Client>,
 }
 
 #[derive(Debug)]
-struct Guest {
+struct Connection {
     client: IpAddr,
     /// Requests that are not answered yet.
     busy: usize,
@@ -38,14 +38,14 @@ struct Guest {
     leave: Arc<Notify>,
     is_leaving: bool,
     /// The answers that are being sent.
-    answers: Vec<Weak<Answer>>,
+    answers: Vec<Weak<Delivery>>,
 }
 
 /// When a client last took something of an answer. Over HTTP/2 it may take nothing for ever, and the connection is well all the same.
 #[derive(Debug)]
-pub(crate) struct Answer(Mutex<Instant>);
+pub(crate) struct Delivery(Mutex<Instant>);
 
-impl Answer {
+impl Delivery {
     pub(crate) fn taken(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
@@ -63,8 +63,8 @@ struct Client {
 
 /// The place of one connection, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Seat {
-    crowd: Arc<Crowd>,
+pub(crate) struct ConnectionGuard {
+    connections: Arc<Connections>,
     id: u64,
     leave: Arc<Notify>,
     requests: Arc<Semaphore>,
@@ -72,37 +72,37 @@ pub(crate) struct Seat {
 
 /// One request of a connection, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Served {
+pub(crate) struct RequestGuard {
     _busy: Busy,
     _permit: OwnedSemaphorePermit,
 }
 
 /// Something that is to be answered on a connection, until it is dropped: a connection that has any is not idle.
 #[derive(Debug)]
-struct Busy(Arc<Seat>);
+struct Busy(Arc<ConnectionGuard>);
 
-impl Crowd {
+impl Connections {
     pub(crate) fn new(limits: &Limits) -> Arc<Self> {
-        Arc::new(Self { guests: Mutex::default(), limits: limits.clone() })
+        Arc::new(Self { table: Mutex::default(), limits: limits.clone() })
     }
 
-    fn guests(&self) -> MutexGuard<'_, Guests> {
-        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A place for a new connection. `None` where all of its client's are at work.
-    pub(crate) fn seat(self: &Arc<Self>, from: IpAddr) -> Option<Seat> {
+    pub(crate) fn admit(self: &Arc<Self>, from: IpAddr) -> Option<ConnectionGuard> {
         let client = network(from);
-        let mut guests = self.guests();
-        if guests.clients.get(&client).is_some_and(|c| c.connections >= self.limits.per_client)
-            && !guests.dismiss(Some(client))
+        let mut table = self.lock();
+        if table.clients.get(&client).is_some_and(|c| c.connections >= self.limits.per_client)
+            && !table.evict(Some(client))
         {
             return None;
         }
-        let id = guests.next;
-        guests.next += 1;
+        let id = table.next;
+        table.next += 1;
         let leave = Arc::new(Notify::new());
-        let guest = Guest {
+        let connection = Connection {
             client,
             busy: 0,
             since: Instant::now(),
@@ -110,107 +110,107 @@ impl Crowd {
             is_leaving: false,
             answers: Vec::new(),
         };
-        guests.all.insert(id, guest);
+        table.all.insert(id, connection);
         let most = self.limits.requests;
-        let entry = guests.clients.entry(client);
+        let entry = table.clients.entry(client);
         let entry = entry.or_insert_with(|| Client { connections: 0, requests: Arc::new(Semaphore::new(most)) });
         entry.connections += 1;
         let requests = Arc::clone(&entry.requests);
-        Some(Seat { crowd: Arc::clone(self), id, leave, requests })
+        Some(ConnectionGuard { connections: Arc::clone(self), id, leave, requests })
     }
 
     /// Makes room for one more, if any connection is idle.
     pub(crate) fn make_room(&self) {
-        self.guests().dismiss(None);
+        self.lock().evict(None);
     }
 
     /// Ends what has been idle for too long, or takes nothing of an answer.
     pub(crate) fn end_idle(&self, now: Instant) {
         let (limit, patience) = (self.limits.idle_timeout, self.limits.stall * STALLS);
-        for guest in self.guests().all.values_mut() {
-            let is_idle = guest.busy == 0 && now.saturating_duration_since(guest.since) >= limit;
-            guest.answers.retain(|answer| answer.strong_count() > 0);
-            let stalls = |answer: Arc<Answer>| now.saturating_duration_since(answer.since()) >= patience;
-            if is_idle || guest.answers.iter().filter_map(Weak::upgrade).any(stalls) {
-                guest.dismiss();
+        for connection in self.lock().all.values_mut() {
+            let is_idle = connection.busy == 0 && now.saturating_duration_since(connection.since) >= limit;
+            connection.answers.retain(|answer| answer.strong_count() > 0);
+            let stalls = |answer: Arc<Delivery>| now.saturating_duration_since(answer.since()) >= patience;
+            if is_idle || connection.answers.iter().filter_map(Weak::upgrade).any(stalls) {
+                connection.evict();
             }
         }
     }
 
     /// How many are connected.
     pub(crate) fn len(&self) -> usize {
-        self.guests().all.len()
+        self.lock().all.len()
     }
 }
 
-impl Guests {
+impl Table {
     /// Ends the connection, of this client or of any, that has been idle for the longest time; whether there was one.
-    fn dismiss(&mut self, of: Option<IpAddr>) -> bool {
+    fn evict(&mut self, of: Option<IpAddr>) -> bool {
         let idle = self.all.values_mut().filter(|g| g.busy == 0 && !g.is_leaving && of.is_none_or(|c| c == g.client));
-        let oldest = idle.min_by_key(|guest| guest.since);
-        oldest.map(Guest::dismiss).is_some()
+        let oldest = idle.min_by_key(|connection| connection.since);
+        oldest.map(Connection::evict).is_some()
     }
 }
 
-impl Guest {
-    fn dismiss(&mut self) {
+impl Connection {
+    fn evict(&mut self) {
         self.is_leaving = true;
         self.leave.notify_one();
     }
 }
 
-impl Seat {
+impl ConnectionGuard {
     /// Waits until the connection must give way.
-    pub(crate) async fn dismissed(&self) {
+    pub(crate) async fn evicted(&self) {
         self.leave.notified().await;
     }
 
     /// Begins a request: the client's turn, where it has many under way. `None` when that does not come in time.
-    pub(crate) async fn serve(self: &Arc<Self>, patience: Duration) -> Option<Served> {
+    pub(crate) async fn begin_request(self: &Arc<Self>, patience: Duration) -> Option<RequestGuard> {
         // before it waits: a client may take the request back while it does, and the rest of this is never run
         let busy = Busy::begin(self);
         let permit = tokio::time::timeout(patience, Arc::clone(&self.requests).acquire_owned()).await.ok()?.ok()?;
-        Some(Served { _busy: busy, _permit: permit })
+        Some(RequestGuard { _busy: busy, _permit: permit })
     }
 
     /// An answer is on its way, until what is returned is dropped.
-    pub(crate) fn answers(&self) -> Arc<Answer> {
-        let answer = Arc::new(Answer(Mutex::new(Instant::now())));
-        self.change(|guest| guest.answers.push(Arc::downgrade(&answer)));
+    pub(crate) fn begin_answer(&self) -> Arc<Delivery> {
+        let answer = Arc::new(Delivery(Mutex::new(Instant::now())));
+        self.change(|connection| connection.answers.push(Arc::downgrade(&answer)));
         answer
     }
 
-    fn change(&self, change: impl FnOnce(&mut Guest)) {
-        if let Some(guest) = self.crowd.guests().all.get_mut(&self.id) {
-            change(guest);
+    fn change(&self, change: impl FnOnce(&mut Connection)) {
+        if let Some(connection) = self.connections.lock().all.get_mut(&self.id) {
+            change(connection);
         }
     }
 }
 
 impl Busy {
-    fn begin(seat: &Arc<Seat>) -> Self {
-        seat.change(|guest| guest.busy += 1);
-        Self(Arc::clone(seat))
+    fn begin(guard: &Arc<ConnectionGuard>) -> Self {
+        guard.change(|connection| connection.busy += 1);
+        Self(Arc::clone(guard))
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.change(|guest| {
-            guest.busy = guest.busy.saturating_sub(1);
-            guest.since = Instant::now();
+        self.0.change(|connection| {
+            connection.busy = connection.busy.saturating_sub(1);
+            connection.since = Instant::now();
         });
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        let mut guests = self.crowd.guests();
-        let Some(guest) = guests.all.remove(&self.id) else { return };
-        if let Some(client) = guests.clients.get_mut(&guest.client) {
+        let mut table = self.connections.lock();
+        let Some(connection) = table.all.remove(&self.id) else { return };
+        if let Some(client) = table.clients.get_mut(&connection.client) {
             client.connections -= 1;
             if client.connections == 0 {
-                guests.clients.remove(&guest.client);
+                table.clients.remove(&connection.client);
             }
         }
     }
@@ -228,65 +228,71 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn crowd(per_client: usize, requests: usize) -> Arc<Crowd> {
-        Crowd::new(&Limits { per_client, requests, ..Limits::default() })
+    fn connections(per_client: usize, requests: usize) -> Arc<Connections> {
+        Connections::new(&Limits { per_client, requests, ..Limits::default() })
     }
 
-    async fn must_leave(seat: &Seat) -> bool {
-        tokio::time::timeout(Duration::from_millis(10), seat.dismissed()).await.is_ok()
+    async fn must_leave(guard: &ConnectionGuard) -> bool {
+        tokio::time::timeout(Duration::from_millis(10), guard.evicted()).await.is_ok()
     }
 
     const HERE: [&str; 2] = ["10.0.0.1", "10.0.0.2"];
 
-    fn seat(crowd: &Arc<Crowd>, client: usize) -> Option<Arc<Seat>> {
-        crowd.seat(HERE[client].parse().expect("address")).map(Arc::new)
+    fn guard(connections: &Arc<Connections>, client: usize) -> Option<Arc<ConnectionGuard>> {
+        connections.admit(HERE[client].parse().expect("address")).map(Arc::new)
     }
 
     #[tokio::test]
     async fn the_one_that_is_idle_for_the_longest_time_gives_way() {
-        let crowd = crowd(2, 9);
-        let (first, second, other) =
-            (seat(&crowd, 0).expect("a"), seat(&crowd, 0).expect("b"), seat(&crowd, 1).expect("c"));
+        let connections = connections(2, 9);
+        let (first, second, other) = (
+            guard(&connections, 0).expect("a"),
+            guard(&connections, 0).expect("b"),
+            guard(&connections, 1).expect("c"),
+        );
         // the first asks for something, and is then not the longest idle one
-        drop(first.serve(Duration::ZERO).await.expect("its turn"));
-        let third = seat(&crowd, 0).expect("room is made");
+        drop(first.begin_request(Duration::ZERO).await.expect("its turn"));
+        let third = guard(&connections, 0).expect("room is made");
         assert!(must_leave(&second).await && !must_leave(&first).await && !must_leave(&other).await);
         drop(second);
-        let busy = (first.serve(Duration::ZERO).await, third.serve(Duration::ZERO).await);
-        assert!(seat(&crowd, 0).is_none(), "both are at work");
-        assert!(seat(&crowd, 1).is_some(), "others are not in the way");
+        let busy = (first.begin_request(Duration::ZERO).await, third.begin_request(Duration::ZERO).await);
+        assert!(guard(&connections, 0).is_none(), "both are at work");
+        assert!(guard(&connections, 1).is_some(), "others are not in the way");
         drop(busy);
-        crowd.make_room();
+        connections.make_room();
         assert!(must_leave(&other).await);
         drop((first, third, other));
-        assert_eq!((crowd.len(), crowd.guests().clients.len()), (0, 0));
+        assert_eq!((connections.len(), connections.lock().clients.len()), (0, 0));
     }
 
     #[tokio::test]
     async fn requests_of_one_client_wait_for_one_another_on_whatever_connection() {
-        let crowd = crowd(9, 1);
-        let (first, second, other) =
-            (seat(&crowd, 0).expect("a"), seat(&crowd, 0).expect("b"), seat(&crowd, 1).expect("c"));
-        let served = first.serve(Duration::ZERO).await.expect("its turn");
-        assert!(second.serve(Duration::from_millis(10)).await.is_none());
-        assert!(other.serve(Duration::ZERO).await.is_some());
+        let connections = connections(9, 1);
+        let (first, second, other) = (
+            guard(&connections, 0).expect("a"),
+            guard(&connections, 0).expect("b"),
+            guard(&connections, 1).expect("c"),
+        );
+        let served = first.begin_request(Duration::ZERO).await.expect("its turn");
+        assert!(second.begin_request(Duration::from_millis(10)).await.is_none());
+        assert!(other.begin_request(Duration::ZERO).await.is_some());
         drop(served);
-        assert!(second.serve(Duration::from_millis(10)).await.is_some());
-        crowd.end_idle(Instant::now() + Duration::from_secs(3600));
+        assert!(second.begin_request(Duration::from_millis(10)).await.is_some());
+        connections.end_idle(Instant::now() + Duration::from_secs(3600));
         assert!(must_leave(&first).await && must_leave(&second).await);
     }
 
     #[tokio::test]
     async fn a_request_that_is_taken_back_while_it_waits_leaves_its_connection_idle() {
-        let crowd = crowd(9, 1);
-        let (first, second) = (seat(&crowd, 0).expect("a"), seat(&crowd, 0).expect("b"));
-        let served = first.serve(Duration::ZERO).await.expect("its turn");
-        let mut waiting = Box::pin(second.serve(Duration::from_secs(60)));
+        let connections = connections(9, 1);
+        let (first, second) = (guard(&connections, 0).expect("a"), guard(&connections, 0).expect("b"));
+        let served = first.begin_request(Duration::ZERO).await.expect("its turn");
+        let mut waiting = Box::pin(second.begin_request(Duration::from_secs(60)));
         assert!(tokio::time::timeout(Duration::from_millis(10), &mut waiting).await.is_err());
-        crowd.end_idle(Instant::now() + Duration::from_secs(3600));
+        connections.end_idle(Instant::now() + Duration::from_secs(3600));
         assert!(!must_leave(&second).await, "it waits for an answer");
         drop((waiting, served));
-        crowd.end_idle(Instant::now() + Duration::from_secs(3600));
+        connections.end_idle(Instant::now() + Duration::from_secs(3600));
         assert!(must_leave(&second).await);
     }
 
@@ -300,16 +306,16 @@ mod tests {
 
     #[tokio::test]
     async fn who_takes_nothing_of_an_answer_is_ended_and_who_takes_is_not() {
-        let crowd = crowd(9, 9);
-        let (still, takes) = (seat(&crowd, 0).expect("a"), seat(&crowd, 1).expect("b"));
-        let _served = (still.serve(Duration::ZERO).await, takes.serve(Duration::ZERO).await);
-        let (_answer, taken) = (still.answers(), takes.answers());
+        let connections = connections(9, 9);
+        let (still, takes) = (guard(&connections, 0).expect("a"), guard(&connections, 1).expect("b"));
+        let _served = (still.begin_request(Duration::ZERO).await, takes.begin_request(Duration::ZERO).await);
+        let (_answer, taken) = (still.begin_answer(), takes.begin_answer());
         let limit = Limits::default().stall * STALLS;
-        crowd.end_idle(Instant::now() + limit / 2);
+        connections.end_idle(Instant::now() + limit / 2);
         assert!(!must_leave(&still).await && !must_leave(&takes).await);
         std::thread::sleep(Duration::from_millis(30));
         taken.taken();
-        crowd.end_idle(Instant::now() + limit - Duration::from_millis(20));
+        connections.end_idle(Instant::now() + limit - Duration::from_millis(20));
         assert!(must_leave(&still).await && !must_leave(&takes).await);
     }
 }

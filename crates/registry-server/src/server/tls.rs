@@ -12,7 +12,8 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-use crate::{Error, authority};
+use super::authority;
+use crate::Error;
 
 /// Where the server's certificate comes from.
 #[derive(Debug, Clone)]
