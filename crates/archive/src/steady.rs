@@ -56,6 +56,11 @@ impl ReadAt for Steady {
         self.check(offset, buffer.len() as u64)?;
         read
     }
+
+    /// What was written to is left to [`read_exact_at`](Self::read_exact_at), which says so.
+    fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> bool {
+        self.slices.read_cached_at(buffer, offset) && self.check(offset, buffer.len() as u64).is_ok()
+    }
 }
 
 #[cfg(test)]
@@ -86,6 +91,7 @@ mod tests {
         assert_eq!(read(0), Ok(()));
         File::options().write(true).open(folder.path().join("v.002")).expect("open").write_all(b"x").expect("write");
         for at in [7, 15] {
+            assert!(!steady.read_cached_at(&mut [0; 5], at), "nor out of memory");
             let told = read(at).expect_err("changed");
             assert!(told.contains("v.002` was written to after it was opened"), "{told}");
         }

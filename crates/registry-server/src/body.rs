@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use ferry_content::ByteStream;
-use ferry_image::{Descriptor, Hasher};
+use ferry_image::Descriptor;
 use futures_util::{StreamExt as _, stream};
 use http::StatusCode;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -16,7 +16,7 @@ use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::mpsc;
 
-use crate::check::Checks;
+use crate::check::{Checks, SharedHash};
 use crate::refusal::Refusal;
 use crate::server::connections::Delivery;
 
@@ -77,8 +77,7 @@ pub(crate) struct Checked {
     pub(crate) checks: Arc<Checks>,
     pub(crate) blob: Descriptor,
     pub(crate) place: String,
-    /// When it began (`Checks::begin`).
-    pub(crate) begun: u64,
+    pub(crate) hash: Arc<SharedHash>,
 }
 
 /// Sends a stream as it is.
@@ -109,22 +108,21 @@ fn broken(error: ferry_content::Error) -> io::Error {
 
 async fn pump(
     mut stream: ByteStream,
-    Checked { checks, blob, place, begun }: Checked,
+    Checked { checks, blob, place, hash }: Checked,
     sender: &mpsc::Sender<io::Result<Bytes>>,
 ) -> Result<(), ferry_content::Error> {
-    let mut hasher = Hasher::new(blob.digest.algorithm());
     let (mut held, mut size) = (None, 0);
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk?;
+        let chunk = chunk.inspect_err(|_| checks.abandon(&blob))?;
+        hash.update(size, &chunk);
         size += chunk.len() as u64;
-        hasher.update(&chunk);
         if let Some(previous) = held.replace(chunk)
             && sender.send(Ok(previous)).await.is_err()
         {
             return Ok(()); // the client has gone
         }
     }
-    checks.conclude(begun, &place, &blob, &hasher.finish(), size)?;
+    checks.conclude(&hash, &place, &blob, size)?;
     if let Some(last) = held {
         let _ = sender.send(Ok(last)).await;
     }

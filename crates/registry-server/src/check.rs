@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use ferry_content::{ByteStream, Error};
@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub(crate) struct Checks {
     states: Mutex<HashMap<Digest, State>>,
+    /// The hashes of blobs that are being read whole.
+    hashes: Mutex<HashMap<Digest, Weak<SharedHash>>>,
     /// How many blobs were written anew: a read that began before one of them was says nothing of what is there now.
     written: AtomicU64,
 }
@@ -31,6 +33,53 @@ enum State {
     Damaged,
     /// A task reads it whole at the moment.
     Running(watch::Receiver<()>),
+}
+
+/// The hash of a blob that is read whole, by one client or by many at once. Each reader begins at the first byte and brings in what comes;
+/// whoever is the furthest moves the hash on, so that the bytes are hashed once, and nobody waits for a slower one.
+#[derive(Debug)]
+pub(crate) struct SharedHash {
+    /// How many blobs had been written anew when it began.
+    begun: u64,
+    front: Mutex<Front>,
+}
+
+#[derive(Debug)]
+struct Front {
+    hasher: Hasher,
+    /// How many bytes are hashed.
+    at: u64,
+    found: Option<Digest>,
+}
+
+impl SharedHash {
+    fn new(begun: u64, blob: &Descriptor) -> Self {
+        let hasher = Hasher::new(blob.digest.algorithm());
+        Self { begun, front: Mutex::new(Front { hasher, at: 0, found: None }) }
+    }
+
+    fn front(&self) -> MutexGuard<'_, Front> {
+        self.front.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings in the bytes at `offset`, all before which the same reader has brought in.
+    pub(crate) fn update(&self, offset: u64, bytes: &[u8]) {
+        let mut front = self.front();
+        // what is before the front was hashed when another reader brought it
+        let known = usize::try_from(front.at.saturating_sub(offset)).unwrap_or(usize::MAX);
+        if let Some(new) = bytes.get(known..).filter(|new| !new.is_empty() && front.found.is_none()) {
+            front.hasher.update(new);
+            front.at += new.len() as u64;
+        }
+    }
+
+    /// The digest of what was brought in, for a reader that came to the end of the blob.
+    fn finish(&self, blob: &Descriptor) -> Digest {
+        let mut front = self.front();
+        let Front { hasher, found, .. } = &mut *front;
+        let finish = || std::mem::replace(hasher, Hasher::new(blob.digest.algorithm())).finish();
+        found.get_or_insert_with(finish).clone()
+    }
 }
 
 impl Checks {
@@ -60,9 +109,22 @@ impl Checks {
         states.remove(digest);
     }
 
-    /// What [`conclude`](Self::conclude) is to be told of the read that begins now.
-    pub(crate) fn begin(&self) -> u64 {
-        self.written.load(Ordering::SeqCst)
+    /// The hash for a whole read that begins now; [`conclude`](Self::conclude) ends it.
+    pub(crate) fn begin(&self, blob: &Descriptor) -> Arc<SharedHash> {
+        let mut hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+        hashes.retain(|_, hash| hash.strong_count() > 0);
+        let begun = self.written.load(Ordering::SeqCst);
+        let shared = hashes.get(&blob.digest).and_then(Weak::upgrade).filter(|hash| hash.begun == begun);
+        shared.unwrap_or_else(|| {
+            let hash = Arc::new(SharedHash::new(begun, blob));
+            hashes.insert(blob.digest.clone(), Arc::downgrade(&hash));
+            hash
+        })
+    }
+
+    /// A read broke off: where the bytes were read may be another place for the next one.
+    pub(crate) fn abandon(&self, blob: &Descriptor) {
+        self.hashes.lock().unwrap_or_else(PoisonError::into_inner).remove(&blob.digest);
     }
 
     fn note(&self, begun: u64, digest: &Digest, state: State) {
@@ -74,20 +136,14 @@ impl Checks {
         }
     }
 
-    /// Notes what a whole read found.
-    pub(crate) fn conclude(
-        &self,
-        begun: u64,
-        place: &str,
-        blob: &Descriptor,
-        found: &Digest,
-        size: u64,
-    ) -> Result<(), Error> {
+    /// Notes what a whole read of `size` bytes found.
+    pub(crate) fn conclude(&self, hash: &SharedHash, place: &str, blob: &Descriptor, size: u64) -> Result<(), Error> {
+        let (begun, found) = (hash.begun, hash.finish(blob));
         let error = if size != blob.size {
             let (place, digest) = (place.to_owned(), blob.digest.clone());
             Error::SizeMismatch { place, digest, expected: blob.size, found: size }
-        } else if *found != blob.digest {
-            Error::DigestMismatch { place: place.to_owned(), expected: blob.digest.clone(), found: found.clone() }
+        } else if found != blob.digest {
+            Error::DigestMismatch { place: place.to_owned(), expected: blob.digest.clone(), found }
         } else {
             self.note(begun, &blob.digest, State::Good);
             return Ok(());
@@ -118,14 +174,15 @@ impl Checks {
 }
 
 async fn check(checks: Arc<Checks>, backend: Arc<dyn Backend>, blob: Descriptor, _done: watch::Sender<()>) {
-    let (place, begun) = (backend.blobs().place(), checks.begin());
-    let hashed = match backend.blobs().open(&blob, 0..blob.size).await {
-        Ok(stream) => hash(stream, &blob).await,
+    let (place, hash) = (backend.blobs().place(), checks.begin(&blob));
+    let read = match backend.blobs().open(&blob, 0..blob.size).await {
+        Ok(stream) => read_whole(stream, &hash).await,
         Err(error) => Err(error),
     };
-    match hashed {
-        Ok((found, size)) => drop(checks.conclude(begun, &place, &blob, &found, size)),
+    match read {
+        Ok(size) => drop(checks.conclude(&hash, &place, &blob, size)),
         Err(error) => {
+            checks.abandon(&blob);
             // Not the blob's fault, perhaps: the next request tries again.
             tracing::warn!(%error, digest = %blob.digest, "cannot check a blob");
             checks.forget(&blob.digest);
@@ -133,29 +190,90 @@ async fn check(checks: Arc<Checks>, backend: Arc<dyn Backend>, blob: Descriptor,
     }
 }
 
-async fn hash(mut stream: ByteStream, blob: &Descriptor) -> Result<(Digest, u64), Error> {
-    let (mut hasher, mut size) = (Hasher::new(blob.digest.algorithm()), 0);
+async fn read_whole(mut stream: ByteStream, hash: &SharedHash) -> Result<u64, Error> {
+    let mut size = 0;
     while let Some(chunk) = stream.next().await {
         let chunk = chunk?;
-        hasher.update(&chunk);
+        hash.update(size, &chunk);
         size += chunk.len() as u64;
         tokio::task::yield_now().await;
     }
-    Ok((hasher.finish(), size))
+    Ok(size)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
     fn a_read_that_began_before_a_mending_push_says_nothing_of_it() {
         let (checks, blob) = (Checks::default(), Descriptor::of("x", b"blob"));
-        let begun = checks.begin();
+        let before = checks.begin(&blob);
+        before.update(0, b"bad!");
         checks.forget(&blob.digest);
-        assert!(checks.conclude(begun, "b.tar", &blob, &Digest::of(b"bad!"), 4).is_err(), "the transfer breaks");
+        let after = checks.begin(&blob);
+        after.update(0, b"bad!");
+        assert!(checks.conclude(&before, "b.tar", &blob, 4).is_err(), "the transfer breaks");
         assert!(!checks.is_damaged(&blob.digest));
-        assert!(checks.conclude(checks.begin(), "b.tar", &blob, &Digest::of(b"bad!"), 4).is_err());
+        assert!(checks.conclude(&after, "b.tar", &blob, 4).is_err());
         assert!(checks.is_damaged(&blob.digest));
+    }
+
+    /// How readers of one blob come along: each a number of bytes, in whatever order, some going away in between.
+    fn reads() -> impl Strategy<Value = (Vec<u8>, Vec<(usize, usize)>)> {
+        (vec(any::<u8>(), 1..400), vec((0..4_usize, 0..120_usize), 1..60))
+    }
+
+    proptest! {
+        #[test]
+        fn however_readers_mix_each_gets_the_blobs_own_verdict((bytes, steps) in reads(), flip in any::<Option<u8>>()) {
+            let (checks, blob) = (Checks::default(), Descriptor::of("x", &bytes));
+            let mut there = bytes.clone();
+            if let Some(flip) = flip {
+                let at = usize::from(flip) % there.len();
+                there[at] ^= 1;
+            }
+            let mut readers: Vec<Option<(Arc<SharedHash>, usize)>> = std::iter::repeat_with(|| None).take(4).collect();
+            for (reader, step) in steps {
+                // one that reads nothing has gone away
+                if step == 0 {
+                    readers[reader] = None;
+                    continue;
+                }
+                let (hash, at) = readers[reader].get_or_insert_with(|| (checks.begin(&blob), 0));
+                let end = (*at + step).min(there.len());
+                hash.update(*at as u64, &there[*at..end]);
+                *at = end;
+            }
+            for (hash, at) in readers.into_iter().flatten() {
+                hash.update(at as u64, &there[at..]);
+                let verdict = checks.conclude(&hash, "b.tar", &blob, there.len() as u64);
+                prop_assert_eq!(verdict.is_ok(), flip.is_none());
+                prop_assert_eq!(checks.is_good(&blob.digest), flip.is_none());
+                prop_assert_eq!(checks.is_damaged(&blob.digest), flip.is_some());
+            }
+        }
+    }
+
+    #[test]
+    fn many_readers_have_one_hash_and_the_next_ones_a_new_one() {
+        let (checks, blob) = (Checks::default(), Descriptor::of("x", b"blob"));
+        let (one, other) = (checks.begin(&blob), checks.begin(&blob));
+        assert!(Arc::ptr_eq(&one, &other));
+        one.update(0, b"bl");
+        drop(one);
+        other.update(0, b"b");
+        other.update(1, b"lob");
+        checks.conclude(&other, "b.tar", &blob, 4).expect("good");
+        // what broke off may have been read at a place that is given up
+        checks.abandon(&blob);
+        assert!(!Arc::ptr_eq(&other, &checks.begin(&blob)));
+        drop(other);
+        drop(checks.begin(&Descriptor::of("x", b"other")));
+        drop(checks.begin(&blob));
+        assert!(checks.hashes.lock().expect("lock").len() <= 1, "those that nobody reads are not kept");
     }
 }

@@ -144,10 +144,12 @@ pub(crate) async fn delete(registry: &Registry, repository: String, digest: Dige
 }
 
 async fn content(registry: &Registry, blob: &Descriptor, part: Range<u64>, is_whole: bool) -> Result<Body, Refusal> {
-    let (provider, begun) = (registry.backend.blobs(), registry.checks.begin());
+    let (provider, mut hash) = (registry.backend.blobs(), registry.checks.begin(blob));
     let opened = match provider.open(blob, part.clone()).await {
         Err(error) if provider.turns_elsewhere(blob) => {
             tracing::warn!(%error, "a blob is served from another bundle");
+            registry.checks.abandon(blob);
+            hash = registry.checks.begin(blob);
             provider.open(blob, part).await
         }
         opened => opened,
@@ -164,7 +166,7 @@ async fn content(registry: &Registry, blob: &Descriptor, part: Range<u64>, is_wh
         return Ok(body::streamed(stream));
     }
     let checks = Arc::clone(&registry.checks);
-    Ok(body::checked(stream, Checked { checks, blob: blob.clone(), place: provider.place(), begun }))
+    Ok(body::checked(stream, Checked { checks, blob: blob.clone(), place: provider.place(), hash }))
 }
 
 fn unknown(digest: &Digest) -> Refusal {
