@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use ferry_content::Provider as _;
 use ferry_content::store::Store;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
@@ -162,7 +163,8 @@ fn ready(backend: &dyn Backend, turn: usize) -> Result<Result<Option<ferry_image
 }
 
 /// An answer that is true now, and may not be in a minute.
-pub(crate) fn answer(media_type: &'static str, text: String) -> Response<Body> {
+pub(crate) fn answer(media_type: &'static str, text: impl Into<Bytes>) -> Response<Body> {
+    let text = text.into();
     let length = HeaderValue::from(text.len());
     let mut response = Response::new(body::full(text));
     let headers = response.headers_mut();

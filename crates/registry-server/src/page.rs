@@ -1,6 +1,7 @@
 //! The page at `/`: which images there are, how to pull them, and what the bundles say of themselves.
 //!
-//! It is made anew for each request, out of what was learnt of every manifest the first time. Nothing of it is from elsewhere: style and
+//! It is made anew for each request, out of what was learnt of every manifest the first time, and kept once for all who take the same
+//! (`Large`). Nothing of it is from elsewhere: style and
 //! script stand in it, and the content security policy names them by their hashes and allows nothing else.
 
 mod html;
@@ -33,8 +34,6 @@ pub struct About {
     pub bundles: Vec<AboutBundle>,
     /// The images of the bundles.
     pub images: Vec<AboutImage>,
-    /// Whether clients speak TLS with the server.
-    pub is_https: bool,
 }
 
 /// A bundle in the words that people are shown.
@@ -104,12 +103,13 @@ impl State {
 }
 
 pub(crate) async fn serve(registry: &Registry, asked: &Asked) -> Result<Response<Body>, Refusal> {
+    let turn = registry.large.turn().await;
     let images = listing::images(registry).await?;
     let address = asked.host.as_deref().filter(|host| reference::is_host(host));
-    let is_https = registry.page.about.is_https || asked.header("x-forwarded-proto") == Some("https");
-    let place = html::Place { address, is_https, takes_pushes: registry.backend.store().is_some() };
-    let mut response =
-        monitoring::answer("text/html; charset=utf-8", html::page(&registry.page.about, &images, &place));
+    let place = html::Place { address, is_https: asked.is_secure, takes_pushes: registry.backend.store().is_some() };
+    let text = registry.large.share(html::page(&registry.page.about, &images, &place))?;
+    drop((images, turn));
+    let mut response = monitoring::answer("text/html; charset=utf-8", text);
     let headers = response.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, POLICY.clone());
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));

@@ -1,6 +1,7 @@
 //! One request in, one answer out: access, route, endpoint. [`crate::watch`] tells of it.
 
 mod blobs;
+mod large;
 mod lists;
 mod manifests;
 mod turns;
@@ -25,6 +26,7 @@ use crate::check::Checks;
 use crate::monitoring::{self, Health, Monitoring};
 use crate::query::Query;
 use crate::refusal::Refusal;
+use crate::registry::large::Large;
 use crate::registry::turns::Turns;
 use crate::route::{Route, RouteError, route};
 use crate::watch::{AccessLog, Connected, Watch};
@@ -54,6 +56,7 @@ pub struct Registry {
     pub(crate) settings: Arc<Settings>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) page: Arc<page::State>,
+    pub(crate) large: Arc<Large>,
     pub(crate) health: Health,
     auth: Arc<Authenticator>,
 }
@@ -128,6 +131,7 @@ impl Registry {
             watch: Arc::new(Watch::new(settings.access_log.clone())),
             settings: Arc::new(settings),
             page,
+            large: Arc::default(),
             health: Health::default(),
             auth: Arc::default(),
         }

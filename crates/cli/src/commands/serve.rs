@@ -23,10 +23,9 @@ use crate::{args, environment, print, signals};
 
 pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
     let access_log = about::access_log(&args.access_log)?;
-    let (backend, what, images, mut about) = content(&args)?;
+    let (backend, what, images, about) = content(&args)?;
     let machine = Machine::look();
     let tls = tls(&args, &machine)?;
-    about.is_https = tls.is_some();
     let settings = Settings { access: access(&args)?, deletes: args.allow_delete, access_log, about };
     let limits = Limits { grace: Duration::from_secs(args.grace), ..limits() };
     let registry = Registry::new(backend, settings);

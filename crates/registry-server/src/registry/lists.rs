@@ -1,5 +1,6 @@
 //! `/v2/`, the catalog, tags, referrers.
 
+use bytes::Bytes;
 use ferry_image::{Digest, media_type};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LINK};
 use http::{Response, StatusCode};
@@ -16,10 +17,12 @@ pub(crate) fn ping() -> Response<Body> {
 }
 
 pub(crate) async fn catalog(registry: &Registry, asked: &Asked) -> Result<Response<Body>, Refusal> {
-    let all = registry.ask(|backend| backend.repositories()).await?;
     let page = Page::of(&asked.query)?;
+    let _turn = registry.large.turn().await;
+    let all = registry.ask(|backend| backend.repositories()).await?;
     let (repositories, next) = page.cut(&all);
-    Ok(linked(answer("application/json", &json!({"repositories": repositories})), "/v2/_catalog", next))
+    let response = list(registry, &json!({"repositories": repositories}))?;
+    Ok(linked(response, "/v2/_catalog", next))
 }
 
 pub(crate) async fn tags(registry: &Registry, asked: &Asked, repository: String) -> Result<Response<Body>, Refusal> {
@@ -29,7 +32,7 @@ pub(crate) async fn tags(registry: &Registry, asked: &Asked, repository: String)
         return Err(Refusal::not_found("NAME_UNKNOWN", format!("there is no repository `{repository}`")));
     };
     let (tags, next) = page.cut(&all);
-    let response = answer("application/json", &json!({"name": repository, "tags": tags}));
+    let response = list(registry, &json!({"name": repository, "tags": tags}))?;
     Ok(linked(response, &format!("/v2/{repository}/tags/list"), next))
 }
 
@@ -53,10 +56,17 @@ pub(crate) async fn referrers(
     Ok(response)
 }
 
+fn list(registry: &Registry, value: &Value) -> Result<Response<Body>, Refusal> {
+    Ok(with("application/json", registry.large.share(value.to_string())?))
+}
+
 pub(crate) fn answer(media_type: &'static str, value: &Value) -> Response<Body> {
-    let text = value.to_string();
-    let length = HeaderValue::from(text.len());
-    let mut response = Response::new(body::full(text));
+    with(media_type, value.to_string().into())
+}
+
+fn with(media_type: &'static str, bytes: Bytes) -> Response<Body> {
+    let length = HeaderValue::from(bytes.len());
+    let mut response = Response::new(body::full(bytes));
     *response.status_mut() = StatusCode::OK;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     response.headers_mut().insert(CONTENT_LENGTH, length);
@@ -71,6 +81,9 @@ fn linked(mut response: Response<Body>, path: &str, next: Option<String>) -> Res
     response
 }
 
+/// The most items of one slice. Who asks for no slice gets all: clients that do not know of slices would take one for the whole.
+const MOST: usize = 1000;
+
 /// A slice of a list (distribution-spec, "Listing Tags").
 #[derive(Debug)]
 struct Page {
@@ -84,7 +97,10 @@ impl Page {
         let n = n.map_err(|_| {
             Refusal::new(StatusCode::BAD_REQUEST, "PAGINATION_NUMBER_INVALID", "`n` must be a number of 0 or more")
         })?;
-        Ok(Self { n, last: query.value("last").map(ToOwned::to_owned) })
+        let last = query.value("last").map(ToOwned::to_owned);
+        // who knows where to go on knows of slices
+        let n = n.or(last.as_ref().map(|_| MOST)).map(|n: usize| n.min(MOST));
+        Ok(Self { n, last })
     }
 
     /// The items of this page, and the query of the next one. `last` need not be an item.
@@ -120,6 +136,17 @@ mod tests {
         assert_eq!(cut("n=9&last=z"), (String::new(), String::new()));
         assert_eq!(cut("last=d"), ("e".to_owned(), String::new()));
         assert!(Page::of(&Query::parse(Some("n=-1"))).is_err());
+        let all: Vec<String> = (0..2500).map(|n| format!("{n:04}")).collect();
+        for (query, count, next) in [
+            ("", 2500, None),
+            ("n=9999", MOST, Some("n=1000&last=0999")),
+            ("last=0999", MOST, Some("n=1000&last=1999")),
+            ("n=1000&last=1999", 500, None),
+        ] {
+            let page = Page::of(&Query::parse(Some(query))).expect("page");
+            let (items, found) = page.cut(&all);
+            assert_eq!((items.len(), found.as_deref()), (count, next), "{query}");
+        }
         assert!(Page::of(&Query::parse(Some("n=x"))).is_err());
     }
 }

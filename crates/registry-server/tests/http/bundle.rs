@@ -165,6 +165,20 @@ async fn a_corrupt_blob_is_never_served_whole_and_refused_from_then_on() {
 }
 
 #[tokio::test]
+async fn of_many_that_read_a_corrupt_blob_at_once_none_gets_it_whole() {
+    let (site, _, image, path) = rotten(Some(350));
+    let answers = futures_util::future::join_all((0..8).map(|_| site.get(&path))).await;
+    for answer in answers {
+        assert!(answer.body.as_ref().is_none_or(|body| body.len() < image.layer.len()), "{}", answer.status);
+    }
+    let (site, source, image, path) = rotten(None);
+    for answer in futures_util::future::join_all((0..8).map(|_| site.get(&path))).await {
+        assert_eq!(answer.body(), image.layer);
+    }
+    assert_eq!(source.reads.load(Ordering::SeqCst), 8);
+}
+
+#[tokio::test]
 async fn a_corrupt_blob_is_not_served_in_ranges_either() {
     let (site, _, _, path) = rotten(Some(2999));
     let answer = site.ask(&format!("GET {path}"), &[("range", "bytes=0-99")], b"").await;

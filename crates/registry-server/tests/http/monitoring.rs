@@ -188,9 +188,10 @@ async fn a_bundle_shows_what_it_carries_and_the_original_names() {
         files: vec![("yaml/app.yaml".to_owned(), 1234)],
         absent: vec!["quay.io/gone:1".to_owned()],
     };
-    let about = About { bundles: vec![bundle], images, is_https: true };
+    let about = About { bundles: vec![bundle], images };
     let site = Site::over(catalog, Settings { about, ..Settings::default() });
-    let text = words(std::str::from_utf8(site.get("/").await.body()).expect("text"));
+    let page = site.ask("GET /", &[("x-forwarded-proto", "https")], b"").await;
+    let text = words(std::str::from_utf8(page.body()).expect("text"));
     for expected in [
         "&lt;shop&gt; 2.1",
         "2 images read-only https://here:5000",

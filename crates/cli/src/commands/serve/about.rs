@@ -19,7 +19,6 @@ pub(super) fn about(bundles: &[Arc<Bundle>], named: &[Named]) -> About {
     About {
         bundles: bundles.iter().map(|bundle| about_bundle(bundle)).collect(),
         images: named.iter().map(about_image).collect(),
-        ..About::default()
     }
 }
 
