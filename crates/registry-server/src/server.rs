@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -92,7 +92,7 @@ impl Server {
     ) -> Result<Self, Error> {
         let tls = tls.map(Tls::start).transpose()?;
         let fail = |source| Error::Bind { address, source };
-        let listener = TcpListener::bind(address).await.map_err(fail)?;
+        let listener = listen(address).map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
         Ok(Self { listener, address, tls, registry, limits })
     }
@@ -173,6 +173,18 @@ impl Server {
         }
         connections.shutdown().await;
     }
+}
+
+/// Connections that the kernel may hold for us until they are accepted, as nginx and Go have it: of a whole cluster that begins to pull at
+/// once, none must wait a second to ask again. The kernel has a limit of its own (`net.core.somaxconn`).
+const WAITING: u32 = 4096;
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // a server that was ended a moment ago leaves its port in use otherwise
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(WAITING)
 }
 
 /// How often idle connections are looked for.

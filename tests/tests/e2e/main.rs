@@ -15,6 +15,7 @@ mod full;
 mod habits;
 mod interruption;
 mod kills;
+mod load;
 mod logins;
 mod matrix;
 mod mirror;
