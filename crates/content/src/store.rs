@@ -10,6 +10,7 @@
 //! DIR/ferry/repositories/a/b/_manifests/sha256-HEX             the manifest's descriptor
 //! DIR/ferry/repositories/a/b/_referrers/sha256-HEX/sha256-HEX  the descriptor of what refers to the first
 //! DIR/ferry/repositories/a/b/_deleted/sha256-HEX               a blob that this repository deleted, and others may have
+//! DIR/ferry/repositories/a/b/_origins                          the hosts that its images are from, where that is known
 //! ```
 //!
 //! A file gets its final name only by a rename after fsync, so readers need no lock and a killed process leaves nothing wrong, only
@@ -26,6 +27,7 @@ mod index;
 mod ingest;
 mod layout;
 mod manifests;
+mod origins;
 mod upload;
 
 use std::fs::File;

@@ -91,11 +91,11 @@ impl Backend for Store {
     }
 
     fn tags(&self, name: &Name) -> Result<Option<Vec<String>>, Error> {
-        first(name, |repository| Ok(self.tags(repository)?))
+        first(self, name, |repository| Ok(self.tags(repository)?))
     }
 
     fn manifest(&self, name: &Name, reference: &ManifestRef) -> Result<Option<ManifestRecord>, Error> {
-        first(name, |repository| Ok(self.manifest(repository, reference)?))
+        first(self, name, |repository| Ok(self.manifest(repository, reference)?))
     }
 
     fn blob(&self, name: &Name, digest: &Digest) -> Result<Option<Descriptor>, Error> {
@@ -105,7 +105,8 @@ impl Backend for Store {
     }
 
     fn referrers(&self, name: &Name, digest: &Digest) -> Result<Vec<Descriptor>, Error> {
-        let found = first(name, |repository| Ok(Some(self.referrers(repository, digest)?).filter(|r| !r.is_empty())))?;
+        let found =
+            first(self, name, |repository| Ok(Some(self.referrers(repository, digest)?).filter(|r| !r.is_empty())))?;
         Ok(found.unwrap_or_default())
     }
 
@@ -131,20 +132,23 @@ impl Backend for Store {
     }
 }
 
-/// A store does not know where its images came from. As a mirror it looks under the host's name first (`--layout host`), then under the
-/// bare path, as docker-registry does. docker asks a mirror for paths of docker.io, and does not say so.
-fn first<T>(name: &Name, look: impl Fn(&str) -> Result<Option<T>, Error>) -> Result<Option<T>, Error> {
-    if let Some(ns) = &name.ns {
-        let with_host = format!("{ns}/{}", name.repository);
+/// As a mirror a store looks under the host's name first (`--layout host`), then under the bare path, as docker-registry does, but for a
+/// repository that is known to have another host's images. docker asks a mirror for paths of docker.io, and does not say so.
+fn first<T>(store: &Store, name: &Name, look: impl Fn(&str) -> Result<Option<T>, Error>) -> Result<Option<T>, Error> {
+    // as `Reference` normalises hosts, so must we
+    let host = name.ns.as_deref().map(|ns| if reference::is_docker_hub(ns) { reference::DOCKER_HUB } else { ns });
+    if let Some(host) = host {
+        let with_host = format!("{host}/{}", name.repository);
         if reference::is_path(&with_host)
             && let Some(found) = look(&with_host)?
         {
             return Ok(Some(found));
         }
+        return if store.may_be_of(&name.repository, host)? { look(&name.repository) } else { Ok(None) };
     }
     if let Some(found) = look(&name.repository)? {
         return Ok(Some(found));
     }
     let of_hub = format!("{}/{}", reference::DOCKER_HUB, name.repository);
-    if name.ns.is_none() && reference::is_path(&of_hub) { look(&of_hub) } else { Ok(None) }
+    if reference::is_path(&of_hub) { look(&of_hub) } else { Ok(None) }
 }

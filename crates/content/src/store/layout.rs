@@ -64,19 +64,28 @@ impl Layout {
         self.root.join("ferry/repositories")
     }
 
+    pub(super) fn repository(&self, repository: &str) -> PathBuf {
+        self.repositories().join(repository)
+    }
+
+    /// The file that names the hosts whose images a repository has, where that is known.
+    pub(super) fn origins(&self, repository: &str) -> PathBuf {
+        self.repository(repository).join("_origins")
+    }
+
     /// The folder of a repository's manifest records. No path segment begins with `_`, so nothing collides.
     pub(super) fn manifests(&self, repository: &str) -> PathBuf {
-        self.repositories().join(repository).join("_manifests")
+        self.repository(repository).join("_manifests")
     }
 
     /// The folder with what refers to `subject` in a repository.
     pub(super) fn referrers(&self, repository: &str, subject: &Digest) -> PathBuf {
-        self.repositories().join(repository).join("_referrers").join(record(subject))
+        self.repository(repository).join("_referrers").join(record(subject))
     }
 
     /// The folder with the blobs that a repository has deleted, while their bytes are still here.
     pub(super) fn deleted(&self, repository: &str) -> PathBuf {
-        self.repositories().join(repository).join("_deleted")
+        self.repository(repository).join("_deleted")
     }
 
     /// Makes what is missing of an empty store.

@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{Failure as _, Ingester as _, Provider as _, read_all};
 
-fn store() -> (tempfile::TempDir, Store) {
+pub(super) fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().expect("folder");
     let store = Store::open(folder.path().join("s")).expect("store");
     (folder, store)
 }
 
 /// An image with one layer; its blobs are stored, its manifest is not.
-fn image(store: &Store, layer: &str) -> Vec<u8> {
+pub(super) fn image(store: &Store, layer: &str) -> Vec<u8> {
     let config = store.put_blob(OCI_CONFIG, format!("{{\"of\":\"{layer}\"}}").as_bytes()).expect("config");
     let layer = store.put_blob(OCI_LAYER_GZIP, layer.as_bytes()).expect("layer");
     json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": [layer]}).to_string().into_bytes()

@@ -102,6 +102,35 @@ async fn as_a_mirror_it_answers_for_the_original_names_and_no_other_host() {
     }
 }
 
+#[tokio::test]
+async fn a_store_as_a_mirror_gives_out_no_other_hosts_image_where_it_knows_whose_they_are() {
+    let site = Site::with_store(Settings::default());
+    let (hub, quay, pushed) = (Image::new("hub"), Image::new("quay"), Image::new("pushed"));
+    for image in [&hub, &quay] {
+        image.put(site.store(), "somewhere/else", None);
+    }
+    let put = |host: &str, repository: &str, image: &Image| {
+        let put = site.store().put_manifest_of(host, repository, Some("1"), OCI_MANIFEST, &image.manifest);
+        put.expect("put");
+    };
+    put("docker.io", "library/nginx", &hub);
+    put("quay.io", "quay.io/library/nginx", &quay);
+    pushed.put(site.store(), "plain/app", Some("1"));
+    for (path, expected) in [
+        ("/v2/library/nginx/manifests/1?ns=docker.io", Some(&hub)),
+        ("/v2/library/nginx/manifests/1?ns=registry-1.docker.io", Some(&hub)),
+        ("/v2/library/nginx/manifests/1", Some(&hub)),
+        ("/v2/library/nginx/manifests/1?ns=quay.io", Some(&quay)),
+        ("/v2/library/nginx/manifests/1?ns=ghcr.io", None),
+        ("/v2/plain/app/manifests/1?ns=ghcr.io", Some(&pushed)),
+    ] {
+        let answer = site.get(path).await;
+        let expected = expected.map(|image| image.manifest.as_slice());
+        assert_eq!((answer.status == StatusCode::OK).then(|| answer.body()), expected, "{path}");
+    }
+    assert_eq!(site.get("/v2/library/nginx/tags/list?ns=ghcr.io").await.status, StatusCode::NOT_FOUND);
+}
+
 #[test]
 fn two_images_cannot_have_one_name() {
     let (a, b) = (Image::new("a"), Image::new("b"));
