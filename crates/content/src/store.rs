@@ -26,6 +26,7 @@ mod index;
 mod ingest;
 mod layout;
 mod manifests;
+mod recheck;
 mod upload;
 
 use std::fs::File;
@@ -51,6 +52,8 @@ pub struct Store {
     index: Arc<IndexFile>,
     hashers: Arc<Hashers>,
     sparse: bool,
+    /// Blobs that were found whole, where none is believed for its name.
+    rechecks: Option<Arc<recheck::Seen>>,
 }
 
 /// What a manifest is asked for by.
@@ -102,6 +105,7 @@ impl Store {
             index: Arc::new(index),
             hashers: Arc::new(Hashers::default()),
             sparse: false,
+            rechecks: None,
         };
         store.index.tags()?;
         Ok(store)

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use ferry_archive::HeadImage;
 use ferry_content::Problems;
 use ferry_image::manifest::MAX_MANIFEST;
-use ferry_image::{Digest, Ignore, Layout, Manifest, Relocated, Relocation, SetRule, relocation};
+use ferry_image::{Descriptor, Digest, Ignore, Layout, Manifest, Relocated, Relocation, SetRule, relocation};
 use ferry_rewrite::emit::{Emitted, Form as Emit, Options as Emitting};
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ use crate::probe::{self, Open, Probe, Stock};
 use crate::referrers::{self, PlannedReferrer};
 use crate::relied::{self, Relied};
 use crate::yaml::{self, Carried, Text};
-use crate::{Error, emit, existing, notes, push, receipt};
+use crate::{Error, emit, existing, notes, push, receipt, recheck};
 
 /// What to do where a tag is there already with another digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -58,6 +58,8 @@ pub struct Options {
     pub without_referrers: bool,
     /// Where to write what is missing of what the bundles leave to the target, if anything is.
     pub want: Option<PathBuf>,
+    /// Whether what stands below a manifest that is there is asked for as well, and pushed again where it is not there.
+    pub recheck: bool,
     /// Requests at a time.
     pub jobs: usize,
     /// Whether nothing will be pushed: then the target is also asked what only people want to know.
@@ -69,6 +71,8 @@ pub struct Options {
 pub enum State {
     /// Nothing: this digest is there.
     Present(Digest),
+    /// This digest is there, and these blobs below it, or a manifest, are not: they are pushed again, and the tag stays as it is.
+    Incomplete(Digest, Vec<Descriptor>),
     /// It is pushed.
     Absent,
     /// It is pushed, and its tag moves from this digest.
@@ -81,6 +85,12 @@ impl State {
     /// Whether anything is pushed.
     #[must_use]
     pub fn is_pushed(&self) -> bool {
+        self.is_named() || matches!(self, Self::Incomplete(..))
+    }
+
+    /// Whether something is put under the image's name that does not stand there.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
         matches!(self, Self::Absent | Self::Moves(_))
     }
 }
@@ -105,10 +115,11 @@ impl Planned {
     #[must_use]
     pub fn settled(&self) -> &Form {
         let there = match &self.state {
-            State::Present(digest) => self.forms.second.as_ref().filter(|form| form.root.digest == *digest),
+            State::Present(digest) | State::Incomplete(digest, _) => Some(digest),
             _ => None,
         };
-        there.unwrap_or(&self.forms.first)
+        let second = self.forms.second.as_ref().filter(|form| Some(&form.root.digest) == there);
+        second.unwrap_or(&self.forms.first)
     }
 }
 
@@ -211,6 +222,9 @@ pub async fn preflight(
     let mut relied = Relied::default();
     // of a target that did not answer nothing more is to be learnt
     if unanswered.is_empty() {
+        if options.recheck {
+            recheck::look(&destination, &mut images, &documents, options.jobs, &mut notes, &mut problems).await;
+        }
         look(&mut relied, &destination, &bundles, &images, &documents, options.jobs, &mut problems).await;
     }
     let stock = Stock { documents: &documents, homes: &relied.homes };

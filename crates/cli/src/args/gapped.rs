@@ -50,7 +50,7 @@ pub(crate) struct Inventory {
 #[command(
     group = ArgGroup::new("target").required(true).multiple(true).args(["registry_name", "store", "containerd", "docker"]),
     group = ArgGroup::new("node").args(["containerd", "docker"]).conflicts_with_all([
-        "registry_name", "store", "yaml", "layout", "index", "emit", "on_existing", "no_strict", "want", "username", "out", "no_referrers",
+        "registry_name", "store", "yaml", "layout", "index", "emit", "on_existing", "no_strict", "want", "username", "out", "no_referrers", "recheck",
     ]),
 )]
 pub(crate) struct Install {
@@ -121,6 +121,10 @@ pub(crate) struct Install {
     /// What to do with a tag that is there with another digest
     #[arg(long, value_enum, default_value_t = OnExisting::Overwrite)]
     pub(crate) on_existing: OnExisting,
+    /// Believe no manifest: ask for each blob of images that are there, and push again what is lost. In a store blobs are read, and
+    /// damaged ones replaced
+    #[arg(long)]
+    pub(crate) recheck: bool,
     /// Look at everything, ask the target what it takes, and print what would change there
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -79,6 +79,7 @@ async fn install(args: args::Install) -> Result<(), End> {
         emitting: emitted::options(&args.emit, &args.registry.ca_file, is_plain(&args))?,
         without_referrers: args.no_referrers,
         want: args.want.clone(),
+        recheck: args.recheck,
         jobs: usize::from(args.registry.jobs),
         is_look: args.dry_run,
     };
@@ -129,7 +130,8 @@ fn destination(args: &args::Install, bundles: &Bundles) -> Result<(Destination, 
             let target = named.map_or_else(|| parse(STORE_NAME), Ok)?;
             // the other platforms of an index are absent on purpose
             let (store, empty) = if args.dry_run { existing(folder)? } else { (Store::open(folder)?, None) };
-            let store = Arc::new(store.with_sparse_indexes(true));
+            let store = store.with_sparse_indexes(true);
+            let store = Arc::new(if args.recheck { store.with_rechecks() } else { store });
             Ok((Destination::Store { store, target }, empty))
         }
         (None, Some(target)) => {
@@ -258,6 +260,7 @@ fn referrers(preflight: &Preflight) -> Vec<serde_json::Value> {
 fn state(state: &State) -> (&'static str, Option<&ferry_image::Digest>) {
     match state {
         State::Present(_) => ("is there", None),
+        State::Incomplete(..) => ("is incomplete", None),
         State::Absent => ("new", None),
         State::Moves(found) => ("moves from", Some(found)),
         State::Skipped(found) => ("stays at", Some(found)),
@@ -271,7 +274,7 @@ fn report(
     json: Option<Vec<serde_json::Value>>,
 ) -> Result<(), End> {
     let (blobs, bytes) = pushed.sent;
-    let there = preflight.images.len() - pushed.images - pushed.skipped;
+    let there = preflight.images.len() - pushed.images - pushed.mended - pushed.skipped;
     // a path need not be UTF-8, JSON must be
     let shown = |path: &Path| path.display().to_string();
     if let Some(bundles) = json {
@@ -279,7 +282,7 @@ fn report(
             written.yaml.iter().map(|(path, n)| serde_json::json!({"file": shown(path), "changes": n})).collect();
         let value = serde_json::json!({
             "bundles": bundles, "target": preflight.destination.target().to_string(),
-            "images": {"pushed": pushed.images, "skipped": pushed.skipped, "present": there},
+            "images": {"pushed": pushed.images, "mended": pushed.mended, "skipped": pushed.skipped, "present": there},
             "blobs": {"sent": blobs, "bytes": bytes, "spared": pushed.spared},
             "referrers": {"pushed": pushed.referrers, "present": pushed.referrers_present},
             "receipt": shown(&written.receipt), "relocation": shown(&written.relocation), "yaml": yaml, "notes": pushed.notes,
@@ -300,7 +303,8 @@ fn report(
         _ => format!("{} sent ({}), {}", print::count(blobs, "blob"), print::bytes(bytes), print::there(pushed.spared)),
     };
     let images = print::count(pushed.images, "image");
-    print::talk(&format!("{images} pushed, {}{skipped}; {what}", print::there(there)));
+    let mended = if pushed.mended == 0 { String::new() } else { format!(" {} mended,", pushed.mended) };
+    print::talk(&format!("{images} pushed,{mended} {}{skipped}; {what}", print::there(there)));
     let (pushed, there) = (pushed.referrers, pushed.referrers_present);
     if pushed + there > 0 {
         let pushed = print::count(pushed, "referrer");

@@ -3,6 +3,7 @@
 
 mod kit;
 mod pipes;
+mod recheck;
 mod several;
 
 use std::path::Path;
