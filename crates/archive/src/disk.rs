@@ -51,9 +51,7 @@ pub(crate) fn open_locked(path: &Path) -> Result<File, Error> {
 
 /// Bytes free for this user where `path` stands, or shall stand.
 pub(crate) fn free(path: &Path) -> Result<u64, Error> {
-    let there = if path.exists() { path } else { folder(path) };
-    let stat = rustix::fs::statvfs(there).map_err(|e| Error::io("read", there, e))?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    ferry_content::disk::free_space(path).map_err(|e| Error::io("read", path, e))
 }
 
 /// Refuses to begin what cannot end. `allocated` bytes are the unfinished file's own already.

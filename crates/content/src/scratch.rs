@@ -184,15 +184,6 @@ impl Drop for Staged {
     }
 }
 
-/// Bytes that an ordinary user may still write in `folder`.
-///
-/// # Errors
-/// Whatever the disk reports.
-pub fn free_space(folder: &Path) -> Result<u64, Error> {
-    let stat = rustix::fs::statvfs(folder).map_err(|e| Error::io("measure", folder, e.into()))?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
-}
-
 /// Removes what a killed run left at `path`; waits for one that lives.
 fn clear(path: &Path) -> io::Result<()> {
     let gone = |result: io::Result<()>| match result {

@@ -64,6 +64,33 @@ impl Preflight {
         Ok(first.fold((0, 0), |(count, bytes), need| (count + 1, bytes + need.blob.size)))
     }
 
+    /// The bytes of blobs and manifests that the target does not have and will be given: what they take on a store's disk.
+    ///
+    /// # Errors
+    /// When the bundle's documents contradict its head, or the target cannot be asked.
+    pub async fn absent_bytes(&self) -> Result<u64, Error> {
+        let needs = self.needs()?.into_iter().filter(|need| need.mount_from.is_none() && need.home.is_none());
+        let mut all: Vec<(String, Descriptor)> = needs.map(|need| (need.repository, need.blob)).collect();
+        for planned in self.images.iter().filter(|planned| planned.state.is_pushed()) {
+            let form = planned.settled();
+            let manifests = form.children.iter().chain([&form.root]);
+            all.extend(manifests.map(|manifest| (planned.repository.clone(), manifest.clone())));
+        }
+        for referrer in self.referrers.iter().filter(|referrer| referrer.is_pushed()) {
+            let documents = referrers::documents_of(&referrer.descriptor, &self.documents)?;
+            all.extend(documents.into_iter().map(|document| (referrer.repository.clone(), document)));
+        }
+        let mut seen = BTreeSet::new();
+        let mut bytes = 0;
+        for (repository, blob) in all {
+            let place = if self.destination.has_repository_blobs() { repository.clone() } else { String::new() };
+            if seen.insert((place, blob.digest.clone())) && !self.destination.has_blob(&repository, &blob).await? {
+                bytes += blob.size;
+            }
+        }
+        Ok(bytes)
+    }
+
     /// Pushes what is not there.
     ///
     /// # Errors

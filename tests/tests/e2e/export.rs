@@ -420,7 +420,7 @@ fn a_disk_that_is_too_small_is_told_before_anything_is_written() {
     let disk = SmallDisk::mount(&site.at("disk"), "2m");
     for (to, output) in [("docker", "disk/x.tar"), ("k3s", "disk"), ("oci", "disk/layout")] {
         let told = site.ferry(&format!("export b.tar {TRUST} --to {to} -o {output}")).run().expect_code(6);
-        told.says(&["bytes free, and", "make room there"]);
+        told.says(&["no room for", "bytes are needed there and", "make room there"]);
     }
     assert!(disk.names().iter().all(|name| name.starts_with("layout")), "{:?}", disk.names());
     disk.resize("8m");

@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ferry_content::{Problems, copy, texts};
+use ferry_content::{Problems, copy, disk, texts};
 use ferry_image::Reference;
 use ferry_install::export::{self, Export, Exported, Options, Part, To, plan, write_file, write_folder, write_pipe};
 use serde_json::{Value, json};
@@ -130,7 +130,7 @@ async fn write(
     if let Output::In(folder) = output {
         let io = |source| Error::Io { action: "create", path: folder.clone(), source };
         std::fs::create_dir_all(folder).map_err(io)?;
-        export::check_room(folder, parts.iter().map(Part::size).sum())?;
+        disk::check_room(folder, parts.iter().map(Part::size).sum())?;
     }
     if let Output::File(path) = output {
         texts::can_write_in(path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ferry_archive::recovery::{Protected, protection};
 use ferry_archive::{Error as ArchiveError, Location};
 use ferry_content::store::Store;
-use ferry_content::{Problems, copy};
+use ferry_content::{Problems, copy, disk};
 use ferry_image::{Target, referrer};
 use ferry_install::{
     Bundles, Destination, Options, PlannedReferrer, Preflight, Probe, Pushed, ReferrerState, State, Written, preflight,
@@ -84,6 +84,9 @@ async fn install(args: args::Install) -> Result<(), End> {
         is_look: args.dry_run,
     };
     let preflight = preflight(Arc::new(bundles), destination, options).await?;
+    if let Some(folder) = &args.store {
+        disk::check_room(folder, preflight.absent_bytes().await?)?;
+    }
     print::warnings(&preflight.warnings);
     let introduce = || introductions.iter().for_each(|line| print::talk(line));
     if args.dry_run {

@@ -65,16 +65,6 @@ pub enum Fault {
         /// What is there.
         path: PathBuf,
     },
-    /// The disk is too small.
-    #[error("`{}` has {available} bytes free, and {needed} are needed", .path.display())]
-    NoRoom {
-        /// The folder.
-        path: PathBuf,
-        /// Bytes to write.
-        needed: u64,
-        /// Bytes that are free.
-        available: u64,
-    },
     /// A folder that holds something else.
     #[error("`{}` is no OCI layout, and not empty: it holds `{found}`", .path.display())]
     NotALayout {
@@ -138,7 +128,7 @@ impl Failure for Fault {
             Self::ManyPlatforms { .. } => Kind::Usage,
             Self::Layer { .. } | Self::Index { .. } => Kind::Invalid,
             Self::Onto { .. } | Self::NotALayout { .. } | Self::Busy { .. } => Kind::Conflict,
-            Self::NotAFile { .. } | Self::NoRoom { .. } | Self::Order { .. } => Kind::Local,
+            Self::NotAFile { .. } | Self::Order { .. } => Kind::Local,
             Self::NoProgram { .. } | Self::Failed { .. } | Self::NotThere { .. } => Kind::Local,
         }
     }
@@ -165,9 +155,6 @@ impl Failure for Fault {
             Self::Onto { .. } => "choose another name or folder with `-o`".to_owned(),
             Self::NotAFile { .. } => {
                 "name a file that may be created or replaced; `-o -` writes into a pipe".to_owned()
-            }
-            Self::NoRoom { .. } => {
-                "make room there, choose another disk, or export fewer images with `--image`".to_owned()
             }
             Self::NotALayout { .. } => "name an empty folder, or a new one".to_owned(),
             Self::Index { .. } => "name an empty folder, or mend that file".to_owned(),

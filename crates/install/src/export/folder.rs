@@ -15,10 +15,9 @@ use ferry_archive::oci::OCI_LAYOUT_JSON;
 use ferry_content::copy::{self, Job, Progress, copy_all};
 use ferry_content::files::CHUNK;
 use ferry_content::scratch::Staged;
-use ferry_content::{BoxFuture, Error as ContentError, Ingest, Ingester, Problems, Provider, texts};
+use ferry_content::{BoxFuture, Error as ContentError, Ingest, Ingester, Problems, Provider, disk, texts};
 use ferry_image::{Descriptor, Digest, Hasher};
 
-use super::tar::check_room;
 use super::{Export, Fault, Part, documents};
 use crate::Error;
 
@@ -29,7 +28,7 @@ const BLOBS: &str = "blobs";
 /// Writes a part into the folder `path`, beside what a layout there has under other names.
 ///
 /// # Errors
-/// What of it could not be read or written; [`Fault::NotALayout`]; [`Fault::Busy`]; [`Fault::NoRoom`].
+/// What of it could not be read or written; [`Fault::NotALayout`]; [`Fault::Busy`]; [`ContentError::NoRoom`].
 pub async fn write_folder(
     export: &Export,
     part: &Part,
@@ -47,7 +46,7 @@ pub async fn write_folder(
     let there = read_index(path)?;
     let folder = Arc::new(Folder { path: path.to_owned() });
     let needed = part.blobs.iter().filter(|blob| !folder.has_size(blob)).map(|blob| blob.size).sum();
-    check_room(path, needed)?;
+    disk::check_room(path, needed)?;
     for (digest, bytes) in &part.documents {
         if std::fs::read(folder.file(digest)).ok().as_deref() != Some(bytes) {
             texts::write(&folder.file(digest), bytes)?;

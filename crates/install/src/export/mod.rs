@@ -29,7 +29,7 @@ pub use choose::plan;
 pub use error::Fault;
 pub use folder::write_folder;
 pub use part::Part;
-pub use tar::{Sink, check_room, refuse_other_than_file, write_file, write_pipe};
+pub use tar::{Sink, refuse_other_than_file, write_file, write_pipe};
 
 use crate::form::FormKind;
 

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use ferry_archive::member;
 use ferry_content::copy::{self, Job, Progress, copy_all};
-use ferry_content::scratch::{Staged, free_space};
-use ferry_content::{BoxFuture, Error as ContentError, Ingest, Ingester, Problems, Provider};
+use ferry_content::scratch::Staged;
+use ferry_content::{BoxFuture, Error as ContentError, Ingest, Ingester, Problems, Provider, disk};
 use ferry_image::Descriptor;
 
 use super::part::Member;
@@ -55,7 +55,7 @@ impl Sink for Pipe {
 /// Writes a part into the file `path`, which has that name when it is whole; the folder must be there.
 ///
 /// # Errors
-/// What of it could not be read or written; [`Fault::Onto`]; [`Fault::NotAFile`]; [`Fault::NoRoom`].
+/// What of it could not be read or written; [`Fault::Onto`]; [`Fault::NotAFile`]; [`ContentError::NoRoom`].
 pub async fn write_file(
     export: &Export,
     part: &Part,
@@ -69,8 +69,7 @@ pub async fn write_file(
     let real = path.canonicalize();
     let path = real.as_deref().unwrap_or(path);
     let staged = Staged::beside(path, 0o644)?;
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    check_room(folder, part.size())?;
+    disk::check_room(path, part.size())?;
     let file = staged.file().try_clone().map_err(|e| ContentError::io("write", path, e))?;
     write(export, part, Box::new(file), path, options, progress).await?;
     let place = move || staged.place();
@@ -103,18 +102,6 @@ pub fn refuse_other_than_file(path: &Path) -> Result<(), Error> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(ContentError::io("write", path, e).into()),
         _ => Ok(()),
     }
-}
-
-/// Refuses to begin what cannot end.
-///
-/// # Errors
-/// [`Fault::NoRoom`].
-pub fn check_room(folder: &Path, needed: u64) -> Result<(), Error> {
-    let available = free_space(folder)?;
-    if needed > available {
-        return Err(Fault::NoRoom { path: folder.to_owned(), needed, available }.into());
-    }
-    Ok(())
 }
 
 impl Export {
