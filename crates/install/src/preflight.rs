@@ -46,8 +46,8 @@ pub struct Options {
     pub on_existing: OnExisting,
     /// The user's YAML: files and folders.
     pub yaml: Vec<PathBuf>,
-    /// Where the results go.
-    pub out: PathBuf,
+    /// Where the results go; nowhere when none: then no YAML is rewritten, and nothing is left but what is at the target.
+    pub out: Option<PathBuf>,
     /// Whether references that are not carried are errors.
     pub strict: bool,
     /// In which forms the relocation is written.
@@ -179,7 +179,7 @@ pub async fn preflight(
     let mut problems = Problems::default();
     let mut notes = Vec::new();
     let mut images = place(&bundles, destination.target(), &documents, &options, &mut notes, &mut problems);
-    let texts = yaml::collect(&bundles, &options.yaml, &options.out, &mut notes, &mut problems);
+    let texts = yaml::collect(&bundles, &options.yaml, options.out.as_deref(), &mut notes, &mut problems);
     let (rules, replaced, conflicts) = bundles.together().rules();
     notes.extend(replaced);
     conflicts.into_iter().for_each(|conflict| problems.add("", conflict));
@@ -199,12 +199,16 @@ pub async fn preflight(
                 warnings.push(Error::Rule { path, why }.to_string());
             }
             emitted = emit::all(&options.emit, &relocation, &options.emitting, all());
-            emit::check(&emitted, &relocation, &options.out, &texts, &mut problems);
+            if let Some(out) = &options.out {
+                emit::check(&emitted, &relocation, out, &texts, &mut problems);
+            }
         }
         Err(error) => problems.add("", error),
     }
-    receipt::check(&options.out, &texts, &emitted, &mut problems);
-    warnings.extend(receipt::older(&options.out, &bundles));
+    if let Some(out) = &options.out {
+        receipt::check(out, &texts, &emitted, &mut problems);
+        warnings.extend(receipt::older(out, &bundles));
+    }
     let host = destination.target().host().to_owned();
     let ping = match destination.ping().await {
         Ok(ping) => ping,

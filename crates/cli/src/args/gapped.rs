@@ -63,7 +63,7 @@ pub(crate) struct Install {
     /// The target
     #[arg(long = "registry", value_name = "HOST[:PORT][/PREFIX]")]
     pub(crate) registry_name: Option<String>,
-    /// Fill a store's folder instead of pushing; --registry then only names it in YAML
+    /// Fill a store's folder instead of pushing; --registry then only names it in YAML, and may be left out
     #[arg(long, value_name = "DIR")]
     pub(crate) store: Option<PathBuf>,
     /// Hand the images to this node's containerd instead, by its `ctr`
@@ -109,9 +109,10 @@ pub(crate) struct Install {
     /// YAML to check and rewrite: files and folders; repeatable
     #[arg(long, value_name = "FILE|DIR")]
     pub(crate) yaml: Vec<PathBuf>,
-    /// The folder for rewritten YAML, relocation.json and receipt.json
-    #[arg(long, value_name = "DIR", default_value = "ferry-out")]
-    pub(crate) out: PathBuf,
+    /// The folder for rewritten YAML, relocation.json and receipt.json [default: ferry-out; for a store without a name, nothing is written
+    /// but the store]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
     /// How names are made at the target [default: the bundle's choice, usually path]
     #[arg(long, value_enum)]
     pub(crate) layout: Option<Layout>,

@@ -22,6 +22,8 @@ use crate::{args, config, opened, print, registry};
 
 /// Uploads to begin with.
 const FIRST: usize = 4;
+/// Where results go when nobody says.
+const OUT: &str = "ferry-out";
 /// What a store is called in YAML when nobody says.
 pub(crate) const STORE_NAME: &str = "localhost:5000";
 
@@ -73,7 +75,7 @@ async fn install(args: args::Install) -> Result<(), End> {
         index: args.index.into(),
         on_existing: args.on_existing.into(),
         yaml: args.yaml.clone(),
-        out: args.out.clone(),
+        out: out(&args),
         strict: !args.no_strict,
         emit: args.emit.iter().copied().map(Into::into).collect(),
         emitting: emitted::options(&args.emit, &args.registry.ca_file, is_plain(&args))?,
@@ -93,7 +95,7 @@ async fn install(args: args::Install) -> Result<(), End> {
         introduce();
         let mut probe = preflight.probe.clone();
         probe.leaves.extend(preflight.close().await);
-        return show(&preflight, &probe, args.json.then_some(signed));
+        return show(&preflight, &probe, is_named(&args), args.json.then_some(signed));
     }
     let (_, bytes) = preflight.blobs()?;
     let meter = Meter::new("pushing", bytes, args.talk.quiet);
@@ -110,7 +112,24 @@ async fn install(args: args::Install) -> Result<(), End> {
         print::talk(&format!("note: asking the target left {left}"));
     }
     let written = preflight.write(&pushed, jiff::Timestamp::now())?;
-    report(&preflight, &pushed, &written, args.json.then_some(signed))
+    if let (false, Some(relocation)) = (is_named(&args), &written.relocation) {
+        let path = relocation.display();
+        print::talk(&format!(
+            "note: `{STORE_NAME}` stands for the store in {path}; `--registry HOST[:PORT]` says by which name nodes reach it"
+        ));
+    }
+    report(&preflight, &pushed, &written, is_named(&args), args.json.then_some(signed))
+}
+
+/// The folder for what is written beside the target: a store whose name nobody needs is filled, and that is all.
+fn out(args: &args::Install) -> Option<PathBuf> {
+    let is_unasked = !is_named(args) && args.emit.is_empty();
+    args.out.clone().or_else(|| (!is_unasked).then(|| PathBuf::from(OUT)))
+}
+
+/// Whether the target has a name: a store may have none yet.
+fn is_named(args: &args::Install) -> bool {
+    args.registry_name.is_some()
 }
 
 /// Whether nodes will reach a store's registry without TLS, as far as anybody says so.
@@ -172,13 +191,14 @@ fn logins(args: &args::Install, target: &Target) -> Result<Vec<Login>, End> {
 }
 
 /// What would change; as JSON with what is said of the bundles there.
-fn show(preflight: &Preflight, probe: &Probe, json: Option<Vec<serde_json::Value>>) -> Result<(), End> {
+fn show(preflight: &Preflight, probe: &Probe, is_named: bool, json: Option<Vec<serde_json::Value>>) -> Result<(), End> {
     let (blobs, bytes) = preflight.blobs()?;
-    let host = preflight.destination.target().host();
+    let host = if is_named { format!("{}/", preflight.destination.target().host()) } else { String::new() };
     let name = |planned: &ferry_install::Planned| match &planned.tag {
-        Some(tag) => format!("{host}/{}:{tag}", planned.repository),
-        None => format!("{host}/{}@{}", planned.repository, planned.settled().root.digest),
+        Some(tag) => format!("{host}{}:{tag}", planned.repository),
+        None => format!("{host}{}@{}", planned.repository, planned.settled().root.digest),
     };
+    let out = preflight.options.out.as_deref().unwrap_or(Path::new(""));
     if let Some(bundles) = json {
         let images: Vec<_> = preflight
             .images
@@ -194,9 +214,9 @@ fn show(preflight: &Preflight, probe: &Probe, json: Option<Vec<serde_json::Value
             .collect();
         let yaml: Vec<_> = preflight.texts.iter().map(|t| &t.name).collect();
         let value = serde_json::json!({
-            "bundles": bundles, "target": preflight.destination.target().to_string(), "images": images,
+            "bundles": bundles, "target": target(preflight, is_named), "images": images,
             "blobs": {"count": blobs, "bytes": bytes}, "referrers": referrers(preflight), "yaml": yaml,
-            "emitted": emitted::json(&preflight.emitted, &preflight.options.out),
+            "emitted": emitted::json(&preflight.emitted, out),
             "probe": probe, "notes": preflight.notes, "warnings": preflight.warnings,
         });
         print::out(&super::pretty(&value)?);
@@ -231,17 +251,18 @@ fn show(preflight: &Preflight, probe: &Probe, json: Option<Vec<serde_json::Value
         print::count(blobs, "blob")
     ));
     for text in &preflight.texts {
-        print::out(&format!(
-            "  {} would be written to {}",
-            text.origin,
-            preflight.options.out.join(&text.name).display()
-        ));
+        print::out(&format!("  {} would be written to {}", text.origin, out.join(&text.name).display()));
     }
     for file in preflight.emitted.iter().flat_map(|emitted| &emitted.files) {
-        print::out(&format!("  {} would be written", preflight.options.out.join(&file.path).display()));
+        print::out(&format!("  {} would be written", out.join(&file.path).display()));
     }
     emitted::missing(&preflight.emitted);
     Ok(())
+}
+
+/// Host and prefix, if anybody gave the target a name.
+fn target(preflight: &Preflight, is_named: bool) -> Option<String> {
+    is_named.then(|| preflight.destination.target().to_string())
 }
 
 fn referrers(preflight: &Preflight) -> Vec<serde_json::Value> {
@@ -274,22 +295,24 @@ fn report(
     preflight: &Preflight,
     pushed: &Pushed,
     written: &Written,
+    is_named: bool,
     json: Option<Vec<serde_json::Value>>,
 ) -> Result<(), End> {
     let (blobs, bytes) = pushed.sent;
     let there = preflight.images.len() - pushed.images - pushed.mended - pushed.skipped;
     // a path need not be UTF-8, JSON must be
     let shown = |path: &Path| path.display().to_string();
+    let out = preflight.options.out.as_deref().unwrap_or(Path::new(""));
     if let Some(bundles) = json {
         let yaml: Vec<_> =
             written.yaml.iter().map(|(path, n)| serde_json::json!({"file": shown(path), "changes": n})).collect();
         let value = serde_json::json!({
-            "bundles": bundles, "target": preflight.destination.target().to_string(),
+            "bundles": bundles, "target": target(preflight, is_named),
             "images": {"pushed": pushed.images, "mended": pushed.mended, "skipped": pushed.skipped, "present": there},
             "blobs": {"sent": blobs, "bytes": bytes, "spared": pushed.spared},
             "referrers": {"pushed": pushed.referrers, "present": pushed.referrers_present},
-            "receipt": shown(&written.receipt), "relocation": shown(&written.relocation), "yaml": yaml, "notes": pushed.notes,
-            "emitted": emitted::json(&written.emitted, &preflight.options.out),
+            "receipt": written.receipt.as_deref().map(shown), "relocation": written.relocation.as_deref().map(shown), "yaml": yaml, "notes": pushed.notes,
+            "emitted": emitted::json(&written.emitted, out),
             "probe": preflight.probe,
         });
         print::out(&super::pretty(&value)?);
@@ -316,11 +339,11 @@ fn report(
     for (path, changes) in &written.yaml {
         print::talk(&format!("  {} ({} changed)", path.display(), print::count(*changes, "value")));
     }
-    emitted::talk(&written.emitted, &preflight.options.out);
+    emitted::talk(&written.emitted, out);
     // `--emit relocation` has named it
-    if written.emitted.iter().all(|emitted| emitted.form != ferry_rewrite::emit::Form::Relocation) {
-        print::talk(&format!("  {}", written.relocation.display()));
+    let is_told = written.emitted.iter().any(|emitted| emitted.form == ferry_rewrite::emit::Form::Relocation);
+    for path in written.relocation.iter().filter(|_| !is_told).chain(&written.receipt) {
+        print::talk(&format!("  {}", path.display()));
     }
-    print::talk(&format!("  {}", written.receipt.display()));
     Ok(())
 }

@@ -62,7 +62,7 @@ async fn a_delta_goes_onto_what_is_there_or_together_with_its_base() {
         let written = plan.write(&pushed, jiff::Timestamp::UNIX_EPOCH).expect("write");
         let yaml = std::fs::read_to_string(site.path("out/app.yaml")).expect("yaml");
         assert_eq!(yaml, "image: reg.local:5000/team/library/app:2\n", "{way}");
-        let receipt = std::fs::read(written.receipt).expect("receipt");
+        let receipt = std::fs::read(written.receipt.expect("written")).expect("receipt");
         let receipt = ferry_image::Receipt::from_json(&receipt).expect("receipt");
         let versions: Vec<_> = receipt.bundles.iter().filter_map(|bundle| bundle.version.as_deref()).collect();
         assert_eq!(versions, if way == "after" { vec!["2"] } else { vec!["1", "2"] }, "{way}");
