@@ -196,6 +196,37 @@ fn images_go_straight_into_this_nodes_containerd() {
 }
 
 #[test]
+fn what_containerd_lost_of_another_platforms_image_comes_again() {
+    require!("docker-registry", "containerd", "ctr", "root");
+    let (two, one) = (two_platforms(Format::Oci, 1), small(9));
+    let source = Registry::filled(Access::Plain, &[("app/two:1", &two), ("app/one:1", &one)]);
+    let (site, host) = (Site::new(), source.host());
+    let _ = site.ferry(&format!("bundle {host}/app/two:1 --platform all -o b.tar {SIGN}")).ok();
+    let containerd = Containerd::start();
+    let install = || {
+        let address = containerd.address();
+        let more = "--platform linux/arm64 --containerd --containerd-address";
+        site.ferry(&format!("install b.tar {TRUST} {more} {address}"))
+    };
+    let content = || containerd.ctr(&["-n", "k8s.io", "content", "ls", "-q"]);
+    install().ok().says(&["1 image imported"]);
+    let all = content();
+    install().ok().says(&["0 images imported (0 B), 1 were there"]);
+    // each of what it consists of: its layer, its config, its manifest
+    let manifest = two.platform("linux/arm64/v8").unwrap().digest.clone();
+    let parsed: Value = serde_json::from_slice(two.manifest(&manifest).unwrap()).unwrap();
+    let of = |value: &Value| value["digest"].as_str().unwrap().to_owned();
+    for digest in [of(&parsed["layers"][0]), of(&parsed["config"]), manifest] {
+        assert!(all.contains(&digest), "{all}");
+        containerd.ctr(&["-n", "k8s.io", "content", "rm", &digest]);
+        assert!(!content().contains(&digest));
+        install().ok().says(&["1 image imported"]);
+        assert!(content().contains(&digest), "{digest}");
+        install().ok().says(&["0 images imported (0 B), 1 were there"]);
+    }
+}
+
+#[test]
 fn skopeo_and_podman_read_every_form() {
     require!("docker-registry", "skopeo", "podman", "root", "busybox-static");
     let shop = Shop::new();
@@ -431,20 +462,52 @@ fn a_disk_that_is_too_small_is_told_before_anything_is_written() {
 fn an_engine_that_is_not_there_or_refuses_is_told() {
     require!("docker-registry", "docker", "ctr");
     let (_source, _, site) = bundled();
-    let install = |more: &str| site.ferry(&format!("install b.tar {TRUST} --platform linux/amd64 {more}"));
+    // something listens
+    let _listens = std::os::unix::net::UnixListener::bind(site.at("sock")).unwrap();
+    let sock = site.at("sock").display().to_string();
+    let install = |more: &str| {
+        let install = format!("install b.tar {TRUST} --platform linux/amd64 {more}");
+        site.ferry(&install).env("CONTAINERD_ADDRESS", &sock)
+    };
     for (more, words) in [("--containerd", "ferry export --to containerd"), ("--docker", "ferry export --to docker")] {
         let told = install(more).env("PATH", "/nonexistent").run().expect_code(6);
         told.says(&["cannot be started", words]);
     }
-    install("--docker --docker-host unix:///nonexistent/sock").run().expect_code(6).says(&["failed", "is it running?"]);
+    // nothing does: said once, at once, and with the option for this engine
+    site.write("file", "");
+    let file = site.at("file").display().to_string();
+    for (more, words) in [
+        (
+            "--docker --docker-host unix:///nonexistent/sock",
+            "`/nonexistent/sock` is no socket of docker's: it is not there",
+        ),
+        ("--containerd --containerd-address /nonexistent/sock", "socket of containerd's: it is not there"),
+        ("--containerd --containerd-address unix:///nonexistent/sock", "socket of containerd's: it is not there"),
+        (&format!("--containerd --containerd-address {file}"), "socket of containerd's: it is no socket"),
+        ("--docker --docker-host tcp://127.0.0.1:1", "Cannot connect to the Docker daemon at tcp://127.0.0.1:1."),
+    ] {
+        let told = install(more).run().expect_code(6);
+        let (ours, others) = match more.starts_with("--docker") {
+            true => ("`--docker-host", "--containerd-address"),
+            false => ("`--containerd-address", "--docker-host"),
+        };
+        told.says(&[words, "is it running?", ours]);
+        assert!(!told.stderr.contains(others), "{}", told.stderr);
+        assert_eq!(told.stderr.matches(words).count(), 1, "{}", told.stderr);
+        assert!(told.took < std::time::Duration::from_secs(5), "{more}: {:?}", told.took);
+    }
+    install("--docker --docker-host /run/docker.sock")
+        .run()
+        .expect_code(2)
+        .says(&["`--docker-host unix:///run/docker.sock`"]);
     // an engine that takes half of it and gives up: its words count
-    let fake = site.write("fake/ctr", "#!/bin/sh\ncase \"$*\" in *check*) exit 0;; esac\nhead -c 100 >/dev/null\necho 'no space left on device' >&2\nexit 1\n");
+    let fake = site.write("fake/ctr", "#!/bin/sh\ncase \"$*\" in *\" ls\"*) exit 0;; esac\nhead -c 100 >/dev/null\necho 'no space left on device' >&2\nexit 1\n");
     tools::succeed("chmod", &["+x", fake.to_str().unwrap()]);
     let path = format!("{}:/usr/bin:/bin", fake.parent().unwrap().display());
     let told = install("--containerd").env("PATH", &path).run().expect_code(6);
     told.says(&["images import --no-unpack -` failed: no space left on device", "make room on the node's disk"]);
     // one that says it did, and did not
-    site.write("fake/ctr", "#!/bin/sh\ncase \"$*\" in *check*) exit 0;; esac\ncat >/dev/null\n");
+    site.write("fake/ctr", "#!/bin/sh\ncase \"$*\" in *\" ls\"*) exit 0;; esac\ncat >/dev/null\n");
     let told = install("--containerd").env("PATH", &path).run().expect_code(6);
     told.says(&["the node does not have it, though `ctr", "there is no `"]);
     // what belongs to registries has no place there
@@ -456,12 +519,12 @@ fn an_engine_that_is_not_there_or_refuses_is_told() {
     let _ = site.ferry(&format!("install b.tar {TRUST} --registry h:1 --image x")).run().expect_code(2);
     let piped = |more: &str| {
         let install = format!("install - {TRUST} --platform linux/amd64 --containerd {more}");
-        site.ferry(&install).env("PATH", &path).stdin(&site.at("b.tar"))
+        site.ferry(&install).env("PATH", &path).env("CONTAINERD_ADDRESS", &sock).stdin(&site.at("b.tar"))
     };
     piped("").run().expect_code(2).says(&["can be read at any place", "--spool DIR"]);
     piped("--spool spool --dry-run").ok();
     // interrupted: the engine's command does not stay behind
-    site.write("fake/ctr", "#!/bin/sh\ncase \"$*\" in *check*) exit 0;; esac\necho $$ >pid\nexec sleep 60\n");
+    site.write("fake/ctr", "#!/bin/sh\ncase \"$*\" in *\" ls\"*) exit 0;; esac\necho $$ >pid\nexec sleep 60\n");
     let mut running = install("--containerd").env("PATH", &path).start();
     running.until("the import", || std::fs::read_to_string(site.at("pid")).is_ok_and(|pid| pid.ends_with('\n')));
     running.signal("INT");

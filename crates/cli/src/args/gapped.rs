@@ -79,7 +79,8 @@ pub(crate) struct Install {
         help_heading = "Into this node"
     )]
     pub(crate) namespace: String,
-    /// containerd's socket; k3s has it at /run/k3s/containerd/containerd.sock [default: where `ctr` looks]
+    /// containerd's socket; k3s has it at /run/k3s/containerd/containerd.sock [default: $CONTAINERD_ADDRESS, or
+    /// /run/containerd/containerd.sock]
     #[arg(
         long,
         value_name = "SOCKET",
@@ -91,7 +92,7 @@ pub(crate) struct Install {
     /// Hand the images to this node's docker instead, by its `docker`
     #[arg(long, help_heading = "Into this node")]
     pub(crate) docker: bool,
-    /// Docker's address [default: where `docker` looks]
+    /// Docker's address, such as unix:///run/user/1000/docker.sock [default: where `docker` looks]
     #[arg(
         long,
         value_name = "ADDRESS",

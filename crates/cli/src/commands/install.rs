@@ -65,7 +65,7 @@ pub(super) fn mendable(bundles: &[PathBuf], problems: &Problems) -> Option<Strin
 }
 
 async fn install(args: args::Install) -> Result<(), End> {
-    if let Some(node) = node::named(&args) {
+    if let Some(node) = node::named(&args)? {
         return node::run(&args, node).await;
     }
     let opened::Opened { bundles, pipe, introductions, signed, spooled: _spooled } = opened::open(&args).await?;

@@ -11,19 +11,25 @@ use serde_json::{Value, json};
 use crate::commands::export;
 use crate::failure::{End, Error};
 use crate::progress::Meter;
-use crate::{args, opened, print};
+use crate::{args, environment, opened, print};
 
 /// The node that the arguments name, if they do.
-pub(crate) fn named(args: &args::Install) -> Option<Node> {
+pub(crate) fn named(args: &args::Install) -> Result<Option<Node>, Error> {
     if args.docker {
-        return Some(Node::Docker { host: args.docker_host.clone() });
+        let host = args.docker_host.clone();
+        // docker would take it for the name of a host
+        if let Some(path) = host.as_deref().filter(|host| host.starts_with('/')) {
+            let hint = format!("a socket is written `--docker-host unix://{path}`");
+            return Err(Error::usage(format!("`{path}` is no address of docker's"), hint));
+        }
+        return Ok(Some(Node::Docker { host }));
     }
     let foreign = args.platform.clone().filter(|platform| *platform != here());
-    args.containerd.then(|| Node::Containerd {
+    Ok(args.containerd.then(|| Node::Containerd {
         namespace: args.namespace.clone(),
-        address: args.containerd_address.clone(),
+        address: args.containerd_address.clone().or_else(environment::containerd),
         platform: foreign,
-    })
+    }))
 }
 
 /// This machine's platform. Images are for Linux, whatever else runs there.

@@ -1,6 +1,6 @@
 //! Why images could not be written down for nodes, or handed to one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ferry_content::{Failure, Kind};
 use ferry_image::{Descriptor, Platform};
@@ -103,9 +103,23 @@ pub enum Fault {
         /// What the system says.
         source: std::io::Error,
     },
+    /// Nobody listens where the engine should.
+    #[error("`{}` is no socket of {}'s: {why}", .path.display(), engine(.program))]
+    NoEngine {
+        /// The program that would ask there.
+        program: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+        /// Another engine of the same kind that is there.
+        other: Option<PathBuf>,
+    },
     /// A command of the node's that failed.
     #[error("`{command}` failed{}", said(.words))]
     Failed {
+        /// The program.
+        program: &'static str,
         /// The command.
         command: String,
         /// What it said last.
@@ -129,7 +143,7 @@ impl Failure for Fault {
             Self::Layer { .. } | Self::Index { .. } => Kind::Invalid,
             Self::Onto { .. } | Self::NotALayout { .. } | Self::Busy { .. } => Kind::Conflict,
             Self::NotAFile { .. } | Self::Order { .. } => Kind::Local,
-            Self::NoProgram { .. } | Self::Failed { .. } | Self::NotThere { .. } => Kind::Local,
+            Self::NoEngine { .. } | Self::NoProgram { .. } | Self::Failed { .. } | Self::NotThere { .. } => Kind::Local,
         }
     }
 
@@ -161,7 +175,8 @@ impl Failure for Fault {
             Self::Busy { .. } => "wait for it to end".to_owned(),
             Self::Order { .. } => "run the same command again; into a file, if a bundle is damaged".to_owned(),
             Self::NoProgram { program, source } => no_program(program, source),
-            Self::Failed { words, .. } => failed(words),
+            Self::NoEngine { program, why, other, .. } => no_engine(program, why, other.as_deref()),
+            Self::Failed { program, words, .. } => failed(program, words),
             Self::NotThere { .. } => {
                 "look at the log of the container engine, and run the same command again".to_owned()
             }
@@ -184,14 +199,41 @@ fn no_program(program: &str, source: &std::io::Error) -> String {
     }
 }
 
+/// The engine that a program asks.
+fn engine(program: &str) -> &'static str {
+    if program == "ctr" { "containerd" } else { "docker" }
+}
+
+/// What to do where no engine listens.
+fn no_engine(program: &str, why: &str, other: Option<&Path>) -> String {
+    if why == DENIED {
+        return MAY.to_owned();
+    }
+    match (program, other) {
+        (_, Some(other)) => format!("there is that of k3s: `--containerd-address {}`", other.display()),
+        ("ctr", None) => NO_CONTAINERD.to_owned(),
+        _ => NO_DOCKER.to_owned(),
+    }
+}
+
+const DENIED: &str = "permission denied";
+const MAY: &str = "run it as root, or as a member of the group that may use the socket";
+const NO_CONTAINERD: &str =
+    "is it running? name its socket with `--containerd-address` (k3s: /run/k3s/containerd/containerd.sock)";
+const NO_DOCKER: &str = "is it running? name its address, such as `--docker-host unix:///var/run/docker.sock`";
+
 /// What to do about the complaint of a container engine.
-fn failed(words: &str) -> String {
+fn failed(program: &str, words: &str) -> String {
     let lower = words.to_ascii_lowercase();
     let says = |text: &str| lower.contains(text);
-    if says("permission denied") {
-        "run it as root, or as a member of the group that may use the socket"
-    } else if says("cannot connect") || says("failed to dial") || says("no such file or directory") || says("connection refused") {
-        "is it running? name its socket with `--containerd-address` (k3s: /run/k3s/containerd/containerd.sock) or `--docker-host`"
+    if says(DENIED) {
+        MAY
+    } else if says("cannot connect")
+        || says("failed to dial")
+        || says("no such file or directory")
+        || says("connection refused")
+    {
+        if program == "ctr" { NO_CONTAINERD } else { NO_DOCKER }
     } else if says("no space left") {
         "make room on the node's disk (`docker image prune`, `crictl rmi --prune`), then run the same command again"
     } else {
@@ -234,7 +276,10 @@ mod tests {
             ("write /var/lib/x: no space left on device", "make room"),
             ("unrecognised", "run the same command again"),
         ] {
-            assert!(failed(words).contains(hint), "{words}: {}", failed(words));
+            for (program, names) in [("ctr", "--containerd-address"), ("docker", "--docker-host")] {
+                let told = failed(program, words);
+                assert!(told.contains(hint) && (hint != "is it running?" || told.contains(names)), "{words}: {told}");
+            }
         }
     }
 }

@@ -109,6 +109,14 @@ pub struct Chosen {
     docker: Option<ForDocker>,
 }
 
+impl Chosen {
+    /// Everything that it consists of.
+    pub(crate) fn digests(&self) -> impl Iterator<Item = &Digest> {
+        let manifests = self.manifests.iter().map(|(manifest, _)| manifest);
+        manifests.chain(&self.blobs).map(|descriptor| &descriptor.digest)
+    }
+}
+
 /// What `manifest.json` says of an image.
 #[derive(Debug, Clone)]
 struct ForDocker {

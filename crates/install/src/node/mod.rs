@@ -4,7 +4,9 @@
 
 mod containerd;
 mod docker;
+mod socket;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write};
 use std::path::Path;
@@ -31,7 +33,7 @@ pub enum Node {
     Containerd {
         /// The namespace; that of Kubernetes is `k8s.io`.
         namespace: String,
-        /// Its socket; where `ctr` looks when none.
+        /// Its socket, as a path; where `ctr` looks when none.
         address: Option<String>,
         /// The platform that was asked for, if it may be another than this machine's.
         platform: Option<Platform>,
@@ -73,13 +75,24 @@ impl Node {
         }
     }
 
+    /// The socket that its command will ask, as far as that is known.
+    fn socket(&self) -> Option<&Path> {
+        match self {
+            Self::Containerd { address, .. } => socket::path(address.as_deref().unwrap_or(socket::CONTAINERD)),
+            Self::Docker { host } => socket::path(host.as_deref()?),
+        }
+    }
+
     /// Asks what it has. Blocking.
     ///
     /// # Errors
-    /// [`Fault::NoProgram`]; [`Fault::Failed`].
+    /// [`Fault::NoEngine`]; [`Fault::NoProgram`]; [`Fault::Failed`].
     pub fn stock(&self, export: &Export) -> Result<Stock, Error> {
+        if let Some(path) = self.socket() {
+            socket::check(self.program(), path)?;
+        }
         match self {
-            Self::Containerd { .. } => self.containerd_stock(),
+            Self::Containerd { .. } => self.containerd_stock(export),
             Self::Docker { .. } => self.docker_stock(export.images.iter().map(|chosen| &chosen.exported)),
         }
     }
@@ -213,6 +226,7 @@ struct Ended {
     status: ExitStatus,
     out: String,
     said: String,
+    program: &'static str,
 }
 
 impl Running {
@@ -243,7 +257,7 @@ impl Running {
             Ok::<_, Error>(String::from_utf8_lossy(&bytes).into_owned())
         };
         let (out, said) = (text(&mut self.out)?, text(&mut self.said)?);
-        Ok(Ended { status, out, said })
+        Ok(Ended { status, out, said, program: self.program })
     }
 }
 
@@ -270,10 +284,13 @@ impl Drop for Running {
 
 impl Ended {
     fn failed(&self, command: String) -> Error {
-        let lines: Vec<&str> = self.said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let mut lines: Vec<&str> = self.said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        // asked for several images, docker says the same of each
+        let mut seen = BTreeSet::new();
+        lines.retain(|line| seen.insert(*line));
         let last = &lines[lines.len().saturating_sub(TOLD)..];
         let words = if last.is_empty() { self.status.to_string() } else { last.join("\n    ") };
-        Fault::Failed { command, words }.into()
+        Fault::Failed { program: self.program, command, words }.into()
     }
 }
 
