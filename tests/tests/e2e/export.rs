@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use ferry_tests::daemons::{Containerd, Docker};
 use ferry_tests::disks::SmallDisk;
+use ferry_tests::ferry::Ferry;
 use ferry_tests::images::{Compression, Format, Image, Layer, architecture, busybox, digest};
 use ferry_tests::registry::{Access, Registry};
 use ferry_tests::site::Site;
@@ -523,10 +524,19 @@ fn an_engine_that_is_not_there_or_refuses_is_told() {
     };
     piped("").run().expect_code(2).says(&["can be read at any place", "--spool DIR"]);
     piped("--spool spool --dry-run").ok();
-    // interrupted: the engine's command does not stay behind
-    site.write("fake/ctr", "#!/bin/sh\ncase \"$*\" in *\" ls\"*) exit 0;; esac\necho $$ >pid\nexec sleep 60\n");
-    let mut running = install("--containerd").env("PATH", &path).start();
-    running.until("the import", || std::fs::read_to_string(site.at("pid")).is_ok_and(|pid| pid.ends_with('\n')));
+    // interrupted: the engine's command does not stay behind, be it one that asks or the import
+    for asks in ["exit 0", "true"] {
+        let fake = "#!/bin/sh\ncase \"$*\" in *\" ls\"*) ASKS;; esac\necho $$ >pid\nexec sleep 60\n";
+        site.write("fake/ctr", fake.replace("ASKS", asks));
+        interrupted(&site, install("--containerd").env("PATH", &path));
+    }
+}
+
+/// The command of the engine is gone when ferry is.
+fn interrupted(site: &Site, install: Ferry) {
+    let _ = std::fs::remove_file(site.at("pid"));
+    let mut running = install.start();
+    running.until("its command", || std::fs::read_to_string(site.at("pid")).is_ok_and(|pid| pid.ends_with('\n')));
     running.signal("INT");
     let pid = site.read("pid");
     assert_eq!(running.wait().code, 130);

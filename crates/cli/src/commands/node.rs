@@ -54,7 +54,7 @@ pub(crate) async fn run(args: &args::Install, node: Node) -> Result<(), End> {
     let platforms = vec![args.platform.clone().unwrap_or_else(here)];
     let options = Options { to: node.form(), images: args.image.clone(), platforms };
     let mut exported = plan(Arc::new(bundles), &options).await?;
-    let stock = ask(&node, &exported).await?;
+    let stock = node.stock(&exported).await?;
     let all: Vec<Exported> = exported.images.iter().map(|chosen| chosen.exported.clone()).collect();
     exported.without(|image| stock.has(image));
     let there = all.len() - exported.images.len();
@@ -78,7 +78,7 @@ pub(crate) async fn run(args: &args::Install, node: Node) -> Result<(), End> {
         let meter = Meter::new("importing", bytes, args.talk.quiet);
         node.import(&exported, part, &copy::Options::default(), meter.clone()).await?;
         meter.finish();
-        let now = ask(&node, &exported).await?;
+        let now = node.stock(&exported).await?;
         check(&node, &exported, &now)?;
     }
     if args.json {
@@ -88,11 +88,6 @@ pub(crate) async fn run(args: &args::Install, node: Node) -> Result<(), End> {
     let new = print::count(exported.images.len(), "image");
     print::talk(&format!("{new} imported ({}), {there} were there", print::bytes(bytes)));
     Ok(())
-}
-
-async fn ask(node: &Node, exported: &Export) -> Result<Stock, End> {
-    // two commands that print a few lines
-    tokio::task::block_in_place(|| node.stock(exported)).map_err(End::from)
 }
 
 /// Each image must be there now, under the name that it is asked for by.

@@ -35,9 +35,9 @@ impl Node {
 
     /// What it has under which names, and whether all that the export would bring of it is there. `ctr images check` does not say that: to
     /// it, no image for another platform is whole, and where one has lost its manifest, it fails for all.
-    pub(super) fn containerd_stock(&self, export: &Export) -> Result<Stock, Error> {
-        let mut stock = read(&self.ctr_says(&["images", "ls"])?);
-        let content = self.ctr_says(&["content", "ls", "--quiet"])?;
+    pub(super) async fn containerd_stock(&self, export: &Export) -> Result<Stock, Error> {
+        let mut stock = read(&self.ctr_says(&["images", "ls"]).await?);
+        let content = self.ctr_says(&["content", "ls", "--quiet"]).await?;
         let content: BTreeSet<&str> = content.lines().map(str::trim).collect();
         for had in &mut stock.0 {
             let mut same = export.images.iter().filter(|chosen| chosen.exported.name == had.name);
@@ -48,10 +48,10 @@ impl Node {
     }
 
     /// What it prints.
-    fn ctr_says(&self, arguments: &[&str]) -> Result<String, Error> {
+    async fn ctr_says(&self, arguments: &[&str]) -> Result<String, Error> {
         let command = self.ctr(arguments);
         let typed = shown(&command);
-        let ended = self.ask(command)?;
+        let ended = self.ask(command).await?;
         if ended.status.success() { Ok(ended.out) } else { Err(ended.failed(typed)) }
     }
 }
