@@ -12,10 +12,10 @@ use rustix::io::Errno;
 use crate::Error;
 
 pub(crate) fn refuse_other_than_file(path: &Path) -> Result<(), Error> {
-    match std::fs::metadata(path) {
-        Ok(metadata) if !metadata.is_file() => Err(Error::NotAFile { path: path.to_owned() }),
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("write", path, e)),
-        _ => Ok(()),
+    match ferry_content::disk::is_other_than_file(path) {
+        Ok(true) => Err(Error::NotAFile { path: path.to_owned() }),
+        Ok(false) => Ok(()),
+        Err(e) => Err(Error::io("write", path, e)),
     }
 }
 

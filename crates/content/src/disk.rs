@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 
+/// As many as Linux follows.
+const MOST_LINKS: usize = 40;
+
 /// What to try where there is no room.
 pub const MAKE_ROOM: &str = "make room there (or choose another disk), then run the same command again";
 
@@ -31,6 +34,30 @@ pub fn check_room(path: &Path, needed: u64) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether something else than a file has the name, links followed: what is renamed to it would take its place, be it `/dev/null`.
+///
+/// # Errors
+/// Whatever the disk reports.
+pub fn is_other_than_file(path: &Path) -> io::Result<bool> {
+    match std::fs::metadata(path) {
+        Ok(found) => Ok(!found.is_file()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// The file that a path names in the end, be it there or not: a link stays one, and what it leads to is written.
+#[must_use]
+pub fn behind_links(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        let Ok(to) = std::fs::read_link(&path) else { break };
+        // an absolute path takes the place of the folder
+        path = path.parent().unwrap_or(Path::new("")).join(to);
+    }
+    path
+}
+
 /// How it is said that there is no room.
 #[must_use]
 pub fn no_room(path: &Path, needed: u64, available: u64) -> String {
@@ -50,5 +77,24 @@ mod tests {
         let error = check_room(&below, u64::MAX).expect_err("no disk has that");
         assert!(error.to_string().contains("not/there") && error.hint().is_some_and(|hint| hint == MAKE_ROOM));
         assert!(check_room(Path::new("not-there"), 1).is_ok());
+    }
+
+    #[test]
+    fn links_are_followed_to_what_may_not_be_there() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().expect("folder");
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir(at("sub")).expect("create");
+        symlink("sub/two", at("one")).expect("link");
+        symlink(at("real"), at("sub/two")).expect("link");
+        symlink("round", at("round")).expect("link");
+        assert_eq!(behind_links(&at("one")), at("real"));
+        std::fs::write(at("real"), "").expect("write");
+        assert_eq!(behind_links(&at("one")), at("real"));
+        assert_eq!(behind_links(&at("real")), at("real"));
+        assert!(behind_links(&at("round")).ends_with("round"));
+        let other = |name: &str| is_other_than_file(&at(name)).expect("look");
+        assert_eq!((other("one"), other("sub"), other("none")), (false, true, false));
+        assert!(is_other_than_file(&at("round")).is_err());
     }
 }

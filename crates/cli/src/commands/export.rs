@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ferry_content::{Problems, copy, disk, texts};
+use ferry_content::{Problems, copy, disk, scratch, texts};
 use ferry_image::Reference;
 use ferry_install::export::{self, Export, Exported, Options, Part, To, plan, write_file, write_folder, write_pipe};
 use serde_json::{Value, json};
@@ -130,6 +130,9 @@ async fn write(
     if let Output::In(folder) = output {
         let io = |source| Error::Io { action: "create", path: folder.clone(), source };
         std::fs::create_dir_all(folder).map_err(io)?;
+        // what a killed run left of the same files makes room first
+        let names: Vec<String> = files.iter().filter_map(|f| Some(f.file_name()?.to_str()?.to_owned())).collect();
+        scratch::sweep_staged(folder, |name| names.iter().any(|ours| ours == name));
         disk::check_room(folder, parts.iter().map(Part::size).sum())?;
     }
     if let Output::File(path) = output {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use ferry_archive::member;
 use ferry_content::copy::{self, Job, Progress, copy_all};
+use ferry_content::files::is_same_file;
 use ferry_content::scratch::Staged;
 use ferry_content::{BoxFuture, Error as ContentError, Ingest, Ingester, Problems, Provider, disk};
 use ferry_image::Descriptor;
@@ -65,9 +66,8 @@ pub async fn write_file(
 ) -> Result<(), Problems> {
     refuse_other_than_file(path)?;
     export.refuse_onto(path)?;
-    // a link stays one: `/dev/stdout` may be one to a file
-    let real = path.canonicalize();
-    let path = real.as_deref().unwrap_or(path);
+    // `/dev/stdout` may be a link to a file
+    let path = &disk::behind_links(path);
     let staged = Staged::beside(path, 0o644)?;
     disk::check_room(path, part.size())?;
     let file = staged.file().try_clone().map_err(|e| ContentError::io("write", path, e))?;
@@ -97,20 +97,17 @@ pub async fn write_pipe(
 /// # Errors
 /// [`Fault::NotAFile`]; whatever the disk reports.
 pub fn refuse_other_than_file(path: &Path) -> Result<(), Error> {
-    match std::fs::metadata(path) {
-        Ok(found) if !found.is_file() => Err(Fault::NotAFile { path: path.to_owned() }.into()),
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(ContentError::io("write", path, e).into()),
-        _ => Ok(()),
+    match disk::is_other_than_file(path) {
+        Ok(true) => Err(Fault::NotAFile { path: path.to_owned() }.into()),
+        Ok(false) => Ok(()),
+        Err(e) => Err(ContentError::io("write", path, e).into()),
     }
 }
 
 impl Export {
     /// Refuses to replace a file that is read.
     fn refuse_onto(&self, path: &Path) -> Result<(), Error> {
-        use std::os::unix::fs::MetadataExt as _;
-        let id = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
-        let Some(there) = id(path) else { return Ok(()) };
-        if self.sources.iter().any(|source| id(source) == Some(there)) {
+        if self.sources.iter().any(|source| is_same_file(source, path)) {
             return Err(Fault::Onto { path: path.to_owned() }.into());
         }
         Ok(())
