@@ -464,6 +464,42 @@ fn a_disk_that_is_too_small_is_told_before_anything_is_written() {
 }
 
 #[test]
+fn memory_stays_flat_while_hundreds_of_megabytes_are_exported() {
+    require!("docker-registry");
+    let Some(time) = tools::find("time") else {
+        return tools::skip("memory_stays_flat_while_hundreds_of_megabytes_are_exported: needs time");
+    };
+    let layers = vec![Layer::random(1, 150_000_000), Layer::mixed(2, 150_000_000, 0.5).with(Compression::Zstd)];
+    let huge = Image::single("linux/amd64", Format::Oci, layers);
+    let source = Registry::filled(Access::Plain, &[("app/huge:1", &huge)]);
+    let site = Site::new();
+    let _ = site.ferry(&format!("bundle {}/app/huge:1 {FOR} -o b.tar {SIGN}", source.host())).ok();
+    // docker's form without the compression of zstd layers: twice through the decoder
+    for (what, arguments) in
+        [("a file", "--to docker -o x.tar"), ("a pipe", "--to docker -o -"), ("a folder", "--to oci -o layout")]
+    {
+        let mut export = std::process::Command::new(&time)
+            .args(["-f", "%M", "-o"])
+            .arg(site.at("peak"))
+            .arg(ferry_tests::ferry::binary())
+            .args(format!("export b.tar {TRUST} {arguments}").split_whitespace())
+            .current_dir(site.path())
+            .env("HOME", site.path())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let piped = std::io::copy(&mut export.stdout.take().unwrap(), &mut std::io::sink()).unwrap();
+        assert!(export.wait().unwrap().success(), "{what}");
+        assert_eq!(piped > 300_000_000, what == "a pipe", "{piped}");
+        let kilobytes: u64 = site.read("peak").trim().parse().unwrap();
+        ferry_tests::numbers::tell(&format!("export into {what}: memory"), kilobytes as f64 / 1024.0, "MiB");
+        assert!(kilobytes < 80 << 10, "{what}: {kilobytes} kB");
+    }
+    assert!(std::fs::metadata(site.at("x.tar")).unwrap().len() > 300_000_000);
+}
+
+#[test]
 fn an_engine_that_is_not_there_or_refuses_is_told() {
     require!("docker-registry", "docker", "ctr");
     let (_source, _, site) = bundled();
