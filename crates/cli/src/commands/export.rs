@@ -42,7 +42,9 @@ pub(crate) async fn run(args: args::Export) -> Result<(), End> {
 
 async fn run_all(args: &args::Export) -> Result<(), End> {
     let output = args.output.as_deref().map(|path| output(args, path)).transpose()?;
-    let opened::Opened { bundles, introductions, signed, .. } = opened::files(&args.bundles, &args.trust).await?;
+    let waiting = args::Waiting { wait_for_volume: args.wait_for_volume };
+    let opened = opened::files_once_there(&args.bundles, &args.trust, &waiting).await?;
+    let opened::Opened { bundles, introductions, signed, .. } = opened;
     let options = Options { to: args.to.into(), images: args.image.clone(), platforms: args.platform.clone() };
     let export = plan(Arc::new(bundles), &options).await?;
     let parts = if args.each { export.each() } else { export.whole().into_iter().collect() };

@@ -46,7 +46,13 @@ fn here() -> Platform {
 }
 
 pub(crate) async fn run(args: &args::Install, node: Node) -> Result<(), End> {
-    let opened::Opened { bundles, pipe, introductions, signed, spooled: _spooled } = opened::open(args).await?;
+    // it is read at any place, so that its volumes cannot be taken one after the other
+    let is_piped = args.spool.is_some() || args.bundles.iter().any(|path| path.as_os_str() == "-");
+    let opened = match is_piped {
+        true => opened::open(args).await?,
+        false => opened::files_once_there(&args.bundles, &args.trust, &args.waiting).await?,
+    };
+    let opened::Opened { bundles, pipe, introductions, signed, spooled: _spooled } = opened;
     if pipe.is_some() {
         let hint = "let `--spool DIR` write it into a file first, or give it as a file";
         return Err(Error::usage("a bundle is needed that can be read at any place", hint).into());
