@@ -103,4 +103,15 @@ fn a_blob_that_a_server_found_damaged_is_pushed_again() {
     let now = get().unwrap();
     assert!(now.status == 200 && now.body == bytes, "{}", now.status);
     assert_eq!(site.bytes(&path), bytes);
+    // the folder itself, while another serves it
+    site.write(&path, &flipped);
+    let (host, _other) = site.serve("--store shelf");
+    let endpoint = Endpoint::plain(&host);
+    let get = || endpoint.send("GET", &format!("/v2/app/one/blobs/{digest}"), &[], &[]);
+    assert!(get().is_err() || get().unwrap().status == 404);
+    let _ = site.ferry(&format!("install b.tar --store shelf --recheck {TRUST}")).ok();
+    // one that starts now knows nothing bad of it
+    let (host, _third) = site.serve("--store shelf");
+    let now = Endpoint::plain(&host).send("GET", &format!("/v2/app/one/blobs/{digest}"), &[], &[]).unwrap();
+    assert!(now.status == 200 && now.body == bytes, "{}", now.status);
 }

@@ -97,6 +97,10 @@ async fn install(args: args::Install) -> Result<(), End> {
         jobs: usize::from(args.registry.jobs),
         is_look: args.dry_run,
     };
+    if let (true, Some(folder)) = (args.recheck, &args.store) {
+        // it may take minutes
+        print::talk(&format!("reading what `{}` has of these images", folder.display()));
+    }
     let preflight = preflight(Arc::new(bundles), destination, options).await?;
     if let Some(folder) = &args.store {
         disk::check_room(folder, preflight.absent_bytes().await?)?;

@@ -9,12 +9,12 @@ use ferry_install::{Options, State};
 
 use crate::kit::{Parts, Site};
 
-fn file(site: &Site, digest: &Digest) -> std::path::PathBuf {
+pub(crate) fn file(site: &Site, digest: &Digest) -> std::path::PathBuf {
     site.path("store").join(digest.blob_path())
 }
 
 /// The same site; its store believes no name.
-fn rechecking(site: &Site) -> Site {
+pub(crate) fn rechecking(site: &Site) -> Site {
     let folder = tempfile::tempdir().expect("folder");
     let store = Store::open(site.path("store")).expect("store").with_sparse_indexes(true).with_rechecks();
     Site { folder, store: Arc::new(store) }
