@@ -216,7 +216,8 @@ fn no_engine(program: &str, why: &str, other: Option<&Path>) -> String {
     }
 }
 
-const DENIED: &str = "permission denied";
+/// What systems and engines say of a socket that is closed to us.
+pub(crate) const DENIED: &str = "permission denied";
 const MAY: &str = "run it as root, or as a member of the group that may use the socket";
 const NO_CONTAINERD: &str =
     "is it running? name its socket with `--containerd-address` (k3s: /run/k3s/containerd/containerd.sock)";
@@ -262,6 +263,20 @@ fn lacking(blobs: &[Descriptor], bases: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_engine_that_does_not_listen_has_a_remedy_of_its_own() {
+        let k3s = Path::new("/run/k3s/containerd/containerd.sock");
+        for (program, why, other, hint) in [
+            ("ctr", "it is not there", None, "--containerd-address"),
+            ("ctr", "it is not there", Some(k3s), "`--containerd-address /run/k3s/containerd/containerd.sock`"),
+            ("docker", "it is not there", None, "--docker-host"),
+            ("ctr", DENIED, Some(k3s), "as root"),
+            ("docker", DENIED, None, "as root"),
+        ] {
+            assert!(no_engine(program, why, other).contains(hint), "{program} {why}");
+        }
+    }
 
     #[test]
     fn complaints_of_engines_have_remedies() {

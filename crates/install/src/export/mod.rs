@@ -26,6 +26,7 @@ use ferry_image::{Descriptor, Digest, Platform, Reference};
 use serde::Serialize;
 
 pub use choose::plan;
+pub(crate) use error::DENIED;
 pub use error::Fault;
 pub use folder::write_folder;
 pub use part::Part;

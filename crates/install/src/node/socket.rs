@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use crate::Error;
-use crate::export::Fault;
+use crate::export::{DENIED, Fault};
 
 /// Where `ctr` looks when nobody says.
 pub(super) const CONTAINERD: &str = "/run/containerd/containerd.sock";
@@ -28,7 +28,7 @@ pub(super) fn check(program: &'static str, path: &Path) -> Result<(), Error> {
             Ok(_) => return Ok(()),
             Err((ErrorKind::NotFound, _)) => "it is not there".to_owned(),
             Err((ErrorKind::ConnectionRefused, _)) => "nobody listens to it".to_owned(),
-            Err((ErrorKind::PermissionDenied, _)) => "permission denied".to_owned(),
+            Err((ErrorKind::PermissionDenied, _)) => DENIED.to_owned(),
             Err((_, error)) => error.to_string(),
         },
     };
