@@ -12,10 +12,10 @@ use rustix::io::Errno;
 use crate::Error;
 
 pub(crate) fn refuse_other_than_file(path: &Path) -> Result<(), Error> {
-    match std::fs::metadata(path) {
-        Ok(metadata) if !metadata.is_file() => Err(Error::NotAFile { path: path.to_owned() }),
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("write", path, e)),
-        _ => Ok(()),
+    match ferry_content::disk::is_other_than_file(path) {
+        Ok(true) => Err(Error::NotAFile { path: path.to_owned() }),
+        Ok(false) => Ok(()),
+        Err(e) => Err(Error::io("write", path, e)),
     }
 }
 
@@ -51,9 +51,7 @@ pub(crate) fn open_locked(path: &Path) -> Result<File, Error> {
 
 /// Bytes free for this user where `path` stands, or shall stand.
 pub(crate) fn free(path: &Path) -> Result<u64, Error> {
-    let there = if path.exists() { path } else { folder(path) };
-    let stat = rustix::fs::statvfs(there).map_err(|e| Error::io("read", there, e))?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    ferry_content::disk::free_space(path).map_err(|e| Error::io("read", path, e))
 }
 
 /// Refuses to begin what cannot end. `allocated` bytes are the unfinished file's own already.

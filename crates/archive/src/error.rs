@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use ferry_content::{Failure, Kind, error::io_hint};
 use ferry_image::Digest;
 
+use ferry_content::disk;
+
 use crate::keys::KeyId;
 use crate::signers::Uncounted;
 use crate::volumes::{VolumeFault, VolumeState};
@@ -40,7 +42,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The disk has too little room.
-    #[error("no room for `{}`: {needed} bytes are needed there and {available} are free", .path.display())]
+    #[error("{}", disk::no_room(.path, *.needed, *.available))]
     DiskFull {
         /// The file to be written.
         path: PathBuf,
@@ -429,7 +431,7 @@ impl Failure for Error {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Io { source, .. } => return io_hint(source),
-            Self::DiskFull { .. } => "make room there (or choose another disk), then run the same command again",
+            Self::DiskFull { .. } => disk::MAKE_ROOM,
             Self::NotAFile { .. } => "name a file that may be created or replaced",
             Self::InTheWay { .. } => {
                 "remove it (and its other volumes), or choose another output: one name must be one bundle"

@@ -14,7 +14,7 @@ use crate::{args, print};
 /// What `-` is called in messages.
 pub(crate) const STDIN: &str = "standard input";
 /// How often somebody looks whether a volume came.
-const LOOK: Duration = Duration::from_millis(500);
+pub(crate) const LOOK: Duration = Duration::from_millis(500);
 
 /// What is meant by one or several arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]

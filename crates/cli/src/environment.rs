@@ -28,6 +28,11 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path()).map(|folder| folder.join(name)).find(runs)
 }
 
+/// Where `ctr` is told to look for containerd.
+pub(crate) fn containerd() -> Option<String> {
+    var("CONTAINERD_ADDRESS")
+}
+
 /// A proxy's variable, in lower case first, as curl reads them.
 pub(crate) fn proxy(name: &str) -> Option<String> {
     var(&name.to_ascii_lowercase()).or_else(|| var(&name.to_ascii_uppercase()))

@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use ferry_archive::volumes::VolumeState;
 use ferry_archive::{Bundle, Head, Incoming, Inflow, Location, Signed, Trust};
 use ferry_content::scratch;
 use ferry_image::Digest;
@@ -123,6 +125,51 @@ pub(crate) async fn files(paths: &[PathBuf], trust: &args::Trust) -> Result<Open
     let mut files = complete(found, &trusted).await?.into_iter();
     let first = files.next().ok_or_else(|| Error::usage("no bundle is named", "name a bundle"))?;
     Ok(Opened { bundles: Bundles::new(first, files), pipe: None, introductions, signed, spooled: None })
+}
+
+/// [`files`], once all volumes are there: all are needed at once, so that none can take the place of another in a drive. Where that is asked
+/// for, they are waited for.
+pub(crate) async fn files_once_there(
+    paths: &[PathBuf],
+    trust: &args::Trust,
+    waiting: &args::Waiting,
+) -> Result<Opened, End> {
+    bundles::refuse_seconds_apart(paths, waiting)?;
+    if let Some(seconds) = waiting.wait_for_volume {
+        let (started, trusted) = (Instant::now(), keys::trusted(trust)?);
+        let mut told = Vec::new();
+        while seconds == 0 || started.elapsed() < Duration::from_secs(seconds) {
+            let coming = coming(paths, &trusted)?;
+            if coming.is_empty() {
+                break;
+            }
+            for path in coming.into_iter().filter(|path| !told.contains(path)).collect::<Vec<_>>() {
+                print::talk(&format!("waiting for {}", path.display()));
+                told.push(path);
+            }
+            tokio::time::sleep(bundles::LOOK).await;
+        }
+    }
+    files(paths, trust).await
+}
+
+/// The volumes that are not there, or not all of which is.
+fn coming(paths: &[PathBuf], trust: &Trust) -> Result<Vec<PathBuf>, End> {
+    let mut coming = Vec::new();
+    for location in bundles::locations(paths)? {
+        let faults = match Bundle::open_damaged(&location, trust) {
+            Ok((_, faults)) => faults.into_iter().next(),
+            Err(error) => Some(error),
+        };
+        let Some(ferry_archive::Error::Volumes { faults, .. }) = faults else { continue };
+        let is_coming = |what: VolumeState| match what {
+            VolumeState::Absent => true,
+            VolumeState::Size { found, expected } => found < expected,
+            VolumeState::Surplus => false,
+        };
+        coming.extend(faults.into_iter().filter(|fault| is_coming(fault.what)).map(|fault| fault.path));
+    }
+    Ok(coming)
 }
 
 /// How a bundle can be read.

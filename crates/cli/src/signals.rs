@@ -8,6 +8,8 @@ use crate::failure::{End, Error};
 
 /// Runs `work` until it ends or somebody interrupts it; then it is dropped, which leaves its files resumable.
 pub(crate) async fn unless_interrupted(work: impl Future<Output = Result<(), End>>) -> Result<(), End> {
+    // before the work begins: until somebody listens, a signal ends the process, and what it began stays behind
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
     let mut hangup = match is_ignored(HANGUP) {
         // `nohup`: the work goes on when the terminal goes away
@@ -22,7 +24,7 @@ pub(crate) async fn unless_interrupted(work: impl Future<Output = Result<(), End
     };
     tokio::select! {
         result = work => result,
-        _ = tokio::signal::ctrl_c() => Err(End::Interrupted),
+        _ = interrupt.recv() => Err(End::Interrupted),
         _ = terminate.recv() => Err(End::Interrupted),
         () = hung_up => Err(End::Interrupted),
     }

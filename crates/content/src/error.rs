@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ferry_image::Digest;
 
-use crate::{Failure, Kind};
+use crate::{Failure, Kind, disk};
 
 /// Which end of a copy failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,16 @@ pub enum Error {
         path: PathBuf,
         /// The system's own words.
         source: std::io::Error,
+    },
+    /// The disk has too little room.
+    #[error("{}", disk::no_room(.path, *.needed, *.available))]
+    NoRoom {
+        /// What is to be written.
+        path: PathBuf,
+        /// Bytes still to be written.
+        needed: u64,
+        /// Bytes free for this user.
+        available: u64,
     },
     /// The bytes are not those that the digest names.
     #[error("{place}: blob {expected} has other content: it hashes to {found}")]
@@ -148,7 +158,7 @@ impl Error {
 impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Io { .. } => Kind::Local,
+            Self::Io { .. } | Self::NoRoom { .. } => Kind::Local,
             Self::DigestMismatch { .. } | Self::SizeMismatch { .. } => Kind::Untrusted,
             Self::NoRanges { .. } | Self::Changed { .. } => Kind::Remote,
             Self::NotFound { .. } => Kind::Missing,
@@ -170,6 +180,7 @@ impl Failure for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Io { source, .. } => io_hint(source),
+            Self::NoRoom { .. } => Some(disk::MAKE_ROOM.to_owned()),
             Self::Source { hint, .. } => hint.clone(),
             Self::Text { .. } => Some("check the path and the file".to_owned()),
             Self::Other(failure) => failure.hint(),
@@ -187,9 +198,7 @@ impl Failure for Error {
 pub fn io_hint(error: &std::io::Error) -> Option<String> {
     use std::io::ErrorKind as E;
     let hint = match error.kind() {
-        E::StorageFull | E::QuotaExceeded => {
-            "make room there (or choose another disk), then run the same command again"
-        }
+        E::StorageFull | E::QuotaExceeded => disk::MAKE_ROOM,
         E::PermissionDenied | E::ReadOnlyFilesystem => {
             "choose a folder that you may write to, or correct its permissions"
         }

@@ -9,10 +9,11 @@
 //!
 //! Reading order: [`failure`], [`error`], [`provider`], [`ingester`], [`copy`], then the places: [`memory`], [`files`], [`local`], [`store`]; [`raw`] for layers without their compression;
 //! [`texts`] for the user's YAML, with [`charts`] for Helm's;
-//! and [`scratch`] for what lives as long as one run.
+//! [`disk`] for what is asked before anything is written, and [`scratch`] for what lives as long as one run.
 
 pub mod charts;
 pub mod copy;
+pub mod disk;
 pub mod error;
 pub mod failure;
 pub mod files;

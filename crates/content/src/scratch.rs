@@ -166,6 +166,18 @@ impl Staged {
     }
 }
 
+/// Removes what killed runs left in `folder` of files on their way to a name that `is_ours`.
+pub fn sweep_staged(folder: &Path, is_ours: impl Fn(&str) -> bool) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.filter_map(Result::ok) {
+        let name = entry.file_name();
+        let target = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_suffix(".new"));
+        if target.is_some_and(&is_ours) {
+            let _ = sweep_one(&entry.path());
+        }
+    }
+}
+
 /// Makes a new or renamed entry survive a power loss.
 fn sync_folder(path: &Path) -> Result<(), Error> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -182,15 +194,6 @@ impl Drop for Staged {
             let _ = std::fs::remove_file(&self.path);
         }
     }
-}
-
-/// Bytes that an ordinary user may still write in `folder`.
-///
-/// # Errors
-/// Whatever the disk reports.
-pub fn free_space(folder: &Path) -> Result<u64, Error> {
-    let stat = rustix::fs::statvfs(folder).map_err(|e| Error::io("measure", folder, e.into()))?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 /// Removes what a killed run left at `path`; waits for one that lives.
@@ -269,6 +272,16 @@ mod tests {
         let text = std::fs::read(&target).expect("text");
         assert!(text.len() == 1000 && text.iter().all(|byte| *byte == text[0]));
         assert_eq!(names(place.path()), ["a.json"]);
+        let living = Staged::beside(&place.path().join("living"), 0o644).expect("stage");
+        for name in [".dead.new", ".other.new", "dead.new", ".dead"] {
+            std::fs::write(place.path().join(name), "x").expect("write");
+        }
+        sweep_staged(place.path(), |name| name == "dead" || name == "living");
+        assert_eq!(names(place.path()), [".dead", ".living.new", ".other.new", "a.json", "dead.new"]);
+        drop(living);
+        for name in [".other.new", "dead.new", ".dead"] {
+            std::fs::remove_file(place.path().join(name)).expect("remove");
+        }
         let staged = Staged::beside(&target, 0o644).expect("stage");
         assert!(!staged.place_new().expect("place"), "what is there stays");
         let other = place.path().join("b.json");

@@ -28,6 +28,7 @@ mod ingest;
 mod layout;
 mod manifests;
 mod origins;
+mod recheck;
 mod upload;
 
 use std::fs::File;
@@ -53,6 +54,8 @@ pub struct Store {
     index: Arc<IndexFile>,
     hashers: Arc<Hashers>,
     sparse: bool,
+    /// Blobs that were found whole, where none is believed for its name.
+    rechecks: Option<Arc<recheck::Seen>>,
 }
 
 /// What a manifest is asked for by.
@@ -104,6 +107,7 @@ impl Store {
             index: Arc::new(index),
             hashers: Arc::new(Hashers::default()),
             sparse: false,
+            rechecks: None,
         };
         store.index.tags()?;
         Ok(store)

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
-use crate::Error;
 use crate::scratch::Staged;
+use crate::{Error, disk};
 
 /// The largest text, in bytes.
 pub const MAX_TEXT: u64 = 16 << 20;
@@ -112,8 +112,7 @@ fn put(path: &Path, bytes: &[u8], permissions: std::fs::Permissions, exact: bool
     use std::os::unix::fs::PermissionsExt as _;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
-    // a rename would put a file in the place of `/dev/null`
-    if std::fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+    if disk::is_other_than_file(path).is_ok_and(|is_other| is_other) && !path.is_dir() {
         let why = std::io::Error::other("it is there and is not a regular file: name a file");
         return Err(Error::io("replace", path, why));
     }

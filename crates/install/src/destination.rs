@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ferry_content::store::{ManifestRef, Store};
+use ferry_content::store::{ManifestRecord, ManifestRef, Store};
 use ferry_content::{BoxFuture, ByteStream, Ingest, Ingester, Provider};
 use ferry_image::{Descriptor, Digest, Target};
 use ferry_registry_client::{Client, ListedBy, Ping, Repository};
@@ -74,9 +74,7 @@ impl Destination {
                     },
                 }
             }
-            Self::Store { store, .. } => {
-                Ok(store.manifest(repository, &manifest_ref(reference)?)?.map(|record| record.digest))
-            }
+            Self::Store { store, .. } => Ok(stored(store, repository, reference)?.map(|record| record.digest)),
         }
     }
 
@@ -86,7 +84,13 @@ impl Destination {
             Self::Registry { client, target } => {
                 Ok(client.repository(target.host(), repository)?.has_blob(&blob.digest).await?)
             }
-            Self::Store { store, .. } => Ok(store.blob_size(&blob.digest)? == Some(blob.size)),
+            Self::Store { store, .. } => {
+                let (store, blob) = (Arc::clone(store), blob.clone());
+                match tokio::task::spawn_blocking(move || store.holds(&blob)).await {
+                    Ok(holds) => Ok(holds?),
+                    Err(error) => Err(ferry_content::Error::io("read", "store", std::io::Error::other(error)).into()),
+                }
+            }
         }
     }
 
@@ -127,9 +131,7 @@ impl Destination {
                     Err(error) => Err(error.into()),
                 }
             }
-            Self::Store { store, .. } => {
-                Ok(store.manifest(repository, &manifest_ref(reference)?)?.map(|record| record.bytes))
-            }
+            Self::Store { store, .. } => Ok(stored(store, repository, reference)?.map(|record| record.bytes)),
         }
     }
 
@@ -233,6 +235,15 @@ impl Ingester for Kept {
 
     fn place(&self) -> String {
         self.0.to_string()
+    }
+}
+
+/// The manifest that a store has. A damaged one is none: pushing it again mends it.
+fn stored(store: &Store, repository: &str, reference: &str) -> Result<Option<ManifestRecord>, Error> {
+    use ferry_content::{Error as ContentError, store::Error as StoreError};
+    match store.manifest(repository, &manifest_ref(reference)?) {
+        Err(StoreError::Content(ContentError::DigestMismatch { .. })) => Ok(None),
+        found => Ok(found?),
     }
 }
 

@@ -7,7 +7,7 @@
 //! Not here: opening and verifying the bundle file (`ferry-archive`), HTTP (`ferry-registry-client`), references in YAML
 //! (`ferry-rewrite`), what connected machines do (`ferry-bundle`).
 //!
-//! Reading order: [`bundles`], [`destination`], [`names`], [`form`], [`yaml`], [`emit`], [`preflight`](mod@preflight) with `existing`, `relied`, [`probe`] and `notes`,
+//! Reading order: [`bundles`], [`destination`], [`names`], [`form`], [`yaml`], [`emit`], [`preflight`](mod@preflight) with `existing`, `recheck`, `relied`, [`probe`] and `notes`,
 //! [`push`], [`pipe`], [`referrers`], [`receipt`]; and [`redirect`](mod@redirect), the part for YAML by itself,
 //! and [`inventory`](mod@inventory), a receipt without an install. Where there is no registry: [`export`], [`node`].
 
@@ -29,6 +29,7 @@ pub mod preflight;
 pub mod probe;
 pub mod push;
 pub mod receipt;
+mod recheck;
 pub mod redirect;
 pub mod referrers;
 mod relied;

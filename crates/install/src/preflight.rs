@@ -8,7 +8,7 @@ use bytes::Bytes;
 use ferry_archive::HeadImage;
 use ferry_content::Problems;
 use ferry_image::manifest::MAX_MANIFEST;
-use ferry_image::{Digest, Ignore, Layout, Manifest, Relocated, Relocation, SetRule, relocation};
+use ferry_image::{Descriptor, Digest, Ignore, Layout, Manifest, Relocated, Relocation, SetRule, relocation};
 use ferry_rewrite::emit::{Emitted, Form as Emit, Options as Emitting};
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ use crate::probe::{self, Open, Probe, Stock};
 use crate::referrers::{self, PlannedReferrer};
 use crate::relied::{self, Relied};
 use crate::yaml::{self, Carried, Text};
-use crate::{Error, emit, existing, notes, push, receipt};
+use crate::{Error, emit, existing, notes, push, receipt, recheck};
 
 /// What to do where a tag is there already with another digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -46,8 +46,8 @@ pub struct Options {
     pub on_existing: OnExisting,
     /// The user's YAML: files and folders.
     pub yaml: Vec<PathBuf>,
-    /// Where the results go.
-    pub out: PathBuf,
+    /// Where the results go; nowhere when none: then no YAML is rewritten, and nothing is left but what is at the target.
+    pub out: Option<PathBuf>,
     /// Whether references that are not carried are errors.
     pub strict: bool,
     /// In which forms the relocation is written.
@@ -58,6 +58,8 @@ pub struct Options {
     pub without_referrers: bool,
     /// Where to write what is missing of what the bundles leave to the target, if anything is.
     pub want: Option<PathBuf>,
+    /// Whether what stands below a manifest that is there is asked for as well, and pushed again where it is not there.
+    pub recheck: bool,
     /// Requests at a time.
     pub jobs: usize,
     /// Whether nothing will be pushed: then the target is also asked what only people want to know.
@@ -69,6 +71,8 @@ pub struct Options {
 pub enum State {
     /// Nothing: this digest is there.
     Present(Digest),
+    /// This digest is there, and these blobs below it, or a manifest, are not: they are pushed again, and the tag stays as it is.
+    Incomplete(Digest, Vec<Descriptor>),
     /// It is pushed.
     Absent,
     /// It is pushed, and its tag moves from this digest.
@@ -81,6 +85,12 @@ impl State {
     /// Whether anything is pushed.
     #[must_use]
     pub fn is_pushed(&self) -> bool {
+        self.is_named() || matches!(self, Self::Incomplete(..))
+    }
+
+    /// Whether something is put under the image's name that does not stand there.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
         matches!(self, Self::Absent | Self::Moves(_))
     }
 }
@@ -105,10 +115,11 @@ impl Planned {
     #[must_use]
     pub fn settled(&self) -> &Form {
         let there = match &self.state {
-            State::Present(digest) => self.forms.second.as_ref().filter(|form| form.root.digest == *digest),
+            State::Present(digest) | State::Incomplete(digest, _) => Some(digest),
             _ => None,
         };
-        there.unwrap_or(&self.forms.first)
+        let second = self.forms.second.as_ref().filter(|form| Some(&form.root.digest) == there);
+        second.unwrap_or(&self.forms.first)
     }
 }
 
@@ -168,7 +179,7 @@ pub async fn preflight(
     let mut problems = Problems::default();
     let mut notes = Vec::new();
     let mut images = place(&bundles, destination.target(), &documents, &options, &mut notes, &mut problems);
-    let texts = yaml::collect(&bundles, &options.yaml, &options.out, &mut notes, &mut problems);
+    let texts = yaml::collect(&bundles, &options.yaml, options.out.as_deref(), &mut notes, &mut problems);
     let (rules, replaced, conflicts) = bundles.together().rules();
     notes.extend(replaced);
     conflicts.into_iter().for_each(|conflict| problems.add("", conflict));
@@ -188,12 +199,16 @@ pub async fn preflight(
                 warnings.push(Error::Rule { path, why }.to_string());
             }
             emitted = emit::all(&options.emit, &relocation, &options.emitting, all());
-            emit::check(&emitted, &relocation, &options.out, &texts, &mut problems);
+            if let Some(out) = &options.out {
+                emit::check(&emitted, &relocation, out, &texts, &mut problems);
+            }
         }
         Err(error) => problems.add("", error),
     }
-    receipt::check(&options.out, &texts, &emitted, &mut problems);
-    warnings.extend(receipt::older(&options.out, &bundles));
+    if let Some(out) = &options.out {
+        receipt::check(out, &texts, &emitted, &mut problems);
+        warnings.extend(receipt::older(out, &bundles));
+    }
     let host = destination.target().host().to_owned();
     let ping = match destination.ping().await {
         Ok(ping) => ping,
@@ -211,6 +226,9 @@ pub async fn preflight(
     let mut relied = Relied::default();
     // of a target that did not answer nothing more is to be learnt
     if unanswered.is_empty() {
+        if options.recheck {
+            recheck::look(&destination, &mut images, &documents, options.jobs, &mut notes, &mut problems).await;
+        }
         look(&mut relied, &destination, &bundles, &images, &documents, options.jobs, &mut problems).await;
     }
     let stock = Stock { documents: &documents, homes: &relied.homes };

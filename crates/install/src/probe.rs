@@ -140,7 +140,8 @@ pub(crate) fn existing_tags(images: &[Planned]) -> Answer {
         names.collect::<std::collections::BTreeSet<_>>().len()
     };
     let all = count(|_| true);
-    let (present, moves) = (count(|s| matches!(s, State::Present(_))), count(|s| matches!(s, State::Moves(_))));
+    let (present, moves) =
+        (count(|s| matches!(s, State::Present(_) | State::Incomplete(..))), count(|s| matches!(s, State::Moves(_))));
     let stays = count(|s| matches!(s, State::Skipped(_)));
     if all == 0 {
         return Answer::not_asked("no image has a tag");

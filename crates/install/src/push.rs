@@ -27,8 +27,10 @@ pub struct Pushed {
     pub sent: (usize, u64),
     /// Blobs that were there, or were mounted from another repository.
     pub spared: usize,
-    /// Images whose manifests were put.
+    /// Images whose manifests were put under their names.
     pub images: usize,
+    /// Images that were there, and lacked something that was put.
+    pub mended: usize,
     /// Images whose tag stayed at another digest.
     pub skipped: usize,
     /// Signatures and the like that were put.
@@ -60,6 +62,33 @@ impl Preflight {
         let needs = self.needs()?;
         let first = needs.iter().filter(|need| need.after.is_none() && need.home.is_none());
         Ok(first.fold((0, 0), |(count, bytes), need| (count + 1, bytes + need.blob.size)))
+    }
+
+    /// The bytes of blobs and manifests that the target does not have and will be given: what they take on a store's disk.
+    ///
+    /// # Errors
+    /// When the bundle's documents contradict its head, or the target cannot be asked.
+    pub async fn absent_bytes(&self) -> Result<u64, Error> {
+        let needs = self.needs()?.into_iter().filter(|need| need.mount_from.is_none() && need.home.is_none());
+        let mut all: Vec<(String, Descriptor)> = needs.map(|need| (need.repository, need.blob)).collect();
+        for planned in self.images.iter().filter(|planned| planned.state.is_pushed()) {
+            let form = planned.settled();
+            let manifests = form.children.iter().chain([&form.root]);
+            all.extend(manifests.map(|manifest| (planned.repository.clone(), manifest.clone())));
+        }
+        for referrer in self.referrers.iter().filter(|referrer| referrer.is_pushed()) {
+            let documents = referrers::documents_of(&referrer.descriptor, &self.documents)?;
+            all.extend(documents.into_iter().map(|document| (referrer.repository.clone(), document)));
+        }
+        let mut seen = BTreeSet::new();
+        let mut bytes = 0;
+        for (repository, blob) in all {
+            let place = if self.destination.has_repository_blobs() { repository.clone() } else { String::new() };
+            if seen.insert((place, blob.digest.clone())) && !self.destination.has_blob(&repository, &blob).await? {
+                bytes += blob.size;
+            }
+        }
+        Ok(bytes)
     }
 
     /// Pushes what is not there.
@@ -119,12 +148,13 @@ impl Preflight {
         let digests = self.manifests(&mut notes).await?;
         let done = self.push_referrers(&digests).await?;
         notes.extend(done.notes.into_iter().filter(|note| !self.notes.contains(note)));
-        let images = self.images.iter().filter(|i| i.state.is_pushed()).count();
+        let images = self.images.iter().filter(|i| i.state.is_named()).count();
+        let mended = self.images.iter().filter(|i| matches!(i.state, State::Incomplete(..))).count();
         let skipped = self.images.iter().filter(|i| matches!(i.state, State::Skipped(_))).count();
         notes.extend(self.bundles.take_notes());
         let relocation = preflight::relocation(self.destination.target(), self.images.iter().zip(&digests))?;
         let (referrers, referrers_present) = (done.pushed, done.present);
-        Ok(Pushed { relocation, sent, spared, images, skipped, referrers, referrers_present, notes })
+        Ok(Pushed { relocation, sent, spared, images, mended, skipped, referrers, referrers_present, notes })
     }
 
     fn needs(&self) -> Result<Vec<Need>, Error> {
@@ -274,7 +304,7 @@ impl Preflight {
         let mut problems = Problems::default();
         let lacking = self.children(&mut problems).await;
         let is_whole = |planned: &Planned| {
-            let mut children = planned.forms.first.children.iter();
+            let mut children = planned.settled().children.iter();
             children.all(|child| !lacking.contains(&(planned.repository.as_str(), &child.digest)))
         };
         // tags last: whoever sees a tag finds everything below it
@@ -303,7 +333,7 @@ impl Preflight {
         let mut seen = BTreeSet::new();
         let (mut leaves, mut indexes) = (Vec::new(), Vec::new());
         for planned in self.images.iter().filter(|i| i.state.is_pushed()) {
-            for child in &planned.forms.first.children {
+            for child in &planned.settled().children {
                 if seen.insert((&planned.repository, &child.digest)) {
                     let below = if media_type::is_index(&child.media_type) { &mut indexes } else { &mut leaves };
                     below.push((planned, child));
@@ -344,6 +374,13 @@ impl Preflight {
                     planned.image.reference, first.root.digest
                 );
                 return Ok((digest.clone(), Some(note)));
+            }
+            // a registry may let no tag be put again, though it stands where it should
+            State::Incomplete(digest, _) => {
+                let (form, name) = (planned.settled(), digest.to_string());
+                let (repository, media_type) = (&planned.repository, &form.root.media_type);
+                self.destination.put_manifest(repository, &name, media_type, &form.bytes).await?;
+                return Ok((digest.clone(), None));
             }
             State::Absent | State::Moves(_) => {}
         }
@@ -411,8 +448,12 @@ pub(crate) fn blobs_of_images<'a>(
     documents: &BTreeMap<Digest, Bytes>,
 ) -> Result<(Blobs<'a>, Blobs<'a>), Error> {
     let of = |wanted: fn(&State) -> bool| -> Result<Blobs<'a>, Error> {
+        let needed = |planned: &Planned| match &planned.state {
+            State::Incomplete(_, blobs) => Ok(blobs.clone()),
+            _ => blobs_of(&planned.image, documents),
+        };
         let images = images.iter().filter(|planned| wanted(&planned.state));
-        images.map(|planned| Ok((planned.repository.as_str(), blobs_of(&planned.image, documents)?))).collect()
+        images.map(|planned| Ok((planned.repository.as_str(), needed(planned)?))).collect()
     };
     Ok((of(|state| matches!(state, State::Present(_)))?, of(State::is_pushed)?))
 }

@@ -24,12 +24,12 @@ pub(crate) const RELOCATION: &str = "relocation.json";
 pub(crate) const RECEIPT: &str = "receipt.json";
 
 /// The files that were written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Written {
-    /// `receipt.json`.
-    pub receipt: PathBuf,
-    /// `relocation.json`.
-    pub relocation: PathBuf,
+    /// `receipt.json`, if there is a folder for it.
+    pub receipt: Option<PathBuf>,
+    /// `relocation.json`, likewise.
+    pub relocation: Option<PathBuf>,
     /// Each rewritten text, with the number of values changed.
     pub yaml: Vec<(PathBuf, usize)>,
     /// The relocation in the forms that were asked for.
@@ -37,12 +37,12 @@ pub struct Written {
 }
 
 impl Preflight {
-    /// Writes receipt, relocation and YAML under the output folder.
+    /// Writes receipt, relocation and YAML under the output folder; nothing where there is none.
     ///
     /// # Errors
     /// Whatever the disk reports, for each file.
     pub fn write(&self, pushed: &Pushed, time: jiff::Timestamp) -> Result<Written, Problems> {
-        let out = &self.options.out;
+        let Some(out) = &self.options.out else { return Ok(Written::default()) };
         let said = |bundle: &Carrier| ReceiptBundle {
             name: bundle.head().name.clone(),
             version: bundle.head().version.clone(),
@@ -53,14 +53,9 @@ impl Preflight {
         let images = self.installed(&pushed.relocation);
         let held = self.held(&pushed.relocation)?;
         let receipt = Receipt::new(self.destination.target(), bundles, time.to_string(), images, held);
-        let written = Written {
-            receipt: out.join(RECEIPT),
-            relocation: out.join(RELOCATION),
-            yaml: Vec::new(),
-            emitted: Vec::new(),
-        };
+        let paths = (out.join(RECEIPT), out.join(RELOCATION));
         let mut problems = Problems::default();
-        let results = [json(&written.relocation, &pushed.relocation), json(&written.receipt, &receipt)];
+        let results = [json(&paths.1, &pushed.relocation), json(&paths.0, &receipt)];
         for error in results.into_iter().filter_map(Result::err) {
             problems.add("", error);
         }
@@ -78,7 +73,7 @@ impl Preflight {
         let all = self.texts.iter().zip(&rewritten);
         let emitted = emit::all(&options.emit, &pushed.relocation, &options.emitting, all);
         emit::write(&emitted, out, &mut problems);
-        problems.or(Written { yaml, emitted, ..written })
+        problems.or(Written { receipt: Some(paths.0), relocation: Some(paths.1), yaml, emitted })
     }
 }
 

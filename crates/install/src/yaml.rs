@@ -51,14 +51,14 @@ pub struct Carried<'a> {
 pub fn collect(
     bundles: &Bundles,
     entries: &[PathBuf],
-    out: &Path,
+    out: Option<&Path>,
     notes: &mut Vec<String>,
     problems: &mut Problems,
 ) -> Vec<Text> {
-    let all = carried(bundles, notes, problems).into_iter().chain(users("--yaml", entries, Some(out), problems));
+    let all = carried(bundles, notes, problems).into_iter().chain(users("--yaml", entries, out, problems));
     let collected: BTreeMap<String, Text> = all.map(|text| (text.name.clone(), text)).collect();
     for name in [RELOCATION, RECEIPT].into_iter().filter(|name| collected.contains_key(*name)) {
-        problems.add("", Error::SameName { name: name.to_owned(), out: out.to_owned() });
+        problems.add("", Error::SameName { name: name.to_owned(), out: out.unwrap_or(Path::new("")).to_owned() });
     }
     collected.into_values().collect()
 }

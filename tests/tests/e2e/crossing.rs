@@ -175,7 +175,21 @@ fn a_pin_to_an_index_follows_what_is_really_at_the_target() {
 fn a_store_is_filled_without_a_server() {
     require!("docker-registry");
     let (_source, image, site) = bundled();
-    let _ = site.ferry(&format!("install b.tar --store shelf {TRUST}")).ok();
+    let install = |more: &str| site.ferry(&format!("install b.tar --store shelf {TRUST} {more}"));
+    // nobody named it: nothing is named, and nothing is written but the store
+    let before = site.names();
+    let look = install("--dry-run").ok().stdout;
+    assert!(look.contains("app/one:1") && !look.contains("localhost:5000"), "{look}");
+    assert_eq!(install("--dry-run --json").ok().json()["target"], serde_json::Value::Null);
+    assert_eq!(site.names(), before);
+    let done = install("--json").ok().json();
+    assert_eq!((&done["target"], &done["receipt"]), (&serde_json::Value::Null, &serde_json::Value::Null));
+    assert_eq!(site.names().iter().filter(|name| !before.contains(name)).collect::<Vec<_>>(), ["shelf/"]);
+    // who asks for them gets them, and is told what the name in them is
+    install("--out asked").ok().says(&["asked/receipt.json", "`localhost:5000` stands for the store"]);
+    assert!(site.read("asked/relocation.json").contains("localhost:5000/app/one"));
+    let _ = install("--registry r.example --out named").ok();
+    assert!(site.read("named/relocation.json").contains("r.example/app/one"));
     let (host, _serving) = site.serve("--store shelf");
     let endpoint = ferry_tests::http::Endpoint::plain(&host);
     let answer = endpoint.send("GET", "/v2/app/one/manifests/1", &[("Accept", "*/*")], &[]).unwrap();

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use ferry_tests::daemons::{Containerd, Docker};
 use ferry_tests::disks::SmallDisk;
+use ferry_tests::ferry::Ferry;
 use ferry_tests::images::{Compression, Format, Image, Layer, architecture, busybox, digest};
 use ferry_tests::registry::{Access, Registry};
 use ferry_tests::site::Site;
@@ -196,6 +197,37 @@ fn images_go_straight_into_this_nodes_containerd() {
 }
 
 #[test]
+fn what_containerd_lost_of_another_platforms_image_comes_again() {
+    require!("docker-registry", "containerd", "ctr", "root");
+    let (two, one) = (two_platforms(Format::Oci, 1), small(9));
+    let source = Registry::filled(Access::Plain, &[("app/two:1", &two), ("app/one:1", &one)]);
+    let (site, host) = (Site::new(), source.host());
+    let _ = site.ferry(&format!("bundle {host}/app/two:1 --platform all -o b.tar {SIGN}")).ok();
+    let containerd = Containerd::start();
+    let install = || {
+        let address = containerd.address();
+        let more = "--platform linux/arm64 --containerd --containerd-address";
+        site.ferry(&format!("install b.tar {TRUST} {more} {address}"))
+    };
+    let content = || containerd.ctr(&["-n", "k8s.io", "content", "ls", "-q"]);
+    install().ok().says(&["1 image imported"]);
+    let all = content();
+    install().ok().says(&["0 images imported (0 B), 1 were there"]);
+    // each of what it consists of: its layer, its config, its manifest
+    let manifest = two.platform("linux/arm64/v8").unwrap().digest.clone();
+    let parsed: Value = serde_json::from_slice(two.manifest(&manifest).unwrap()).unwrap();
+    let of = |value: &Value| value["digest"].as_str().unwrap().to_owned();
+    for digest in [of(&parsed["layers"][0]), of(&parsed["config"]), manifest] {
+        assert!(all.contains(&digest), "{all}");
+        containerd.ctr(&["-n", "k8s.io", "content", "rm", &digest]);
+        assert!(!content().contains(&digest));
+        install().ok().says(&["1 image imported"]);
+        assert!(content().contains(&digest), "{digest}");
+        install().ok().says(&["0 images imported (0 B), 1 were there"]);
+    }
+}
+
+#[test]
 fn skopeo_and_podman_read_every_form() {
     require!("docker-registry", "skopeo", "podman", "root", "busybox-static");
     let shop = Shop::new();
@@ -312,6 +344,10 @@ fn images_and_platforms_are_chosen() {
     std::fs::write(site.at("real.tar"), "an earlier export").unwrap();
     let _ = site.ferry(&format!("export b.tar {TRUST} --to containerd -o link.tar")).ok();
     assert!(site.at("link.tar").is_symlink() && site.bytes("real.tar").starts_with(b"oci-layout"));
+    // one that leads nowhere yet, too
+    std::fs::remove_file(site.at("real.tar")).unwrap();
+    let _ = site.ferry(&format!("export b.tar {TRUST} --to containerd -o link.tar")).ok();
+    assert!(site.at("link.tar").is_symlink() && site.bytes("real.tar").starts_with(b"oci-layout"));
     assert!(site.names().iter().all(|name| !name.starts_with('x')), "{:?}", site.names());
 }
 
@@ -420,7 +456,7 @@ fn a_disk_that_is_too_small_is_told_before_anything_is_written() {
     let disk = SmallDisk::mount(&site.at("disk"), "2m");
     for (to, output) in [("docker", "disk/x.tar"), ("k3s", "disk"), ("oci", "disk/layout")] {
         let told = site.ferry(&format!("export b.tar {TRUST} --to {to} -o {output}")).run().expect_code(6);
-        told.says(&["bytes free, and", "make room there"]);
+        told.says(&["no room for", "bytes are needed there and", "make room there"]);
     }
     assert!(disk.names().iter().all(|name| name.starts_with("layout")), "{:?}", disk.names());
     disk.resize("8m");
@@ -428,23 +464,91 @@ fn a_disk_that_is_too_small_is_told_before_anything_is_written() {
 }
 
 #[test]
+fn memory_stays_flat_while_hundreds_of_megabytes_are_exported() {
+    require!("docker-registry");
+    let Some(time) = tools::find("time") else {
+        return tools::skip("memory_stays_flat_while_hundreds_of_megabytes_are_exported: needs time");
+    };
+    let layers = vec![Layer::random(1, 150_000_000), Layer::mixed(2, 150_000_000, 0.5).with(Compression::Zstd)];
+    let huge = Image::single("linux/amd64", Format::Oci, layers);
+    let source = Registry::filled(Access::Plain, &[("app/huge:1", &huge)]);
+    let site = Site::new();
+    let _ = site.ferry(&format!("bundle {}/app/huge:1 {FOR} -o b.tar {SIGN}", source.host())).ok();
+    // docker's form without the compression of zstd layers: twice through the decoder
+    for (what, arguments) in
+        [("a file", "--to docker -o x.tar"), ("a pipe", "--to docker -o -"), ("a folder", "--to oci -o layout")]
+    {
+        let mut export = std::process::Command::new(&time)
+            .args(["-f", "%M", "-o"])
+            .arg(site.at("peak"))
+            .arg(ferry_tests::ferry::binary())
+            .args(format!("export b.tar {TRUST} {arguments}").split_whitespace())
+            .current_dir(site.path())
+            .env("HOME", site.path())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let piped = std::io::copy(&mut export.stdout.take().unwrap(), &mut std::io::sink()).unwrap();
+        assert!(export.wait().unwrap().success(), "{what}");
+        assert_eq!(piped > 300_000_000, what == "a pipe", "{piped}");
+        let kilobytes: u64 = site.read("peak").trim().parse().unwrap();
+        ferry_tests::numbers::tell(&format!("export into {what}: memory"), kilobytes as f64 / 1024.0, "MiB");
+        assert!(kilobytes < 80 << 10, "{what}: {kilobytes} kB");
+    }
+    assert!(std::fs::metadata(site.at("x.tar")).unwrap().len() > 300_000_000);
+}
+
+#[test]
 fn an_engine_that_is_not_there_or_refuses_is_told() {
     require!("docker-registry", "docker", "ctr");
     let (_source, _, site) = bundled();
-    let install = |more: &str| site.ferry(&format!("install b.tar {TRUST} --platform linux/amd64 {more}"));
+    // something listens
+    let _listens = std::os::unix::net::UnixListener::bind(site.at("sock")).unwrap();
+    let sock = site.at("sock").display().to_string();
+    let install = |more: &str| {
+        let install = format!("install b.tar {TRUST} --platform linux/amd64 {more}");
+        site.ferry(&install).env("CONTAINERD_ADDRESS", &sock)
+    };
     for (more, words) in [("--containerd", "ferry export --to containerd"), ("--docker", "ferry export --to docker")] {
         let told = install(more).env("PATH", "/nonexistent").run().expect_code(6);
         told.says(&["cannot be started", words]);
     }
-    install("--docker --docker-host unix:///nonexistent/sock").run().expect_code(6).says(&["failed", "is it running?"]);
+    // nothing does: said once, at once, and with the option for this engine
+    site.write("file", "");
+    let file = site.at("file").display().to_string();
+    for (more, words) in [
+        (
+            "--docker --docker-host unix:///nonexistent/sock",
+            "`/nonexistent/sock` is no socket of docker's: it is not there",
+        ),
+        ("--containerd --containerd-address /nonexistent/sock", "socket of containerd's: it is not there"),
+        ("--containerd --containerd-address unix:///nonexistent/sock", "socket of containerd's: it is not there"),
+        (&format!("--containerd --containerd-address {file}"), "socket of containerd's: it is no socket"),
+        ("--docker --docker-host tcp://127.0.0.1:1", "Cannot connect to the Docker daemon at tcp://127.0.0.1:1."),
+    ] {
+        let told = install(more).run().expect_code(6);
+        let (ours, others) = match more.starts_with("--docker") {
+            true => ("`--docker-host", "--containerd-address"),
+            false => ("`--containerd-address", "--docker-host"),
+        };
+        told.says(&[words, "is it running?", ours]);
+        assert!(!told.stderr.contains(others), "{}", told.stderr);
+        assert_eq!(told.stderr.matches(words).count(), 1, "{}", told.stderr);
+        assert!(told.took < std::time::Duration::from_secs(5), "{more}: {:?}", told.took);
+    }
+    install("--docker --docker-host /run/docker.sock")
+        .run()
+        .expect_code(2)
+        .says(&["`--docker-host unix:///run/docker.sock`"]);
     // an engine that takes half of it and gives up: its words count
-    let fake = site.write("fake/ctr", "#!/bin/sh\ncase \"$*\" in *check*) exit 0;; esac\nhead -c 100 >/dev/null\necho 'no space left on device' >&2\nexit 1\n");
+    let fake = site.write("fake/ctr", "#!/bin/sh\ncase \"$*\" in *\" ls\"*) exit 0;; esac\nhead -c 100 >/dev/null\necho 'no space left on device' >&2\nexit 1\n");
     tools::succeed("chmod", &["+x", fake.to_str().unwrap()]);
     let path = format!("{}:/usr/bin:/bin", fake.parent().unwrap().display());
     let told = install("--containerd").env("PATH", &path).run().expect_code(6);
     told.says(&["images import --no-unpack -` failed: no space left on device", "make room on the node's disk"]);
     // one that says it did, and did not
-    site.write("fake/ctr", "#!/bin/sh\ncase \"$*\" in *check*) exit 0;; esac\ncat >/dev/null\n");
+    site.write("fake/ctr", "#!/bin/sh\ncase \"$*\" in *\" ls\"*) exit 0;; esac\ncat >/dev/null\n");
     let told = install("--containerd").env("PATH", &path).run().expect_code(6);
     told.says(&["the node does not have it, though `ctr", "there is no `"]);
     // what belongs to registries has no place there
@@ -456,14 +560,23 @@ fn an_engine_that_is_not_there_or_refuses_is_told() {
     let _ = site.ferry(&format!("install b.tar {TRUST} --registry h:1 --image x")).run().expect_code(2);
     let piped = |more: &str| {
         let install = format!("install - {TRUST} --platform linux/amd64 --containerd {more}");
-        site.ferry(&install).env("PATH", &path).stdin(&site.at("b.tar"))
+        site.ferry(&install).env("PATH", &path).env("CONTAINERD_ADDRESS", &sock).stdin(&site.at("b.tar"))
     };
     piped("").run().expect_code(2).says(&["can be read at any place", "--spool DIR"]);
     piped("--spool spool --dry-run").ok();
-    // interrupted: the engine's command does not stay behind
-    site.write("fake/ctr", "#!/bin/sh\ncase \"$*\" in *check*) exit 0;; esac\necho $$ >pid\nexec sleep 60\n");
-    let mut running = install("--containerd").env("PATH", &path).start();
-    running.until("the import", || std::fs::read_to_string(site.at("pid")).is_ok_and(|pid| pid.ends_with('\n')));
+    // interrupted: the engine's command does not stay behind, be it one that asks or the import
+    for asks in ["exit 0", "true"] {
+        let fake = "#!/bin/sh\ncase \"$*\" in *\" ls\"*) ASKS;; esac\necho $$ >pid\nexec sleep 60\n";
+        site.write("fake/ctr", fake.replace("ASKS", asks));
+        interrupted(&site, install("--containerd").env("PATH", &path));
+    }
+}
+
+/// The command of the engine is gone when ferry is.
+fn interrupted(site: &Site, install: Ferry) {
+    let _ = std::fs::remove_file(site.at("pid"));
+    let mut running = install.start();
+    running.until("its command", || std::fs::read_to_string(site.at("pid")).is_ok_and(|pid| pid.ends_with('\n')));
     running.signal("INT");
     let pid = site.read("pid");
     assert_eq!(running.wait().code, 130);

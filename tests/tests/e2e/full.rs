@@ -214,6 +214,31 @@ fn an_install() {
     }
 }
 
+#[test]
+fn a_store_that_has_no_room_for_what_is_new_is_told_before_anything_is_written() {
+    require!("docker-registry", "root", "mount");
+    let (site, _) = bundled();
+    let small = Image::single("linux/amd64", Format::Oci, vec![Layer::random(99, 1000)]);
+    let source = Registry::filled(Access::Plain, &[("app/small:1", &small)]);
+    let _ = site.ferry(&format!("bundle {}/app/small:1 {FOR} -o small.tar {SIGN}", source.host())).ok();
+    let disk = SmallDisk::mount(&site.at("disk"), "300k");
+    let install = |bundle: &str, more: &str| {
+        site.ferry(&format!("install {bundle} --store disk/store --registry r.example --out out {TRUST} {more}"))
+    };
+    for more in ["--dry-run", ""] {
+        install("b.tar", more).run().expect_code(6).says(&["no room for `disk/store`", "bytes are needed there and"]);
+        let blobs: Vec<_> = files(&site.at("disk")).into_keys().filter(|name| name.contains("blobs/sha256/")).collect();
+        assert!(blobs.is_empty(), "{blobs:?}");
+    }
+    // only what is not there yet counts
+    disk.resize("2m");
+    let _ = install("b.tar", "").ok();
+    let used = pages(&files(&site.at("disk")));
+    disk.resize(&(used + 32 * PAGE).to_string());
+    install("b.tar", "").ok().says(&["no blob was needed"]);
+    let _ = install("small.tar", "").ok();
+}
+
 /// What an install into a registry writes beside it, and what `inventory` does.
 #[test]
 fn files_for_the_way_back() {

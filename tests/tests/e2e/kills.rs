@@ -249,6 +249,59 @@ fn store(what: &'static str, bundle: &str, moments: &[&str]) {
     .run();
 }
 
+/// What `ferry export` writes below `out`. A blob of a layout may be there, and its index only in the end.
+fn export(what: &'static str, to: &str, output: &str, moments: &[&str]) {
+    let image =
+        Image::single("linux/amd64", Format::Oci, (1..=8).map(|seed| Layer::random(seed, 16 * LAYER)).collect());
+    let site = bundled(&image);
+    let command = format!("export b.tar --to {to} -o out/{output} {TRUST}");
+    let out = Out::of(&site, &command);
+    Trial {
+        what,
+        command: &|| site.ferry(&command),
+        moments: moments.iter().map(|name| site.at("out").join(name)).collect(),
+        reset: &|| out.reset(),
+        killed: &|| out.is_right_as_far_as_it_goes(),
+        ended: &|_| out.is_right(),
+    }
+    .run();
+}
+
+#[test]
+fn an_export_into_a_file() {
+    require!("docker-registry");
+    export("export --to docker", "docker", "x.tar", &[".x.tar.new", "x.tar"]);
+}
+
+#[test]
+fn an_export_into_an_images_folder() {
+    require!("docker-registry");
+    export("export --to k3s", "k3s", "images/", &["images", "images/.n.tar.new"]);
+}
+
+#[test]
+fn an_export_into_a_layout() {
+    require!("docker-registry");
+    export("export --to oci", "oci", "layout", &["layout/blobs", "layout/oci-layout", "layout/index.json"]);
+}
+
+/// Another image into a layout that a killed run left something in: what is in use by nobody goes.
+#[test]
+fn a_layout_is_rid_of_what_a_killed_export_left() {
+    require!("docker-registry");
+    let site = bundled(&image());
+    let _ = site.ferry(&format!("export b.tar --to oci -o layout {TRUST}")).ok();
+    let good = tree(&site.at("layout"));
+    let left = format!("layout/blobs/sha256/.{}.new", "0a".repeat(32));
+    for name in [&left, "layout/blobs/sha256/.notes.new"] {
+        site.write(name, "half of it");
+    }
+    let _ = site.ferry(&format!("export b.tar --to oci -o layout {TRUST}")).ok();
+    assert!(!site.at(&left).exists() && site.at("layout/blobs/sha256/.notes.new").exists());
+    fs::remove_file(site.at("layout/blobs/sha256/.notes.new")).unwrap();
+    assert!(tree(&site.at("layout")) == good);
+}
+
 #[test]
 fn an_install_into_a_store() {
     require!("docker-registry");

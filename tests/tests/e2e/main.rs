@@ -28,6 +28,7 @@ mod proxies;
 mod pulls;
 mod pushes;
 mod readers;
+mod recheck;
 mod recovery;
 mod referrers;
 mod reproducible;

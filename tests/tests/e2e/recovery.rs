@@ -210,6 +210,35 @@ fn beyond_the_budget_blobs_are_named() {
 }
 
 #[test]
+fn recovery_files_of_an_older_bundle_are_no_way_out_of_a_damaged_install() {
+    let site = bundle(&[40_000]);
+    let _ = site.ferry(&format!("protect b.tar --recovery 20% {TRUST}")).ok();
+    let damage = || {
+        let mut bytes = site.bytes("b.tar");
+        // in the layer, the largest member
+        let at = bytes.len() / 2;
+        bytes[at] ^= 1;
+        site.write("b.tar", bytes);
+    };
+    let install = || site.ferry(&format!("install b.tar --store shelf {TRUST}")).run().expect_code(3);
+    let whole = site.bytes("b.tar");
+    damage();
+    install().says(&["`ferry repair b.tar` may mend"]);
+    site.write("b.tar", whole);
+    // the next release, under the same name: what stands beside it is stale
+    site.write("notes.txt", "read me again\n");
+    let _ = site.ferry(&format!("bundle m.yaml -o new.tar {SIGN}")).ok();
+    fs::rename(site.at("new.tar"), site.at("b.tar")).unwrap();
+    damage();
+    let told = install();
+    told.says(&["were made for another bundle and cannot mend this one", "--want want.json"]);
+    assert!(!told.stderr.contains("may mend"), "{}", told.stderr);
+    repair(&site, "").expect_code(3).says(&["another"]);
+    let export = site.ferry(&format!("export b.tar --to oci -o layout {TRUST}")).run().expect_code(3);
+    export.says(&["were made for another bundle"]);
+}
+
+#[test]
 fn a_lost_volume_comes_back() {
     let site = bundle(&[500_000, 200_000]);
     split(&site, 150_000);

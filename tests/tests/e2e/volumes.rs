@@ -105,6 +105,25 @@ fn volumes_that_are_not_at_hand_are_named_or_waited_for() {
     }
     waiting.wait().expect_code(0).says(&["shop is whole"]);
     bring("v.tar.001");
+    // what needs all of them at once waits until they are there
+    let export = |more: &str| {
+        site.ferry(&format!("export v.tar --to containerd --platform linux/amd64 -o x.tar {TRUST} {more}"))
+    };
+    keep("v.tar.002");
+    keep("v.tar.004");
+    export("").run().expect_code(4).says(&["v.tar.002` is not there", "v.tar.004` is not there"]);
+    export("--wait-for-volume=1").run().expect_code(4).says(&["waiting for v.tar.002", "v.tar.004` is not there"]);
+    let mut waiting = export("--wait-for-volume").start();
+    waiting.until_it_says("waiting for v.tar.004");
+    bring("v.tar.002");
+    // half of it is not all of it
+    let whole = site.bytes("kept/v.tar.004");
+    site.write("v.tar.004", &whole[..whole.len() / 2]);
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    assert!(waiting.runs(), "{}", waiting.stderr());
+    bring("v.tar.004");
+    waiting.wait().expect_code(0).says(&["exported for containerd"]);
+    assert!(site.at("x.tar").exists());
     let damaged = [&site.bytes("v.tar.003")[..100], b"x", &site.bytes("v.tar.003")[101..]].concat();
     site.write("v.tar.003", damaged);
     let told = site.ferry(&format!("verify v.tar {TRUST}")).run().expect_code(3);

@@ -22,6 +22,9 @@ pub(crate) struct Export {
     /// Bundles, which complete one another: files, or volumes (any of them, or their common name; those in other folders too)
     #[arg(required = true, value_name = "BUNDLE")]
     pub(crate) bundles: Vec<PathBuf>,
+    /// Wait until all volumes are there: SECONDS at most, with `=` before them [default: for ever]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
+    pub(crate) wait_for_volume: Option<u64>,
     /// For whom
     #[arg(long, value_enum, value_name = "FORM")]
     pub(crate) to: ExportTo,

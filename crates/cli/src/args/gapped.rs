@@ -50,7 +50,7 @@ pub(crate) struct Inventory {
 #[command(
     group = ArgGroup::new("target").required(true).multiple(true).args(["registry_name", "store", "containerd", "docker"]),
     group = ArgGroup::new("node").args(["containerd", "docker"]).conflicts_with_all([
-        "registry_name", "store", "yaml", "layout", "index", "emit", "on_existing", "no_strict", "want", "username", "out", "no_referrers",
+        "registry_name", "store", "yaml", "layout", "index", "emit", "on_existing", "no_strict", "want", "username", "out", "no_referrers", "recheck",
     ]),
 )]
 pub(crate) struct Install {
@@ -63,7 +63,7 @@ pub(crate) struct Install {
     /// The target
     #[arg(long = "registry", value_name = "HOST[:PORT][/PREFIX]")]
     pub(crate) registry_name: Option<String>,
-    /// Fill a store's folder instead of pushing; --registry then only names it in YAML
+    /// Fill a store's folder instead of pushing; --registry then only names it in YAML, and may be left out
     #[arg(long, value_name = "DIR")]
     pub(crate) store: Option<PathBuf>,
     /// Hand the images to this node's containerd instead, by its `ctr`
@@ -79,7 +79,8 @@ pub(crate) struct Install {
         help_heading = "Into this node"
     )]
     pub(crate) namespace: String,
-    /// containerd's socket; k3s has it at /run/k3s/containerd/containerd.sock [default: where `ctr` looks]
+    /// containerd's socket; k3s has it at /run/k3s/containerd/containerd.sock [default: $CONTAINERD_ADDRESS, or
+    /// /run/containerd/containerd.sock]
     #[arg(
         long,
         value_name = "SOCKET",
@@ -91,7 +92,7 @@ pub(crate) struct Install {
     /// Hand the images to this node's docker instead, by its `docker`
     #[arg(long, help_heading = "Into this node")]
     pub(crate) docker: bool,
-    /// Docker's address [default: where `docker` looks]
+    /// Docker's address, such as unix:///run/user/1000/docker.sock [default: where `docker` looks]
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -109,9 +110,10 @@ pub(crate) struct Install {
     /// YAML to check and rewrite: files and folders; repeatable
     #[arg(long, value_name = "FILE|DIR")]
     pub(crate) yaml: Vec<PathBuf>,
-    /// The folder for rewritten YAML, relocation.json and receipt.json
-    #[arg(long, value_name = "DIR", default_value = "ferry-out")]
-    pub(crate) out: PathBuf,
+    /// The folder for rewritten YAML, relocation.json and receipt.json [default: ferry-out; for a store without a name, nothing is written
+    /// but the store]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
     /// How names are made at the target [default: the bundle's choice, usually path]
     #[arg(long, value_enum)]
     pub(crate) layout: Option<Layout>,
@@ -121,6 +123,10 @@ pub(crate) struct Install {
     /// What to do with a tag that is there with another digest
     #[arg(long, value_enum, default_value_t = OnExisting::Overwrite)]
     pub(crate) on_existing: OnExisting,
+    /// Believe no manifest: ask for each blob of images that are there, and push again what is lost. In a store blobs are read, and
+    /// damaged ones replaced
+    #[arg(long)]
+    pub(crate) recheck: bool,
     /// Look at everything, ask the target what it takes, and print what would change there
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ferry_content::{Problems, copy, texts};
+use ferry_content::{Problems, copy, disk, scratch, texts};
 use ferry_image::Reference;
 use ferry_install::export::{self, Export, Exported, Options, Part, To, plan, write_file, write_folder, write_pipe};
 use serde_json::{Value, json};
@@ -42,7 +42,9 @@ pub(crate) async fn run(args: args::Export) -> Result<(), End> {
 
 async fn run_all(args: &args::Export) -> Result<(), End> {
     let output = args.output.as_deref().map(|path| output(args, path)).transpose()?;
-    let opened::Opened { bundles, introductions, signed, .. } = opened::files(&args.bundles, &args.trust).await?;
+    let waiting = args::Waiting { wait_for_volume: args.wait_for_volume };
+    let opened = opened::files_once_there(&args.bundles, &args.trust, &waiting).await?;
+    let opened::Opened { bundles, introductions, signed, .. } = opened;
     let options = Options { to: args.to.into(), images: args.image.clone(), platforms: args.platform.clone() };
     let export = plan(Arc::new(bundles), &options).await?;
     let parts = if args.each { export.each() } else { export.whole().into_iter().collect() };
@@ -130,7 +132,10 @@ async fn write(
     if let Output::In(folder) = output {
         let io = |source| Error::Io { action: "create", path: folder.clone(), source };
         std::fs::create_dir_all(folder).map_err(io)?;
-        export::check_room(folder, parts.iter().map(Part::size).sum())?;
+        // what a killed run left of the same files makes room first
+        let names: Vec<String> = files.iter().filter_map(|f| Some(f.file_name()?.to_str()?.to_owned())).collect();
+        scratch::sweep_staged(folder, |name| names.iter().any(|ours| ours == name));
+        disk::check_room(folder, parts.iter().map(Part::size).sum())?;
     }
     if let Output::File(path) = output {
         texts::can_write_in(path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ferry_archive::recovery::{Protected, protection};
-use ferry_archive::{Error as ArchiveError, Location};
+use ferry_archive::{Bundle, Error as ArchiveError, Location, Trust};
 use ferry_content::store::Store;
-use ferry_content::{Problems, copy};
+use ferry_content::{Problems, copy, disk};
 use ferry_image::{Target, referrer};
 use ferry_install::{
     Bundles, Destination, Options, PlannedReferrer, Preflight, Probe, Pushed, ReferrerState, State, Written, preflight,
@@ -14,7 +14,7 @@ use ferry_install::{
 use ferry_registry_client::Login;
 use tempfile::TempDir;
 
-use crate::commands::{emitted, node};
+use crate::commands::{emitted, node, verify};
 use crate::failure::{End, Error, is_damage};
 use crate::progress::Meter;
 use crate::secrets::{self, Account};
@@ -22,6 +22,8 @@ use crate::{args, config, opened, print, registry};
 
 /// Uploads to begin with.
 const FIRST: usize = 4;
+/// Where results go when nobody says.
+const OUT: &str = "ferry-out";
 /// What a store is called in YAML when nobody says.
 pub(crate) const STORE_NAME: &str = "localhost:5000";
 
@@ -37,33 +39,45 @@ pub(crate) async fn run(args: args::Install) -> Result<(), End> {
 }
 
 /// What can be done about damage to a bundle.
-pub(super) fn mendable(bundles: &[PathBuf], problems: &Problems) -> Option<String> {
+pub(super) fn mendable(bundles: &[PathBuf], problems: &Problems) -> Vec<String> {
     let files: Vec<PathBuf> = bundles.iter().filter(|path| path.as_os_str() != "-").cloned().collect();
-    let locations = Location::group(&files).ok()?;
+    let Ok(locations) = Location::group(&files) else { return Vec::new() };
     let places: Vec<String> = locations.iter().map(|location| location.base.display().to_string()).collect();
     let name = match places.as_slice() {
-        [] => return None,
+        [] => return Vec::new(),
         [one] => one.as_str(),
         _ => "BUNDLE",
     };
     let want = format!("`ferry verify {name} --want want.json` lists what a small patch must bring");
     let is_patchable = is_damage(problems, &places, ArchiveError::is_patchable);
-    match locations.iter().find(|location| protection(location, None) == Protected::Yes) {
-        Some(location) if is_damage(problems, &places, ArchiveError::is_damage) => {
+    let patch =
+        is_patchable.then(|| format!("what is damaged or lost need not be carried over with all the rest: {want}"));
+    if !is_damage(problems, &places, ArchiveError::is_damage) {
+        return patch.into_iter().collect();
+    }
+    let protected: Vec<Protected> = locations.iter().map(protected).collect();
+    let first =
+        |wanted| protected.iter().zip(&locations).find(|(one, _)| **one == wanted).map(|(_, location)| location);
+    match (first(Protected::Yes), first(Protected::ByOthers)) {
+        (Some(location), _) => {
             let path = location.base.display();
             let repair =
                 format!("recovery files stand beside {path}: `ferry repair {path}` may mend what is damaged or lost");
-            Some(if is_patchable { format!("{repair}; else {want}") } else { repair })
+            vec![if is_patchable { format!("{repair}; else {want}") } else { repair }]
         }
-        _ if is_patchable => {
-            Some(format!("what is damaged or lost need not be carried over with all the rest: {want}"))
-        }
-        _ => None,
+        (None, others) => others.map(verify::no_help).into_iter().chain(patch).collect(),
     }
 }
 
+/// Whether recovery files stand beside a bundle, and are its own: a front that holds says which bundle it is, whatever else is damaged.
+fn protected(location: &Location) -> Protected {
+    let anybody = Trust { allow_unsigned: true, ..Trust::default() };
+    let sums = Bundle::open_damaged(location, &anybody).ok().map(|(bundle, _)| bundle.sums_digest().clone());
+    protection(location, sums.as_ref())
+}
+
 async fn install(args: args::Install) -> Result<(), End> {
-    if let Some(node) = node::named(&args) {
+    if let Some(node) = node::named(&args)? {
         return node::run(&args, node).await;
     }
     let opened::Opened { bundles, pipe, introductions, signed, spooled: _spooled } = opened::open(&args).await?;
@@ -73,23 +87,31 @@ async fn install(args: args::Install) -> Result<(), End> {
         index: args.index.into(),
         on_existing: args.on_existing.into(),
         yaml: args.yaml.clone(),
-        out: args.out.clone(),
+        out: out(&args),
         strict: !args.no_strict,
         emit: args.emit.iter().copied().map(Into::into).collect(),
         emitting: emitted::options(&args.emit, &args.registry.ca_file, is_plain(&args))?,
         without_referrers: args.no_referrers,
         want: args.want.clone(),
+        recheck: args.recheck,
         jobs: usize::from(args.registry.jobs),
         is_look: args.dry_run,
     };
+    if let (true, Some(folder)) = (args.recheck, &args.store) {
+        // it may take minutes
+        print::talk(&format!("reading what `{}` has of these images", folder.display()));
+    }
     let preflight = preflight(Arc::new(bundles), destination, options).await?;
+    if let Some(folder) = &args.store {
+        disk::check_room(folder, preflight.absent_bytes().await?)?;
+    }
     print::warnings(&preflight.warnings);
     let introduce = || introductions.iter().for_each(|line| print::talk(line));
     if args.dry_run {
         introduce();
         let mut probe = preflight.probe.clone();
         probe.leaves.extend(preflight.close().await);
-        return show(&preflight, &probe, args.json.then_some(signed));
+        return show(&preflight, &probe, is_named(&args), args.json.then_some(signed));
     }
     let (_, bytes) = preflight.blobs()?;
     let meter = Meter::new("pushing", bytes, args.talk.quiet);
@@ -106,7 +128,24 @@ async fn install(args: args::Install) -> Result<(), End> {
         print::talk(&format!("note: asking the target left {left}"));
     }
     let written = preflight.write(&pushed, jiff::Timestamp::now())?;
-    report(&preflight, &pushed, &written, args.json.then_some(signed))
+    if let (false, Some(relocation)) = (is_named(&args), &written.relocation) {
+        let path = relocation.display();
+        print::talk(&format!(
+            "note: `{STORE_NAME}` stands for the store in {path}; `--registry HOST[:PORT]` says by which name nodes reach it"
+        ));
+    }
+    report(&preflight, &pushed, &written, is_named(&args), args.json.then_some(signed))
+}
+
+/// The folder for what is written beside the target: a store whose name nobody needs is filled, and that is all.
+fn out(args: &args::Install) -> Option<PathBuf> {
+    let is_unasked = !is_named(args) && args.emit.is_empty();
+    args.out.clone().or_else(|| (!is_unasked).then(|| PathBuf::from(OUT)))
+}
+
+/// Whether the target has a name: a store may have none yet.
+fn is_named(args: &args::Install) -> bool {
+    args.registry_name.is_some()
 }
 
 /// Whether nodes will reach a store's registry without TLS, as far as anybody says so.
@@ -129,7 +168,8 @@ fn destination(args: &args::Install, bundles: &Bundles) -> Result<(Destination, 
             let target = named.map_or_else(|| parse(STORE_NAME), Ok)?;
             // the other platforms of an index are absent on purpose
             let (store, empty) = if args.dry_run { existing(folder)? } else { (Store::open(folder)?, None) };
-            let store = Arc::new(store.with_sparse_indexes(true));
+            let store = store.with_sparse_indexes(true);
+            let store = Arc::new(if args.recheck { store.with_rechecks() } else { store });
             Ok((Destination::Store { store, target }, empty))
         }
         (None, Some(target)) => {
@@ -167,13 +207,14 @@ fn logins(args: &args::Install, target: &Target) -> Result<Vec<Login>, End> {
 }
 
 /// What would change; as JSON with what is said of the bundles there.
-fn show(preflight: &Preflight, probe: &Probe, json: Option<Vec<serde_json::Value>>) -> Result<(), End> {
+fn show(preflight: &Preflight, probe: &Probe, is_named: bool, json: Option<Vec<serde_json::Value>>) -> Result<(), End> {
     let (blobs, bytes) = preflight.blobs()?;
-    let host = preflight.destination.target().host();
+    let host = if is_named { format!("{}/", preflight.destination.target().host()) } else { String::new() };
     let name = |planned: &ferry_install::Planned| match &planned.tag {
-        Some(tag) => format!("{host}/{}:{tag}", planned.repository),
-        None => format!("{host}/{}@{}", planned.repository, planned.settled().root.digest),
+        Some(tag) => format!("{host}{}:{tag}", planned.repository),
+        None => format!("{host}{}@{}", planned.repository, planned.settled().root.digest),
     };
+    let out = preflight.options.out.as_deref().unwrap_or(Path::new(""));
     if let Some(bundles) = json {
         let images: Vec<_> = preflight
             .images
@@ -189,9 +230,9 @@ fn show(preflight: &Preflight, probe: &Probe, json: Option<Vec<serde_json::Value
             .collect();
         let yaml: Vec<_> = preflight.texts.iter().map(|t| &t.name).collect();
         let value = serde_json::json!({
-            "bundles": bundles, "target": preflight.destination.target().to_string(), "images": images,
+            "bundles": bundles, "target": target(preflight, is_named), "images": images,
             "blobs": {"count": blobs, "bytes": bytes}, "referrers": referrers(preflight), "yaml": yaml,
-            "emitted": emitted::json(&preflight.emitted, &preflight.options.out),
+            "emitted": emitted::json(&preflight.emitted, out),
             "probe": probe, "notes": preflight.notes, "warnings": preflight.warnings,
         });
         print::out(&super::pretty(&value)?);
@@ -226,17 +267,18 @@ fn show(preflight: &Preflight, probe: &Probe, json: Option<Vec<serde_json::Value
         print::count(blobs, "blob")
     ));
     for text in &preflight.texts {
-        print::out(&format!(
-            "  {} would be written to {}",
-            text.origin,
-            preflight.options.out.join(&text.name).display()
-        ));
+        print::out(&format!("  {} would be written to {}", text.origin, out.join(&text.name).display()));
     }
     for file in preflight.emitted.iter().flat_map(|emitted| &emitted.files) {
-        print::out(&format!("  {} would be written", preflight.options.out.join(&file.path).display()));
+        print::out(&format!("  {} would be written", out.join(&file.path).display()));
     }
     emitted::missing(&preflight.emitted);
     Ok(())
+}
+
+/// Host and prefix, if anybody gave the target a name.
+fn target(preflight: &Preflight, is_named: bool) -> Option<String> {
+    is_named.then(|| preflight.destination.target().to_string())
 }
 
 fn referrers(preflight: &Preflight) -> Vec<serde_json::Value> {
@@ -258,6 +300,7 @@ fn referrers(preflight: &Preflight) -> Vec<serde_json::Value> {
 fn state(state: &State) -> (&'static str, Option<&ferry_image::Digest>) {
     match state {
         State::Present(_) => ("is there", None),
+        State::Incomplete(..) => ("is incomplete", None),
         State::Absent => ("new", None),
         State::Moves(found) => ("moves from", Some(found)),
         State::Skipped(found) => ("stays at", Some(found)),
@@ -268,22 +311,24 @@ fn report(
     preflight: &Preflight,
     pushed: &Pushed,
     written: &Written,
+    is_named: bool,
     json: Option<Vec<serde_json::Value>>,
 ) -> Result<(), End> {
     let (blobs, bytes) = pushed.sent;
-    let there = preflight.images.len() - pushed.images - pushed.skipped;
+    let there = preflight.images.len() - pushed.images - pushed.mended - pushed.skipped;
     // a path need not be UTF-8, JSON must be
     let shown = |path: &Path| path.display().to_string();
+    let out = preflight.options.out.as_deref().unwrap_or(Path::new(""));
     if let Some(bundles) = json {
         let yaml: Vec<_> =
             written.yaml.iter().map(|(path, n)| serde_json::json!({"file": shown(path), "changes": n})).collect();
         let value = serde_json::json!({
-            "bundles": bundles, "target": preflight.destination.target().to_string(),
-            "images": {"pushed": pushed.images, "skipped": pushed.skipped, "present": there},
+            "bundles": bundles, "target": target(preflight, is_named),
+            "images": {"pushed": pushed.images, "mended": pushed.mended, "skipped": pushed.skipped, "present": there},
             "blobs": {"sent": blobs, "bytes": bytes, "spared": pushed.spared},
             "referrers": {"pushed": pushed.referrers, "present": pushed.referrers_present},
-            "receipt": shown(&written.receipt), "relocation": shown(&written.relocation), "yaml": yaml, "notes": pushed.notes,
-            "emitted": emitted::json(&written.emitted, &preflight.options.out),
+            "receipt": written.receipt.as_deref().map(shown), "relocation": written.relocation.as_deref().map(shown), "yaml": yaml, "notes": pushed.notes,
+            "emitted": emitted::json(&written.emitted, out),
             "probe": preflight.probe,
         });
         print::out(&super::pretty(&value)?);
@@ -300,7 +345,8 @@ fn report(
         _ => format!("{} sent ({}), {}", print::count(blobs, "blob"), print::bytes(bytes), print::there(pushed.spared)),
     };
     let images = print::count(pushed.images, "image");
-    print::talk(&format!("{images} pushed, {}{skipped}; {what}", print::there(there)));
+    let mended = if pushed.mended == 0 { String::new() } else { format!(" {} mended,", pushed.mended) };
+    print::talk(&format!("{images} pushed,{mended} {}{skipped}; {what}", print::there(there)));
     let (pushed, there) = (pushed.referrers, pushed.referrers_present);
     if pushed + there > 0 {
         let pushed = print::count(pushed, "referrer");
@@ -309,11 +355,11 @@ fn report(
     for (path, changes) in &written.yaml {
         print::talk(&format!("  {} ({} changed)", path.display(), print::count(*changes, "value")));
     }
-    emitted::talk(&written.emitted, &preflight.options.out);
+    emitted::talk(&written.emitted, out);
     // `--emit relocation` has named it
-    if written.emitted.iter().all(|emitted| emitted.form != ferry_rewrite::emit::Form::Relocation) {
-        print::talk(&format!("  {}", written.relocation.display()));
+    let is_told = written.emitted.iter().any(|emitted| emitted.form == ferry_rewrite::emit::Form::Relocation);
+    for path in written.relocation.iter().filter(|_| !is_told).chain(&written.receipt) {
+        print::talk(&format!("  {}", path.display()));
     }
-    print::talk(&format!("  {}", written.receipt.display()));
     Ok(())
 }

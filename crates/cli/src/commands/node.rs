@@ -11,19 +11,25 @@ use serde_json::{Value, json};
 use crate::commands::export;
 use crate::failure::{End, Error};
 use crate::progress::Meter;
-use crate::{args, opened, print};
+use crate::{args, environment, opened, print};
 
 /// The node that the arguments name, if they do.
-pub(crate) fn named(args: &args::Install) -> Option<Node> {
+pub(crate) fn named(args: &args::Install) -> Result<Option<Node>, Error> {
     if args.docker {
-        return Some(Node::Docker { host: args.docker_host.clone() });
+        let host = args.docker_host.clone();
+        // docker would take it for the name of a host
+        if let Some(path) = host.as_deref().filter(|host| host.starts_with('/')) {
+            let hint = format!("a socket is written `--docker-host unix://{path}`");
+            return Err(Error::usage(format!("`{path}` is no address of docker's"), hint));
+        }
+        return Ok(Some(Node::Docker { host }));
     }
     let foreign = args.platform.clone().filter(|platform| *platform != here());
-    args.containerd.then(|| Node::Containerd {
+    Ok(args.containerd.then(|| Node::Containerd {
         namespace: args.namespace.clone(),
-        address: args.containerd_address.clone(),
+        address: args.containerd_address.clone().or_else(environment::containerd),
         platform: foreign,
-    })
+    }))
 }
 
 /// This machine's platform. Images are for Linux, whatever else runs there.
@@ -40,7 +46,13 @@ fn here() -> Platform {
 }
 
 pub(crate) async fn run(args: &args::Install, node: Node) -> Result<(), End> {
-    let opened::Opened { bundles, pipe, introductions, signed, spooled: _spooled } = opened::open(args).await?;
+    // it is read at any place, so that its volumes cannot be taken one after the other
+    let is_piped = args.spool.is_some() || args.bundles.iter().any(|path| path.as_os_str() == "-");
+    let opened = match is_piped {
+        true => opened::open(args).await?,
+        false => opened::files_once_there(&args.bundles, &args.trust, &args.waiting).await?,
+    };
+    let opened::Opened { bundles, pipe, introductions, signed, spooled: _spooled } = opened;
     if pipe.is_some() {
         let hint = "let `--spool DIR` write it into a file first, or give it as a file";
         return Err(Error::usage("a bundle is needed that can be read at any place", hint).into());
@@ -48,7 +60,7 @@ pub(crate) async fn run(args: &args::Install, node: Node) -> Result<(), End> {
     let platforms = vec![args.platform.clone().unwrap_or_else(here)];
     let options = Options { to: node.form(), images: args.image.clone(), platforms };
     let mut exported = plan(Arc::new(bundles), &options).await?;
-    let stock = ask(&node, &exported).await?;
+    let stock = node.stock(&exported).await?;
     let all: Vec<Exported> = exported.images.iter().map(|chosen| chosen.exported.clone()).collect();
     exported.without(|image| stock.has(image));
     let there = all.len() - exported.images.len();
@@ -72,7 +84,7 @@ pub(crate) async fn run(args: &args::Install, node: Node) -> Result<(), End> {
         let meter = Meter::new("importing", bytes, args.talk.quiet);
         node.import(&exported, part, &copy::Options::default(), meter.clone()).await?;
         meter.finish();
-        let now = ask(&node, &exported).await?;
+        let now = node.stock(&exported).await?;
         check(&node, &exported, &now)?;
     }
     if args.json {
@@ -82,11 +94,6 @@ pub(crate) async fn run(args: &args::Install, node: Node) -> Result<(), End> {
     let new = print::count(exported.images.len(), "image");
     print::talk(&format!("{new} imported ({}), {there} were there", print::bytes(bytes)));
     Ok(())
-}
-
-async fn ask(node: &Node, exported: &Export) -> Result<Stock, End> {
-    // two commands that print a few lines
-    tokio::task::block_in_place(|| node.stock(exported)).map_err(End::from)
 }
 
 /// Each image must be there now, under the name that it is asked for by.

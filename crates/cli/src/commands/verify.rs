@@ -96,12 +96,18 @@ fn beside(named: &Named, sums: Option<&Digest>, is_damaged: bool) -> Option<Stri
         Protected::Yes if is_damaged => {
             Some(format!("recovery files stand beside {path}: what is damaged or lost, `ferry repair {path}` may mend"))
         }
-        Protected::ByOthers => Some(format!(
-            "the recovery files beside {path} were made for another bundle and cannot mend this one: bring its own, or make them with `ferry protect \
-             {path}` while it is whole"
-        )),
+        Protected::ByOthers => Some(no_help(location)),
         _ => None,
     }
+}
+
+/// That recovery files stand beside a bundle, and are another's.
+pub(super) fn no_help(location: &Location) -> String {
+    let path = location.base.display();
+    format!(
+        "the recovery files beside {path} were made for another bundle and cannot mend this one: bring its own, or make them with `ferry protect \
+         {path}` while it is whole"
+    )
 }
 
 fn one(named: &Named, trust: &Trust, args: &args::Verify) -> Result<Held, End> {

@@ -85,7 +85,8 @@ impl<'a> Unpack<'a> {
     ) -> Result<Self, Error> {
         std::fs::create_dir_all(spool).map_err(|e| Error::io("create", spool, e))?;
         let out = tempfile::tempfile_in(spool).map_err(|e| Error::io("create a file in", spool, e))?;
-        let room = crate::scratch::free_space(spool)?.saturating_sub(RESERVE);
+        let room =
+            crate::disk::free_space(spool).map_err(|e| crate::Error::io("measure", spool, e))?.saturating_sub(RESERVE);
         let decoder = decoder(file, compression).map_err(|e| Error::io("read", path, e))?;
         Ok(Self {
             decoder,

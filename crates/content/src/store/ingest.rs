@@ -34,8 +34,9 @@ impl Provider for Store {
 impl Ingester for Store {
     fn start<'a>(&'a self, blob: &'a Descriptor) -> BoxFuture<'a, Result<Option<Box<dyn Ingest>>, Error>> {
         Box::pin(async move {
+            let (store, looked) = (self.clone(), blob.clone());
             // A file of another size is not the blob, whatever its name: it is written anew.
-            if self.blob_size(&blob.digest)? == Some(blob.size) && self.layout.renew(&blob.digest)? {
+            if blocking(move || Ok(store.holds(&looked)?)).await? && self.layout.renew(&blob.digest)? {
                 return Ok(None);
             }
             let incoming = Incoming {

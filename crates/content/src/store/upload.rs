@@ -219,7 +219,7 @@ fn unknown_or(error: std::io::Error, repository: &str, id: &str, path: PathBuf) 
     }
 }
 
-fn hash_file(file: &File, end: u64, algorithm: Algorithm) -> std::io::Result<Hasher> {
+pub(super) fn hash_file(file: &File, end: u64, algorithm: Algorithm) -> std::io::Result<Hasher> {
     let mut hasher = Hasher::new(algorithm);
     let mut at = 0;
     while at < end {

@@ -1,6 +1,6 @@
 //! Why images could not be written down for nodes, or handed to one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ferry_content::{Failure, Kind};
 use ferry_image::{Descriptor, Platform};
@@ -65,16 +65,6 @@ pub enum Fault {
         /// What is there.
         path: PathBuf,
     },
-    /// The disk is too small.
-    #[error("`{}` has {available} bytes free, and {needed} are needed", .path.display())]
-    NoRoom {
-        /// The folder.
-        path: PathBuf,
-        /// Bytes to write.
-        needed: u64,
-        /// Bytes that are free.
-        available: u64,
-    },
     /// A folder that holds something else.
     #[error("`{}` is no OCI layout, and not empty: it holds `{found}`", .path.display())]
     NotALayout {
@@ -113,9 +103,23 @@ pub enum Fault {
         /// What the system says.
         source: std::io::Error,
     },
+    /// Nobody listens where the engine should.
+    #[error("`{}` is no socket of {}'s: {why}", .path.display(), engine(.program))]
+    NoEngine {
+        /// The program that would ask there.
+        program: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+        /// Another engine of the same kind that is there.
+        other: Option<PathBuf>,
+    },
     /// A command of the node's that failed.
     #[error("`{command}` failed{}", said(.words))]
     Failed {
+        /// The program.
+        program: &'static str,
         /// The command.
         command: String,
         /// What it said last.
@@ -138,8 +142,8 @@ impl Failure for Fault {
             Self::ManyPlatforms { .. } => Kind::Usage,
             Self::Layer { .. } | Self::Index { .. } => Kind::Invalid,
             Self::Onto { .. } | Self::NotALayout { .. } | Self::Busy { .. } => Kind::Conflict,
-            Self::NotAFile { .. } | Self::NoRoom { .. } | Self::Order { .. } => Kind::Local,
-            Self::NoProgram { .. } | Self::Failed { .. } | Self::NotThere { .. } => Kind::Local,
+            Self::NotAFile { .. } | Self::Order { .. } => Kind::Local,
+            Self::NoEngine { .. } | Self::NoProgram { .. } | Self::Failed { .. } | Self::NotThere { .. } => Kind::Local,
         }
     }
 
@@ -166,15 +170,13 @@ impl Failure for Fault {
             Self::NotAFile { .. } => {
                 "name a file that may be created or replaced; `-o -` writes into a pipe".to_owned()
             }
-            Self::NoRoom { .. } => {
-                "make room there, choose another disk, or export fewer images with `--image`".to_owned()
-            }
             Self::NotALayout { .. } => "name an empty folder, or a new one".to_owned(),
             Self::Index { .. } => "name an empty folder, or mend that file".to_owned(),
             Self::Busy { .. } => "wait for it to end".to_owned(),
             Self::Order { .. } => "run the same command again; into a file, if a bundle is damaged".to_owned(),
             Self::NoProgram { program, source } => no_program(program, source),
-            Self::Failed { words, .. } => failed(words),
+            Self::NoEngine { program, why, other, .. } => no_engine(program, why, other.as_deref()),
+            Self::Failed { program, words, .. } => failed(program, words),
             Self::NotThere { .. } => {
                 "look at the log of the container engine, and run the same command again".to_owned()
             }
@@ -197,14 +199,42 @@ fn no_program(program: &str, source: &std::io::Error) -> String {
     }
 }
 
+/// The engine that a program asks.
+fn engine(program: &str) -> &'static str {
+    if program == "ctr" { "containerd" } else { "docker" }
+}
+
+/// What to do where no engine listens.
+fn no_engine(program: &str, why: &str, other: Option<&Path>) -> String {
+    if why == DENIED {
+        return MAY.to_owned();
+    }
+    match (program, other) {
+        (_, Some(other)) => format!("there is that of k3s: `--containerd-address {}`", other.display()),
+        ("ctr", None) => NO_CONTAINERD.to_owned(),
+        _ => NO_DOCKER.to_owned(),
+    }
+}
+
+/// What systems and engines say of a socket that is closed to us.
+pub(crate) const DENIED: &str = "permission denied";
+const MAY: &str = "run it as root, or as a member of the group that may use the socket";
+const NO_CONTAINERD: &str =
+    "is it running? name its socket with `--containerd-address` (k3s: /run/k3s/containerd/containerd.sock)";
+const NO_DOCKER: &str = "is it running? name its address, such as `--docker-host unix:///var/run/docker.sock`";
+
 /// What to do about the complaint of a container engine.
-fn failed(words: &str) -> String {
+fn failed(program: &str, words: &str) -> String {
     let lower = words.to_ascii_lowercase();
     let says = |text: &str| lower.contains(text);
-    if says("permission denied") {
-        "run it as root, or as a member of the group that may use the socket"
-    } else if says("cannot connect") || says("failed to dial") || says("no such file or directory") || says("connection refused") {
-        "is it running? name its socket with `--containerd-address` (k3s: /run/k3s/containerd/containerd.sock) or `--docker-host`"
+    if says(DENIED) {
+        MAY
+    } else if says("cannot connect")
+        || says("failed to dial")
+        || says("no such file or directory")
+        || says("connection refused")
+    {
+        if program == "ctr" { NO_CONTAINERD } else { NO_DOCKER }
     } else if says("no space left") {
         "make room on the node's disk (`docker image prune`, `crictl rmi --prune`), then run the same command again"
     } else {
@@ -235,6 +265,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_engine_that_does_not_listen_has_a_remedy_of_its_own() {
+        let k3s = Path::new("/run/k3s/containerd/containerd.sock");
+        for (program, why, other, hint) in [
+            ("ctr", "it is not there", None, "--containerd-address"),
+            ("ctr", "it is not there", Some(k3s), "`--containerd-address /run/k3s/containerd/containerd.sock`"),
+            ("docker", "it is not there", None, "--docker-host"),
+            ("ctr", DENIED, Some(k3s), "as root"),
+            ("docker", DENIED, None, "as root"),
+        ] {
+            assert!(no_engine(program, why, other).contains(hint), "{program} {why}");
+        }
+    }
+
+    #[test]
     fn complaints_of_engines_have_remedies() {
         for (words, hint) in [
             ("Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?", "is it running?"),
@@ -247,7 +291,10 @@ mod tests {
             ("write /var/lib/x: no space left on device", "make room"),
             ("unrecognised", "run the same command again"),
         ] {
-            assert!(failed(words).contains(hint), "{words}: {}", failed(words));
+            for (program, names) in [("ctr", "--containerd-address"), ("docker", "--docker-host")] {
+                let told = failed(program, words);
+                assert!(told.contains(hint) && (hint != "is it running?" || told.contains(names)), "{words}: {told}");
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! An OCI layout in a folder. Blobs get their names when they are whole, and `index.json` is written last, so a folder of an export that
 //! broke off shows no image that is not there. Blobs that are there are read and kept.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -14,11 +15,10 @@ use ferry_archive::member;
 use ferry_archive::oci::OCI_LAYOUT_JSON;
 use ferry_content::copy::{self, Job, Progress, copy_all};
 use ferry_content::files::CHUNK;
-use ferry_content::scratch::Staged;
-use ferry_content::{BoxFuture, Error as ContentError, Ingest, Ingester, Problems, Provider, texts};
+use ferry_content::scratch::{Staged, sweep_staged};
+use ferry_content::{BoxFuture, Error as ContentError, Ingest, Ingester, Problems, Provider, disk, texts};
 use ferry_image::{Descriptor, Digest, Hasher};
 
-use super::tar::check_room;
 use super::{Export, Fault, Part, documents};
 use crate::Error;
 
@@ -29,7 +29,7 @@ const BLOBS: &str = "blobs";
 /// Writes a part into the folder `path`, beside what a layout there has under other names.
 ///
 /// # Errors
-/// What of it could not be read or written; [`Fault::NotALayout`]; [`Fault::Busy`]; [`Fault::NoRoom`].
+/// What of it could not be read or written; [`Fault::NotALayout`]; [`Fault::Busy`]; [`ContentError::NoRoom`].
 pub async fn write_folder(
     export: &Export,
     part: &Part,
@@ -38,16 +38,24 @@ pub async fn write_folder(
     progress: Arc<dyn Progress>,
 ) -> Result<(), Problems> {
     refuse_other(path)?;
-    let blobs = path.join(BLOBS).join("sha256");
-    std::fs::create_dir_all(&blobs).map_err(|e| ContentError::io("create", &blobs, e))?;
+    let folder = Arc::new(Folder { path: path.to_owned() });
+    for blobs in part
+        .blobs
+        .iter()
+        .map(|blob| folder.file(&blob.digest))
+        .filter_map(|file| Some(file.parent()?.to_owned()))
+        .collect::<BTreeSet<_>>()
+    {
+        std::fs::create_dir_all(&blobs).map_err(|e| ContentError::io("create", &blobs, e))?;
+    }
     let held = File::open(path).map_err(|e| ContentError::io("read", path, e))?;
     if let Err(std::fs::TryLockError::WouldBlock) = held.try_lock() {
         return Err(Error::from(Fault::Busy { path: path.to_owned() }).into());
     }
     let there = read_index(path)?;
-    let folder = Arc::new(Folder { path: path.to_owned() });
+    sweep(path);
     let needed = part.blobs.iter().filter(|blob| !folder.has_size(blob)).map(|blob| blob.size).sum();
-    check_room(path, needed)?;
+    disk::check_room(path, needed)?;
     for (digest, bytes) in &part.documents {
         if std::fs::read(folder.file(digest)).ok().as_deref() != Some(bytes) {
             texts::write(&folder.file(digest), bytes)?;
@@ -73,6 +81,15 @@ pub async fn write_folder(
     };
     texts::write(&index, &text)?;
     Ok(())
+}
+
+/// Removes what a killed export left: nobody else is writing here.
+fn sweep(path: &Path) {
+    let algorithms = std::fs::read_dir(path.join(BLOBS)).into_iter().flatten().filter_map(Result::ok);
+    for algorithm in algorithms {
+        let name = algorithm.file_name().to_string_lossy().into_owned();
+        sweep_staged(&algorithm.path(), |hex| format!("{name}:{hex}").parse::<Digest>().is_ok());
+    }
 }
 
 /// Refuses a folder that holds anything but a layout.

@@ -26,10 +26,11 @@ use ferry_image::{Descriptor, Digest, Platform, Reference};
 use serde::Serialize;
 
 pub use choose::plan;
+pub(crate) use error::DENIED;
 pub use error::Fault;
 pub use folder::write_folder;
 pub use part::Part;
-pub use tar::{Sink, check_room, refuse_other_than_file, write_file, write_pipe};
+pub use tar::{Sink, refuse_other_than_file, write_file, write_pipe};
 
 use crate::form::FormKind;
 
@@ -107,6 +108,14 @@ pub struct Chosen {
     /// Signatures and the like, which an index lists without names.
     referrers: Vec<Descriptor>,
     docker: Option<ForDocker>,
+}
+
+impl Chosen {
+    /// Everything that it consists of.
+    pub(crate) fn digests(&self) -> impl Iterator<Item = &Digest> {
+        let manifests = self.manifests.iter().map(|(manifest, _)| manifest);
+        manifests.chain(&self.blobs).map(|descriptor| &descriptor.digest)
+    }
 }
 
 /// What `manifest.json` says of an image.

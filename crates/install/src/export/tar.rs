@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use ferry_archive::member;
 use ferry_content::copy::{self, Job, Progress, copy_all};
-use ferry_content::scratch::{Staged, free_space};
-use ferry_content::{BoxFuture, Error as ContentError, Ingest, Ingester, Problems, Provider};
+use ferry_content::files::is_same_file;
+use ferry_content::scratch::Staged;
+use ferry_content::{BoxFuture, Error as ContentError, Ingest, Ingester, Problems, Provider, disk};
 use ferry_image::Descriptor;
 
 use super::part::Member;
@@ -55,7 +56,7 @@ impl Sink for Pipe {
 /// Writes a part into the file `path`, which has that name when it is whole; the folder must be there.
 ///
 /// # Errors
-/// What of it could not be read or written; [`Fault::Onto`]; [`Fault::NotAFile`]; [`Fault::NoRoom`].
+/// What of it could not be read or written; [`Fault::Onto`]; [`Fault::NotAFile`]; [`ContentError::NoRoom`].
 pub async fn write_file(
     export: &Export,
     part: &Part,
@@ -65,12 +66,10 @@ pub async fn write_file(
 ) -> Result<(), Problems> {
     refuse_other_than_file(path)?;
     export.refuse_onto(path)?;
-    // a link stays one: `/dev/stdout` may be one to a file
-    let real = path.canonicalize();
-    let path = real.as_deref().unwrap_or(path);
+    // `/dev/stdout` may be a link to a file
+    let path = &disk::behind_links(path);
     let staged = Staged::beside(path, 0o644)?;
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    check_room(folder, part.size())?;
+    disk::check_room(path, part.size())?;
     let file = staged.file().try_clone().map_err(|e| ContentError::io("write", path, e))?;
     write(export, part, Box::new(file), path, options, progress).await?;
     let place = move || staged.place();
@@ -98,32 +97,17 @@ pub async fn write_pipe(
 /// # Errors
 /// [`Fault::NotAFile`]; whatever the disk reports.
 pub fn refuse_other_than_file(path: &Path) -> Result<(), Error> {
-    match std::fs::metadata(path) {
-        Ok(found) if !found.is_file() => Err(Fault::NotAFile { path: path.to_owned() }.into()),
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(ContentError::io("write", path, e).into()),
-        _ => Ok(()),
+    match disk::is_other_than_file(path) {
+        Ok(true) => Err(Fault::NotAFile { path: path.to_owned() }.into()),
+        Ok(false) => Ok(()),
+        Err(e) => Err(ContentError::io("write", path, e).into()),
     }
-}
-
-/// Refuses to begin what cannot end.
-///
-/// # Errors
-/// [`Fault::NoRoom`].
-pub fn check_room(folder: &Path, needed: u64) -> Result<(), Error> {
-    let available = free_space(folder)?;
-    if needed > available {
-        return Err(Fault::NoRoom { path: folder.to_owned(), needed, available }.into());
-    }
-    Ok(())
 }
 
 impl Export {
     /// Refuses to replace a file that is read.
     fn refuse_onto(&self, path: &Path) -> Result<(), Error> {
-        use std::os::unix::fs::MetadataExt as _;
-        let id = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
-        let Some(there) = id(path) else { return Ok(()) };
-        if self.sources.iter().any(|source| id(source) == Some(there)) {
+        if self.sources.iter().any(|source| is_same_file(source, path)) {
             return Err(Fault::Onto { path: path.to_owned() }.into());
         }
         Ok(())

@@ -1,16 +1,21 @@
 //! containerd, by its `ctr`.
 
+use std::collections::BTreeSet;
 use std::process::Command;
+
+use ferry_image::Digest;
 
 use super::{Had, Node, Stock, shown};
 use crate::Error;
+use crate::export::Export;
 
 impl Node {
     fn ctr(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("ctr");
         if let Self::Containerd { namespace, address, .. } = self {
             if let Some(address) = address {
-                command.args(["--address", address]);
+                // it wants a path
+                command.args(["--address", address.strip_prefix("unix://").unwrap_or(address)]);
             }
             command.args(["--namespace", namespace]);
         }
@@ -28,25 +33,35 @@ impl Node {
         command
     }
 
-    pub(super) fn containerd_stock(&self) -> Result<Stock, Error> {
-        let command = self.ctr(&["images", "check"]);
-        let typed = shown(&command);
-        let ended = self.ask(command)?;
-        if !ended.status.success() {
-            return Err(ended.failed(typed));
+    /// What it has under which names, and whether all that the export would bring of it is there. `ctr images check` does not say that: to
+    /// it, no image for another platform is whole, and where one has lost its manifest, it fails for all.
+    pub(super) async fn containerd_stock(&self, export: &Export) -> Result<Stock, Error> {
+        let mut stock = read(&self.ctr_says(&["images", "ls"]).await?);
+        let content = self.ctr_says(&["content", "ls", "--quiet"]).await?;
+        let content: BTreeSet<&str> = content.lines().map(str::trim).collect();
+        for had in &mut stock.0 {
+            let mut same = export.images.iter().filter(|chosen| chosen.exported.name == had.name);
+            let is_there = |digest: &Digest| content.contains(digest.to_string().as_str());
+            had.is_whole = same.any(|chosen| chosen.digests().all(is_there));
         }
-        // what is for another platform is never whole for this one
-        let foreign = matches!(self, Self::Containerd { platform: Some(_), .. });
-        Ok(read(&ended.out, foreign))
+        Ok(stock)
+    }
+
+    /// What it prints.
+    async fn ctr_says(&self, arguments: &[&str]) -> Result<String, Error> {
+        let command = self.ctr(arguments);
+        let typed = shown(&command);
+        let ended = self.ask(command).await?;
+        if ended.status.success() { Ok(ended.out) } else { Err(ended.failed(typed)) }
     }
 }
 
-/// Reads what `ctr images check` prints: REF TYPE DIGEST STATUS (such as `complete (3/3)`) and more.
-fn read(text: &str, any_status: bool) -> Stock {
+/// Reads what `ctr images ls` prints: REF TYPE DIGEST and more. Whether an image is whole is not in it.
+fn read(text: &str) -> Stock {
     let image = |line: &str| {
         let mut words = line.split_whitespace();
-        let (name, digest, status) = (words.next()?, words.nth(1)?, words.next()?);
-        Some(Had { name: name.to_owned(), digest: digest.parse().ok()?, is_whole: any_status || status == "complete" })
+        let (name, digest) = (words.next()?, words.nth(1)?);
+        Some(Had { name: name.to_owned(), digest: digest.parse().ok()?, is_whole: false })
     };
     Stock(text.lines().filter_map(image).collect())
 }
@@ -61,17 +76,15 @@ mod tests {
     fn what_ctr_prints_is_read() {
         let text = format!(
             "\
-REF                    TYPE                                       DIGEST STATUS         SIZE            UNPACKED 
-docker.io/library/a:1  application/vnd.oci.image.index.v1+json    {D}    complete (2/2) 277.0 B/277.0 B false
-docker.io/library/b:1  application/vnd.oci.image.manifest.v1+json {D}    incomplete (1/2) 27.0 B/277.0 B false
+REF                    TYPE                                       DIGEST SIZE      PLATFORMS   LABELS
+docker.io/library/a:1  application/vnd.oci.image.index.v1+json    {D}    277.0 B   linux/amd64 -
+docker.io/library/b:1  application/vnd.oci.image.manifest.v1+json {D}    0.0 B     -           -
 odd
 "
         );
-        let had = |name: &str, is_whole| Had { name: name.to_owned(), digest: D.parse().expect("digest"), is_whole };
-        let names = ["docker.io/library/a:1", "docker.io/library/b:1"];
-        assert_eq!(read(&text, false), Stock(vec![had(names[0], true), had(names[1], false)]));
-        assert_eq!(read(&text, true), Stock(vec![had(names[0], true), had(names[1], true)]));
-        assert_eq!(read("", false), Stock::default());
+        let had = |name: &str| Had { name: name.to_owned(), digest: D.parse().expect("digest"), is_whole: false };
+        assert_eq!(read(&text), Stock(vec![had("docker.io/library/a:1"), had("docker.io/library/b:1")]));
+        assert_eq!(read(""), Stock::default());
     }
 
     #[test]
@@ -83,7 +96,7 @@ odd
         };
         assert_eq!(node(None, None).shown(), "ctr --namespace k8s.io images import --no-unpack -");
         assert_eq!(
-            node(Some("/s"), Some("linux/arm64")).shown(),
+            node(Some("unix:///s"), Some("linux/arm64")).shown(),
             "ctr --address /s --namespace k8s.io images import --no-unpack --platform linux/arm64 -"
         );
     }

@@ -31,14 +31,14 @@ impl Node {
         command
     }
 
-    pub(super) fn docker_stock<'a>(&self, images: impl Iterator<Item = &'a Exported>) -> Result<Stock, Error> {
+    pub(super) async fn docker_stock<'a>(&self, images: impl Iterator<Item = &'a Exported>) -> Result<Stock, Error> {
         let asked: Vec<String> = images.flat_map(names).collect();
         let mut stock = Stock::default();
         for some in asked.chunks(AT_ONCE) {
             let mut command = self.docker(&["image", "inspect", "--format", FORMAT]);
             command.args(some);
             let typed = shown(&self.docker(&["image", "inspect"]));
-            let ended = self.ask(command)?;
+            let ended = self.ask(command).await?;
             if !ended.status.success() && !is_only_absence(&ended.said) {
                 return Err(ended.failed(typed));
             }

@@ -1,16 +1,19 @@
-//! A node's own container engine, by its own command: what it has, and taking images in. Blocking, but for the import itself.
+//! A node's own container engine, by its own command: what it has, and taking images in. A command ends with whoever waits for it.
 //!
 //! The archive goes into the command's standard input as it is made; nothing is written to a disk of ours.
 
 mod containerd;
 mod docker;
+mod socket;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use ferry_content::Problems;
 use ferry_content::copy::{self, Progress};
@@ -23,6 +26,10 @@ use crate::export::{Export, Exported, Fault, Part, To, write_pipe};
 const MAX_SAID: u64 = 64 << 20;
 /// The most lines of a complaint that are told.
 const TOLD: usize = 6;
+/// How often is looked whether a command has ended.
+const STEP: Duration = Duration::from_millis(10);
+/// How long a command may take to end by itself when it gets no more.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// A container engine on this machine.
 #[derive(Debug, Clone)]
@@ -31,7 +38,7 @@ pub enum Node {
     Containerd {
         /// The namespace; that of Kubernetes is `k8s.io`.
         namespace: String,
-        /// Its socket; where `ctr` looks when none.
+        /// Its socket, as a path; where `ctr` looks when none.
         address: Option<String>,
         /// The platform that was asked for, if it may be another than this machine's.
         platform: Option<Platform>,
@@ -73,14 +80,25 @@ impl Node {
         }
     }
 
-    /// Asks what it has. Blocking.
+    /// The socket that its command will ask, as far as that is known.
+    fn socket(&self) -> Option<&Path> {
+        match self {
+            Self::Containerd { address, .. } => socket::path(address.as_deref().unwrap_or(socket::CONTAINERD)),
+            Self::Docker { host } => socket::path(host.as_deref()?),
+        }
+    }
+
+    /// Asks what it has.
     ///
     /// # Errors
-    /// [`Fault::NoProgram`]; [`Fault::Failed`].
-    pub fn stock(&self, export: &Export) -> Result<Stock, Error> {
+    /// [`Fault::NoEngine`]; [`Fault::NoProgram`]; [`Fault::Failed`].
+    pub async fn stock(&self, export: &Export) -> Result<Stock, Error> {
+        if let Some(path) = self.socket() {
+            socket::check(self.program(), path)?;
+        }
         match self {
-            Self::Containerd { .. } => self.containerd_stock(),
-            Self::Docker { .. } => self.docker_stock(export.images.iter().map(|chosen| &chosen.exported)),
+            Self::Containerd { .. } => self.containerd_stock(export).await,
+            Self::Docker { .. } => self.docker_stock(export.images.iter().map(|chosen| &chosen.exported)).await,
         }
     }
 
@@ -109,8 +127,7 @@ impl Node {
             }
             None => Ok(()),
         };
-        let ended = tokio::task::spawn_blocking(move || running.end(written.is_err()).map(|ended| (ended, written)));
-        let (ended, written) = ended.await.map_err(|e| no_end(self.program(), std::io::Error::other(e)))??;
+        let ended = running.end(written.is_err()).await?;
         match written {
             // a command that gives up closes its input: what it says counts, not the broken pipe
             Err(problems) if !gave_up.load(Ordering::Acquire) => Err(problems),
@@ -133,9 +150,9 @@ impl Node {
     }
 
     /// Runs a command that only asks, to its end.
-    fn ask(&self, mut command: Command) -> Result<Ended, Error> {
+    async fn ask(&self, mut command: Command) -> Result<Ended, Error> {
         command.stdin(Stdio::null());
-        Running::start(self.program(), command)?.end(false)
+        Running::start(self.program(), command)?.end(false).await
     }
 }
 
@@ -213,6 +230,7 @@ struct Ended {
     status: ExitStatus,
     out: String,
     said: String,
+    program: &'static str,
 }
 
 impl Running {
@@ -230,12 +248,19 @@ impl Running {
     }
 
     /// Waits for its end; one that got half of what it waits for is told to end.
-    fn end(mut self, is_cut: bool) -> Result<Ended, Error> {
+    async fn end(mut self, is_cut: bool) -> Result<Ended, Error> {
         let fail = |source| no_end(self.program, source);
-        let status = match is_cut {
-            // it may have ended by itself, and then what it said counts
-            true => wait_briefly(&mut self.child).map_err(fail)?,
-            false => self.child.wait().map_err(fail)?,
+        let begun = Instant::now();
+        // not on a thread that waits: that would hold the child when whoever asked is interrupted
+        let status = loop {
+            if let Some(status) = self.child.try_wait().map_err(fail)? {
+                break status;
+            }
+            // it may end by itself, and then what it says counts
+            if is_cut && begun.elapsed() > GRACE {
+                self.child.kill().map_err(fail)?;
+            }
+            tokio::time::sleep(STEP).await;
         };
         let text = |file: &mut File| {
             let mut bytes = Vec::new();
@@ -243,20 +268,8 @@ impl Running {
             Ok::<_, Error>(String::from_utf8_lossy(&bytes).into_owned())
         };
         let (out, said) = (text(&mut self.out)?, text(&mut self.said)?);
-        Ok(Ended { status, out, said })
+        Ok(Ended { status, out, said, program: self.program })
     }
-}
-
-/// The status of a command whose input is closed, after a second at most.
-fn wait_briefly(child: &mut Child) -> std::io::Result<ExitStatus> {
-    for _ in 0..100 {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    child.kill()?;
-    child.wait()
 }
 
 impl Drop for Running {
@@ -270,10 +283,13 @@ impl Drop for Running {
 
 impl Ended {
     fn failed(&self, command: String) -> Error {
-        let lines: Vec<&str> = self.said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let mut lines: Vec<&str> = self.said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        // asked for several images, docker says the same of each
+        let mut seen = BTreeSet::new();
+        lines.retain(|line| seen.insert(*line));
         let last = &lines[lines.len().saturating_sub(TOLD)..];
         let words = if last.is_empty() { self.status.to_string() } else { last.join("\n    ") };
-        Fault::Failed { command, words }.into()
+        Fault::Failed { program: self.program, command, words }.into()
     }
 }
 

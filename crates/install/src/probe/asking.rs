@@ -30,6 +30,9 @@ pub(crate) async fn ask(
     problems: &mut Problems,
 ) -> (Probe, Open) {
     let (Some(ping), Destination::Registry { client, target }) = (ping, destination) else {
+        for (i, error) in unanswered {
+            problems.add(format!("image `{}`", images[i].image.reference), error);
+        }
         let found = sparse::settle(destination, images, &BTreeSet::new(), problems).await;
         return (Probe::of_store(found.answer, images), Open::default());
     };

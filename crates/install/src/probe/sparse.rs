@@ -38,7 +38,7 @@ pub(super) async fn settle(
     closed: &BTreeSet<String>,
     problems: &mut Problems,
 ) -> Found {
-    let wants = |p: &&mut Planned| p.state.is_pushed() && p.forms.first.sparse && !closed.contains(&p.repository);
+    let wants = |p: &&mut Planned| p.state.is_named() && p.forms.first.sparse && !closed.contains(&p.repository);
     let mut answers: BTreeMap<String, Taken> = BTreeMap::new();
     let (mut how, mut leaves) = (Vec::new(), Vec::new());
     let mut stuck: Option<(Error, Vec<String>)> = None;

@@ -71,12 +71,15 @@ impl Preflight {
         let Some(found) = self.destination.digest(repository, &referrer.name()).await? else {
             return Ok(Ok(ReferrerState::Absent));
         };
+        let is_whole = !self.options.recheck || self.is_complete(referrer).await?;
         if found == descriptor.digest {
-            return Ok(Ok(ReferrerState::Present));
+            return Ok(Ok(if is_whole { ReferrerState::Present } else { ReferrerState::Absent }));
         }
         let there = self.destination.manifest(repository, &referrer.name()).await?.unwrap_or_default();
         Ok(match merge(&there, &form::bytes(descriptor, &self.documents)?) {
-            Merged::There => Ok(ReferrerState::Present),
+            Merged::There if is_whole => Ok(ReferrerState::Present),
+            // the list stays as it is, and gets what it lost
+            Merged::There => Ok(ReferrerState::Merges),
             Merged::Ours => Ok(ReferrerState::Absent),
             Merged::Both { .. } => Ok(ReferrerState::Merges),
             Merged::Neither => Err(found),

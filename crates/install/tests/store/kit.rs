@@ -145,7 +145,7 @@ impl Site {
     }
 
     pub(crate) fn options(&self) -> Options {
-        Options { out: self.path("out"), strict: true, jobs: 4, ..Options::default() }
+        Options { out: Some(self.path("out")), strict: true, jobs: 4, ..Options::default() }
     }
 
     pub(crate) async fn look(&self, bundle: &Arc<Bundle>, options: Options) -> Result<Preflight, Problems> {

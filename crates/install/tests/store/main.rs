@@ -3,6 +3,7 @@
 
 mod kit;
 mod pipes;
+mod recheck;
 mod several;
 
 use std::path::Path;
@@ -115,7 +116,8 @@ async fn a_tag_that_is_there_is_kept_moved_or_refused() {
     assert_eq!((pushed.images, pushed.skipped, pushed.notes.len()), (1, 1, 1));
     assert_eq!(site.at("team/library/nginx", "1"), Some(old.digest));
     let written = preflight.write(&pushed, jiff::Timestamp::UNIX_EPOCH).expect("write");
-    let receipt = Receipt::from_json(&std::fs::read(written.receipt).expect("read")).expect("receipt");
+    let receipt =
+        Receipt::from_json(&std::fs::read(written.receipt.expect("written")).expect("read")).expect("receipt");
     // what was left out is not at the target
     let repositories: Vec<&str> = receipt.repositories.iter().map(|held| held.name.as_str()).collect();
     assert_eq!(repositories, ["reg.local:5000/team/library/redis"]);
@@ -167,7 +169,7 @@ async fn yaml_is_never_read_from_where_it_is_written_to() {
     std::fs::write(work.join("app.yaml"), "image: nginx:1 # the user's\n").expect("write");
 
     // a folder that holds the output of an earlier run
-    let options = || Options { yaml: vec![work.clone()], out: work.join("out"), ..site.options() };
+    let options = || Options { yaml: vec![work.clone()], out: Some(work.join("out")), ..site.options() };
     for _ in 0..2 {
         let (preflight, pushed) = site.push(&bundle, options()).await;
         let written = preflight.write(&pushed, jiff::Timestamp::UNIX_EPOCH).expect("write");
@@ -178,7 +180,7 @@ async fn yaml_is_never_read_from_where_it_is_written_to() {
     assert_eq!(text, "image: reg.local:5000/team/library/nginx:1 # the user's\n");
 
     // a file of the user's wins over a carried one of its name, and is not replaced itself
-    let options = Options { yaml: vec![work.join("app.yaml")], out: work.clone(), ..site.options() };
+    let options = Options { yaml: vec![work.join("app.yaml")], out: Some(work.clone()), ..site.options() };
     let (kind, problems) = shown(site.look(&bundle, options).await);
     assert_eq!((kind, problems.len()), (Kind::Conflict, 1), "{problems:?}");
 
@@ -200,7 +202,8 @@ async fn an_inventory_tells_what_an_install_left() {
     let bundle = parts.seal(site.folder.path()).await;
     let (preflight, pushed) = site.push(&bundle, Options { index: IndexMode::Sparse, ..site.options() }).await;
     let written = preflight.write(&pushed, jiff::Timestamp::UNIX_EPOCH).expect("write");
-    let receipt = Receipt::from_json(&std::fs::read(written.receipt).expect("read")).expect("receipt");
+    let receipt =
+        Receipt::from_json(&std::fs::read(written.receipt.expect("written")).expect("read")).expect("receipt");
     let target = || "reg.local:5000/team".parse().expect("target");
     let destination = Destination::Store { store: Arc::clone(&site.store), target: target() };
     let ask = async |which: Which| inventory(&destination, &which, 3, jiff::Timestamp::UNIX_EPOCH).await;

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use ferry_archive::{Bundle, Want};
 use ferry_content::Kind;
 use ferry_content::copy::{self, Silent};
+use ferry_image::Digest;
 use ferry_install::{Options, preflight};
 
 use crate::kit::{Parts, Site, damaged, digests, shown, together};
+use crate::recheck::{file, rechecking};
 
 const IN_APP: &[&str] = &["library/app"];
 
@@ -62,7 +64,7 @@ async fn a_delta_goes_onto_what_is_there_or_together_with_its_base() {
         let written = plan.write(&pushed, jiff::Timestamp::UNIX_EPOCH).expect("write");
         let yaml = std::fs::read_to_string(site.path("out/app.yaml")).expect("yaml");
         assert_eq!(yaml, "image: reg.local:5000/team/library/app:2\n", "{way}");
-        let receipt = std::fs::read(written.receipt).expect("receipt");
+        let receipt = std::fs::read(written.receipt.expect("written")).expect("receipt");
         let receipt = ferry_image::Receipt::from_json(&receipt).expect("receipt");
         let versions: Vec<_> = receipt.bundles.iter().filter_map(|bundle| bundle.version.as_deref()).collect();
         assert_eq!(versions, if way == "after" { vec!["2"] } else { vec!["1", "2"] }, "{way}");
@@ -127,6 +129,25 @@ async fn strangers_that_differ_are_refused_and_both_are_named() {
     assert_eq!((kind, problems.len()), (Kind::Conflict, 2), "{problems:?}");
     assert!(problems.iter().all(|p| p.contains("v1.tar") && p.contains("other.tar")), "{problems:?}");
     assert!(problems.iter().any(|p| p.contains("app:1")) && problems.iter().any(|p| p.contains("yaml/app.yaml")));
+}
+
+#[tokio::test]
+async fn what_a_store_lost_and_a_delta_does_not_carry_is_missing_until_the_base_comes() {
+    let site = Site::new();
+    let v1 = first(&site).await;
+    let v2 = second(&site, &v1).await;
+    site.push(&v1, site.options()).await;
+    site.push(&v2, site.options()).await;
+    let base = Digest::of(b"base");
+    std::fs::write(file(&site, &base), "bbse").expect("write");
+    let recheck = || Options { recheck: true, ..site.options() };
+    let (kind, problems) = shown(rechecking(&site).look(&v2, recheck()).await);
+    assert!(kind == Kind::Missing && problems.iter().any(|p| p.contains(&base.to_string())), "{problems:?}");
+    let both = rechecking(&site).look_at(together(&[&v1, &v2]), recheck()).await.expect("look");
+    let pushed = both.push(&copy::Options::default(), Arc::new(Silent)).await.expect("push");
+    assert_eq!((pushed.images, pushed.sent), (0, (1, 4)));
+    assert_eq!(std::fs::read(file(&site, &base)).expect("read"), b"base");
+    assert!(rechecking(&site).look(&v2, recheck()).await.is_ok());
 }
 
 #[tokio::test]
