@@ -254,9 +254,7 @@ impl Registry {
 
     /// The store, for changes.
     pub(crate) fn writable(&self) -> Result<&Store, Refusal> {
-        self.backend
-            .store()
-            .ok_or_else(|| Refusal::unsupported("this registry serves bundles and takes no pushes", "GET, HEAD"))
+        self.backend.store().ok_or_else(|| Refusal::unsupported(self.backend.no_pushes(), "GET, HEAD"))
     }
 
     /// Whether the operator allowed deletion; `others` are the methods that there are without it.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use ferry_content::store::Store;
 use ferry_image::Digest;
 use ferry_registry_server::page::About;
-use ferry_registry_server::{Access, Authority, Backend, Htpasswd, Limits, Registry, Server, Settings, Tls};
+use ferry_registry_server::{Access, Authority, Backend, Htpasswd, Limits, ReadOnly, Registry, Server, Settings, Tls};
 use ferry_rewrite::emit::{Answers, Options};
 
 use self::nodes::{Image, Nodes};
@@ -23,7 +23,7 @@ use crate::{args, environment, print, signals};
 
 pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
     let access_log = about::access_log(&args.access_log)?;
-    let (backend, what, images, about) = content(&args)?;
+    let Content { backend, what, images, about, no_pushes } = content(&args)?;
     let machine = Machine::look();
     let tls = tls(&args, &machine)?;
     let settings = Settings { access: access(&args)?, deletes: args.allow_delete, access_log, about };
@@ -38,13 +38,26 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
         ca: server.authority().map(|authority| authority.pem.clone()),
         answers: if args.store.is_some() { Answers::OriginalOfAny } else { Answers::Original },
     };
-    let nodes = Nodes::new(&reach.host, images, options);
+    // a name that no image can have, such as one without a dot, may still be good for a browser
+    let nodes = match Nodes::new(&reach.host, images, options) {
+        Err(end) if args.emit.is_some() || args.advertise.is_some() => return Err(end),
+        nodes => nodes.ok().filter(|_| reach.how != How::Nowhere),
+    };
+    // before anything is said to be served: it may fail
+    let written = match (&nodes, &args.emit) {
+        (Some(nodes), Some(folder)) => Some((nodes.write(folder)?, folder)),
+        _ => None,
+    };
     introduce(&what, address, &reach, tls.is_some());
-    print::warnings(&warnings(&args, address));
+    print::warnings(&warnings(&args, address, no_pushes.as_ref()));
     if let Some(authority) = server.authority() {
         tell_authority(authority);
     }
-    tell_nodes(&args, nodes, &reach)?;
+    match (written, nodes) {
+        (Some((written, folder)), _) => Nodes::tell(&written, folder),
+        (None, Some(nodes)) => tell_nodes(&args, &nodes),
+        (None, None) => {}
+    }
 
     tokio::select! {
         () = server.serve(signals::interrupted()) => {}
@@ -56,19 +69,43 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
     Ok(())
 }
 
-type Content = (Arc<dyn Backend>, String, Vec<Image>, About);
+/// What is served.
+struct Content {
+    backend: Arc<dyn Backend>,
+    /// In a few words.
+    what: String,
+    images: Vec<Image>,
+    about: About,
+    /// Why a store takes no pushes.
+    no_pushes: Option<ferry_content::Error>,
+}
 
 fn content(args: &args::Serve) -> Result<Content, End> {
     let Some(folder) = &args.store else {
         let (catalog, images, about) = images::catalog(args)?;
         let what = format!("{} (read-only)", print::count(images.len(), "image"));
-        return Ok((Arc::new(catalog), what, images, about));
+        return Ok(Content { backend: Arc::new(catalog), what, images, about, no_pushes: None });
     };
     // an image may be pushed for some of its platforms under the index that its digest names
     let store = Store::open(folder)?.with_sparse_indexes(true);
     // to no other end: a store may have very many
     let images = if args.emit.is_some() { nodes::of_store(&store)? } else { Vec::new() };
-    Ok((Arc::new(store), format!("the store {}", folder.display()), images, About::default()))
+    let (what, about) = (format!("the store {}", folder.display()), About::default());
+    Ok(match store.check_writable() {
+        Ok(()) => Content { backend: Arc::new(store), what, images, about, no_pushes: None },
+        Err(why) => {
+            let backend = Arc::new(ReadOnly::new(store, system_words(&why)));
+            Content { backend, what: format!("{what} (read-only)"), images, about, no_pushes: Some(why) }
+        }
+    })
+}
+
+/// Without the path, which is nobody's business who is not at this machine.
+fn system_words(error: &ferry_content::Error) -> String {
+    match error {
+        ferry_content::Error::Io { source, .. } => source.to_string(),
+        other => other.to_string(),
+    }
 }
 
 fn tls(args: &args::Serve, machine: &Machine) -> Result<Option<Tls>, End> {
@@ -128,12 +165,17 @@ fn introduce(what: &str, address: SocketAddr, reach: &Reach, is_tls: bool) {
     }
 }
 
-fn warnings(args: &args::Serve, address: SocketAddr) -> Vec<String> {
+fn warnings(args: &args::Serve, address: SocketAddr, no_pushes: Option<&ferry_content::Error>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(why) = no_pushes {
+        let deletes =
+            if args.allow_delete { ", and nothing is deleted: `--allow-delete` does nothing here" } else { "" };
+        warnings.push(format!("no pushes are taken{deletes}: {why}"));
+    }
     if address.ip().is_loopback() {
-        return Vec::new();
+        return warnings;
     }
     let is_plain = args.tls.is_none() && args.tls_cert.is_none();
-    let mut warnings = Vec::new();
     if is_plain && args.htpasswd.is_some() {
         warnings.push("passwords cross the network readable by anybody on it; `--tls auto` hides them".to_owned());
     } else if is_plain {
@@ -141,7 +183,7 @@ fn warnings(args: &args::Serve, address: SocketAddr) -> Vec<String> {
             "the network is served without TLS; with `--tls auto` nobody on it can change what nodes get".to_owned(),
         );
     }
-    if args.store.is_some() && args.htpasswd.is_none() {
+    if args.store.is_some() && no_pushes.is_none() && args.htpasswd.is_none() {
         warnings.push(
             "whoever reaches this address can push into the store; `--htpasswd FILE` asks for a password".to_owned(),
         );
@@ -158,21 +200,7 @@ fn tell_authority(authority: &Authority) {
     ));
 }
 
-fn tell_nodes(args: &args::Serve, nodes: Result<Nodes, End>, reach: &Reach) -> Result<(), End> {
-    // a name that no image can have, such as one without a dot, may still be good for a browser
-    let nodes = match nodes {
-        Err(end) if args.emit.is_some() || args.advertise.is_some() => return Err(end),
-        Err(_) => return Ok(()),
-        Ok(nodes) => nodes,
-    };
-    if reach.how == How::Nowhere {
-        return Ok(());
-    }
-    if let Some(folder) = &args.emit {
-        let written = nodes.write(folder)?;
-        Nodes::tell(&written, folder);
-        return Ok(());
-    }
+fn tell_nodes(args: &args::Serve, nodes: &Nodes) {
     print::talk(&format!(
         "paste this on a node with containerd, and it pulls from here under the original names:\n\n{}\n\n\
          for k3s, RKE2, docker, podman and CRI-O: `ferry serve … --emit DIR`, and docs/serve.md",
@@ -183,5 +211,4 @@ fn tell_nodes(args: &args::Serve, nodes: Result<Nodes, End>, reach: &Reach) -> R
             "nodes need a login besides, for containerd a header in that file (docs/serve.md, \"Users\"); with `--anonymous-read` they need none",
         );
     }
-    Ok(())
 }
