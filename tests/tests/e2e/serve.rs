@@ -1,9 +1,11 @@
 //! The embedded registry, under the hands of skopeo and of ferry itself.
 
+use std::net::TcpStream;
+
 use ferry_tests::disks::SmallDisk;
 use ferry_tests::http::Endpoint;
 use ferry_tests::images::{Format, Image, Layer, digest, layout};
-use ferry_tests::registry::{Access, Registry, push};
+use ferry_tests::registry::{Access, Registry, free_port, push};
 use ferry_tests::site::Site;
 use ferry_tests::{require, tools};
 
@@ -192,4 +194,22 @@ fn two_versions_of_one_image_are_not_served_and_the_way_out_is_one_for_servers()
     }
     let told = site.ferry(&format!("serve old.tar new.tar {TRUST} --listen 127.0.0.1:0")).run().expect_code(7);
     told.says(&["app/one:1", "serve each at a port of its own"]);
+}
+
+#[test]
+fn where_to_listen_is_typed_as_people_type_it() {
+    let site = Site::without_keys();
+    for (before, reached_by_nodes) in [("", false), ("localhost:", false), (":", true)] {
+        let port = free_port();
+        let mut serving = site.ferry(&format!("serve --store shelf --listen {before}{port}")).start();
+        serving.until("it listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        serving.until_it_says("serving the store");
+        let said = serving.stderr();
+        let alone = format!("only this machine reaches it; for nodes: `--listen 0.0.0.0:{port}`");
+        assert_eq!(said.contains(&alone), !reached_by_nodes, "{before}: {said}");
+    }
+    let (_host, _serving, said) = site.serve_and_hear("--store shelf");
+    assert!(said.contains("paste this on this machine, if it has containerd"), "{said}");
+    let told = site.ferry("serve --store shelf --listen http://localhost:80").run().expect_code(2);
+    told.says(&["`0.0.0.0:5000`"]);
 }

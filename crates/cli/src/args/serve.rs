@@ -1,13 +1,13 @@
 //! What can be typed after `ferry serve`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, ValueEnum};
 use ferry_image::reference::is_host;
 
 use super::{Layout, Trust};
-use crate::commands::serve::Advertise;
+use crate::commands::serve::{Advertise, Listen};
 
 /// Be a registry: straight from bundles (read-only), or over a writable store
 ///
@@ -33,9 +33,9 @@ pub(crate) struct Serve {
     /// Let clients delete tags, manifests and blobs; the bytes go with the next `ferry gc`
     #[arg(long, requires = "store", conflicts_with = "bundles")]
     pub(crate) allow_delete: bool,
-    /// Where to listen; 0.0.0.0:5000 for the whole network
+    /// Where to listen: 0.0.0.0:5000 or :5000 for the whole network, 5000 for this machine only; a name of this machine does too
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: Listen,
     /// How names are made [default: the bundle's choice, usually path]
     #[arg(long, value_enum)]
     pub(crate) layout: Option<Layout>,

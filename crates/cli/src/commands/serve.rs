@@ -2,6 +2,7 @@
 
 mod about;
 mod images;
+mod listen;
 mod nodes;
 mod reach;
 
@@ -15,6 +16,7 @@ use ferry_registry_server::page::About;
 use ferry_registry_server::{Access, Authority, Backend, Htpasswd, Limits, ReadOnly, Registry, Server, Settings, Tls};
 use ferry_rewrite::emit::{Answers, Options};
 
+pub(crate) use self::listen::Listen;
 use self::nodes::{Image, Nodes};
 pub(crate) use self::reach::Advertise;
 use self::reach::{How, Machine, Reach};
@@ -25,11 +27,12 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
     let access_log = about::access_log(&args.access_log)?;
     let Content { backend, what, images, about, no_pushes } = content(&args)?;
     let machine = Machine::look();
-    let tls = tls(&args, &machine)?;
+    let listen = args.listen.address().await?;
+    let tls = tls(&args, listen, &machine)?;
     let settings = Settings { access: access(&args)?, deletes: args.allow_delete, access_log, about };
     let limits = Limits { grace: Duration::from_secs(args.grace), ..limits() };
     let registry = Registry::new(backend, settings);
-    let server = Server::bind(args.listen, registry, tls.as_ref(), limits).await?;
+    let server = Server::bind(listen, registry, tls.as_ref(), limits).await?;
 
     let address = server.local_addr();
     let reach = reach::choose(address, args.advertise.as_ref(), &machine);
@@ -55,7 +58,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
     }
     match (written, nodes) {
         (Some((written, folder)), _) => Nodes::tell(&written, folder),
-        (None, Some(nodes)) => tell_nodes(&args, &nodes),
+        (None, Some(nodes)) => tell_nodes(&args, &nodes, &reach),
         (None, None) => {}
     }
 
@@ -108,7 +111,7 @@ fn system_words(error: &ferry_content::Error) -> String {
     }
 }
 
-fn tls(args: &args::Serve, machine: &Machine) -> Result<Option<Tls>, End> {
+fn tls(args: &args::Serve, listen: SocketAddr, machine: &Machine) -> Result<Option<Tls>, End> {
     if let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) {
         return Ok(Some(Tls::Files { certificate: certificate.clone(), key: key.clone() }));
     }
@@ -119,8 +122,9 @@ fn tls(args: &args::Serve, machine: &Machine) -> Result<Option<Tls>, End> {
     let mut names = machine.names();
     names.extend(args.advertise.as_ref().map(|advertise| advertise.name().to_owned()));
     names.extend(args.tls_name.iter().cloned());
-    if !args.listen.ip().is_unspecified() {
-        names.push(args.listen.ip().to_string());
+    names.extend(args.listen.name().map(str::to_owned));
+    if !listen.ip().is_unspecified() {
+        names.push(listen.ip().to_string());
     }
     for name in &mut names {
         *name = name.trim_matches(['[', ']']).to_ascii_lowercase();
@@ -151,7 +155,13 @@ fn introduce(what: &str, address: SocketAddr, reach: &Reach, is_tls: bool) {
     print::talk(&format!("serving {what} at {scheme}://{}{listens}", reach.host));
     match &reach.how {
         How::Known => {}
-        How::Here => print::talk("only this machine reaches it: `--listen 0.0.0.0:5000` is for the network"),
+        How::Here { network } => {
+            let there = network.map(|at| format!(", where this machine is {at}")).unwrap_or_default();
+            print::talk(&format!(
+                "only this machine reaches it; for nodes: `--listen 0.0.0.0:{}`, on the whole network{there}",
+                address.port()
+            ));
+        }
         How::Guessed { interface, others } => {
             let others: Vec<String> = others.iter().map(ToString::to_string).collect();
             let more = if others.is_empty() { String::new() } else { format!("; others are {}", others.join(", ")) };
@@ -200,9 +210,14 @@ fn tell_authority(authority: &Authority) {
     ));
 }
 
-fn tell_nodes(args: &args::Serve, nodes: &Nodes) {
+fn tell_nodes(args: &args::Serve, nodes: &Nodes, reach: &Reach) {
+    let node = if matches!(reach.how, How::Here { .. }) {
+        "this machine, if it has containerd"
+    } else {
+        "a node with containerd"
+    };
     print::talk(&format!(
-        "paste this on a node with containerd, and it pulls from here under the original names:\n\n{}\n\n\
+        "paste this on {node}, and it pulls from here under the original names:\n\n{}\n\n\
          for k3s, RKE2, docker, podman and CRI-O: `ferry serve … --emit DIR`, and docs/serve.md",
         nodes.lines()
     ));
