@@ -1,4 +1,5 @@
-//! What people and their monitoring look at: the page at `/`, `/metrics`, `/healthz`.
+//! What people and their monitoring look at: the page at `/`, `/metrics`, `/healthz`; and the certificate that nodes need before they can look
+//! at anything, `/ca.crt`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ pub(crate) enum Monitoring {
     Page,
     Metrics,
     Health,
+    Authority,
 }
 
 impl Monitoring {
@@ -36,6 +38,7 @@ impl Monitoring {
             "/" => Some(Self::Page),
             "/metrics" => Some(Self::Metrics),
             "/healthz" => Some(Self::Health),
+            "/ca.crt" => Some(Self::Authority),
             _ => None,
         }
     }
@@ -45,12 +48,14 @@ impl Monitoring {
             Self::Page => "page",
             Self::Metrics => "metrics",
             Self::Health => "healthz",
+            Self::Authority => "ca",
         }
     }
 
-    /// Probes have no login, and are told nothing but yes or no. Everything else is a read as any other.
+    /// Probes have no login, and are told nothing but yes or no. A certificate is public: the server shows it to everybody who connects, and
+    /// who has no certificate yet cannot send a password. Everything else is a read as any other.
     pub(crate) fn is_open(self) -> bool {
-        self == Self::Health
+        matches!(self, Self::Health | Self::Authority)
     }
 }
 
@@ -62,7 +67,15 @@ pub(crate) async fn serve(registry: &Registry, asked: &Asked, endpoint: Monitori
         Monitoring::Page => page::serve(registry, asked).await,
         Monitoring::Metrics => metrics(registry).await,
         Monitoring::Health => Ok(health(registry).await),
+        Monitoring::Authority => authority(registry),
     }
+}
+
+fn authority(registry: &Registry) -> Result<Response<Body>, Refusal> {
+    let Some(pem) = &registry.authority else {
+        return Err(Refusal::not_found("UNSUPPORTED", "the certificate of this server was not made by it"));
+    };
+    Ok(answer("application/x-pem-file", pem.to_string()))
 }
 
 async fn metrics(registry: &Registry) -> Result<Response<Body>, Refusal> {

@@ -58,6 +58,8 @@ pub struct Registry {
     pub(crate) page: Arc<page::State>,
     pub(crate) large: Arc<Large>,
     pub(crate) health: Health,
+    /// The certificate (PEM) that clients must trust, where the server made its own.
+    pub(crate) authority: Option<Arc<str>>,
     auth: Arc<Authenticator>,
 }
 
@@ -133,6 +135,7 @@ impl Registry {
             page,
             large: Arc::default(),
             health: Health::default(),
+            authority: None,
             auth: Arc::default(),
         }
     }

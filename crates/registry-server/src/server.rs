@@ -86,11 +86,12 @@ impl Server {
     /// [`Error::Bind`]; [`Error::TlsFile`] and [`Error::Tls`] for certificates that do not do.
     pub async fn bind(
         address: SocketAddr,
-        registry: Registry,
+        mut registry: Registry,
         tls: Option<&Tls>,
         limits: Limits,
     ) -> Result<Self, Error> {
         let tls = tls.map(Tls::start).transpose()?;
+        registry.authority = tls.as_ref().and_then(|tls| tls.authority.as_ref()).map(|made| made.pem.as_str().into());
         let fail = |source| Error::Bind { address, source };
         let listener = listen(address).map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;

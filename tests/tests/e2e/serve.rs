@@ -213,3 +213,43 @@ fn where_to_listen_is_typed_as_people_type_it() {
     let told = site.ferry("serve --store shelf --listen http://localhost:80").run().expect_code(2);
     told.says(&["`0.0.0.0:5000`"]);
 }
+
+#[test]
+fn the_certificate_that_nodes_need_is_to_be_had_from_the_server_and_of_another_it_says_where_it_goes() {
+    require!("curl", "htpasswd");
+    let site = Site::without_keys();
+    site.write("users", tools::succeed("htpasswd", &["-Bbn", "ann", "secret"]));
+    let fetch = |url: &str, options: &[&str]| {
+        let output = tools::run("curl", &[&["--silent", "--fail"], options, &[url]].concat());
+        output.status.success().then_some(output.stdout)
+    };
+    let (host, serving, said) = site.serve_and_hear("--store shelf --tls auto --tls-dir tls --htpasswd users");
+    assert!(said.contains(&format!("https://{host}/ca.crt")), "{said}");
+    let (certificate, page) = (format!("https://{host}/ca.crt"), format!("https://{host}/"));
+    assert_eq!(fetch(&certificate, &["-k"]), Some(site.bytes("tls/ca.crt")), "without a login");
+    let trusted = ["--cacert", &site.at("tls/ca.crt").display().to_string()];
+    assert_eq!(fetch(&page, &trusted), None, "all else needs one");
+    assert_eq!(fetch(&format!("https://{host}/ca.key"), &["-k"]), None);
+    drop(serving);
+
+    let (host, serving) = site.serve("--store shelf");
+    push(&Endpoint::plain(&host), "app/one:1", &small(1));
+    assert_eq!(Endpoint::plain(&host).send("GET", "/ca.crt", &[], &[]).unwrap().status, 404, "there is none");
+    drop(serving);
+    let (host, _serving) = site.serve("--store shelf --tls auto --tls-dir tls");
+    let text = String::from_utf8(fetch(&format!("https://{host}/"), &trusted).unwrap()).unwrap();
+    assert!(
+        text.contains("href=\"/ca.crt\"") && text.contains(&format!("/etc/docker/certs.d/{host}/ca.crt")),
+        "{text}"
+    );
+
+    // a chain that was made elsewhere: what the site's own CA is, nobody can tell here
+    let mut serving = site
+        .ferry("serve --store shelf --listen 127.0.0.1:0 --tls-cert tls/server.pem --tls-key tls/server.pem")
+        .start();
+    serving.until_it_says("for docker to /etc/docker/certs.d/127.0.0.1:");
+    let said = serving.stderr();
+    for words in ["  # ca = \"/etc/containerd/ferry-ca.crt\"", "tls: ca_file:", "/etc/containers/certs.d/127.0.0.1:"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}

@@ -54,12 +54,15 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
     introduce(&what, address, &reach, tls.is_some());
     print::warnings(&warnings(&args, address, no_pushes.as_ref()));
     if let Some(authority) = server.authority() {
-        tell_authority(authority);
+        tell_authority(authority, &reach);
     }
-    match (written, nodes) {
+    match (written, &nodes) {
         (Some((written, folder)), _) => Nodes::tell(&written, folder),
-        (None, Some(nodes)) => tell_nodes(&args, &nodes, &reach),
+        (None, Some(nodes)) => tell_nodes(&args, nodes, &reach),
         (None, None) => {}
+    }
+    if nodes.is_some() && args.tls_cert.is_some() {
+        print::talk(&nodes::foreign_ca(&reach.host));
     }
 
     tokio::select! {
@@ -201,11 +204,12 @@ fn warnings(args: &args::Serve, address: SocketAddr, no_pushes: Option<&ferry_co
     warnings
 }
 
-fn tell_authority(authority: &Authority) {
+fn tell_authority(authority: &Authority, reach: &Reach) {
     let sha256 = Digest::of(authority.pem.as_bytes()).to_string();
     print::talk(&format!(
-        "nodes must trust its CA: {}\n  sha256 of that file: {}",
+        "nodes must trust its CA: {}, or https://{}/ca.crt (`curl -k`)\n  sha256 of that file: {}",
         authority.path.display(),
+        reach.host,
         sha256.trim_start_matches("sha256:")
     ));
 }

@@ -11,6 +11,8 @@ pub(super) struct Place<'a> {
     /// `HOST[:PORT]`; `None` when the client did not say it in a way that can be repeated.
     pub(super) address: Option<&'a str>,
     pub(super) is_https: bool,
+    /// Whether the certificate was made here, and nodes must be given the one at `/ca.crt`.
+    pub(super) has_ca: bool,
     pub(super) takes_pushes: bool,
 }
 
@@ -153,6 +155,23 @@ fn hint(out: &mut String, place: &Place<'_>) {
         let _ = write!(out, "\"insecure-registries\": [\"{}\"]", Escaped(place.address()));
         out.push_str("</code> stands in <code>/etc/docker/daemon.json</code>.</p>\n");
     }
+    if place.is_https {
+        let address = Escaped(place.address());
+        let what = if place.has_ca {
+            "Engines must trust the CA of this server. <a href=\"/ca.crt\">Its certificate</a>"
+        } else {
+            "Where an engine does not know the CA of this server’s certificate, that of the CA"
+        };
+        let _ = write!(
+            out,
+            "<p class=\"hint\">{what} goes to <code>/etc/docker/certs.d/{address}/ca.crt</code> for Docker, to \
+             <code>/etc/containers/certs.d/{address}/ca.crt</code> for Podman and CRI-O"
+        );
+        out.push_str(match place.has_ca {
+            true => ". Its SHA-256 must be the one that this server printed when it was started.</p>\n",
+            false => ".</p>\n",
+        });
+    }
 }
 
 fn row(out: &mut String, image: &Image, place: &Place<'_>) {
@@ -219,14 +238,22 @@ fn commands(out: &mut String, image: &Image, place: &Place<'_>) {
     let name = Escaped(name);
     match image.summary.kind {
         Kind::Image => {
-            let (ctr, podman) = if place.is_https { ("", "") } else { ("--plain-http ", "--tls-verify=false ") };
+            let (ctr, podman) = match (place.is_https, place.has_ca) {
+                (false, _) => ("--plain-http ", "--tls-verify=false "),
+                (true, true) => ("--tlscacert ca.crt ", ""),
+                (true, false) => ("", ""),
+            };
             command(out, "docker", format_args!("docker pull {address}/{repository}{mark}{name}"));
             let pull = format_args!("ctr -n k8s.io images pull {ctr}{address}/{repository}{mark}{name}");
             command(out, "containerd", pull);
             command(out, "podman", format_args!("podman pull {podman}{address}/{repository}{mark}{name}"));
         }
         Kind::Chart => {
-            let plain = if place.is_https { "" } else { " --plain-http" };
+            let plain = match (place.is_https, place.has_ca) {
+                (false, _) => " --plain-http",
+                (true, true) => " --ca-file ca.crt",
+                (true, false) => "",
+            };
             // a chart's version has `+` where its tag has `_`
             let version = image.tags.first().map(|tag| tag.replace('_', "+"));
             let version = version.map(|version| format!(" --version {}", Escaped(&version))).unwrap_or_default();
@@ -339,7 +366,7 @@ mod tests {
                 ..AboutBundle::default()
             };
             let made = |bundle, host: &str| {
-                let place = Place { address: Some(host), is_https: false, takes_pushes: true };
+                let place = Place { address: Some(host), is_https: false, has_ca: false, takes_pushes: true };
                 page(&About { bundles: vec![bundle], ..About::default() }, &[], &place)
             };
             let tags = |page: &str| (page.matches('<').count(), page.matches('>').count(), page.matches('"').count());
