@@ -52,6 +52,10 @@ pub(super) fn page(about: &About, images: &[Image], place: &Place<'_>) -> String
     );
     let _ = write!(out, "{}", counted(images.len(), "image"));
     out.push_str(if place.takes_pushes { " <span>takes pushes</span>" } else { " <span>read-only</span>" });
+    let damaged = images.iter().filter(|image| image.is_damaged).count();
+    if damaged > 0 {
+        let _ = write!(out, " <span class=\"bad\">{damaged} damaged</span>");
+    }
     if let Some(address) = place.address {
         let scheme = if place.is_https { "https" } else { "http" };
         let _ = write!(out, " <span>{scheme}://{}</span>", Escaped(address));
@@ -195,7 +199,13 @@ fn row(out: &mut String, image: &Image, place: &Place<'_>) {
     for what in &image.attached {
         let _ = write!(out, " <em>{what}</em>");
     }
+    if image.is_damaged {
+        out.push_str(" <em class=\"bad\">damaged</em>");
+    }
     let _ = write!(out, "</span> <span class=\"s\">{}</span></summary>\n<div class=\"body\">", bytes(summary.size));
+    if image.is_damaged {
+        remedy(out, place);
+    }
     commands(out, image, place);
     let _ = write!(out, "<dl><dt>Digest</dt><dd><code class=\"o\">{}</code></dd>", image.digest);
     for original in &image.originals {
@@ -216,6 +226,22 @@ fn row(out: &mut String, image: &Image, place: &Place<'_>) {
         out.push_str("</ul></dd>");
     }
     out.push_str("</dl></div></details></li>\n");
+}
+
+/// What becomes whole again by what.
+fn remedy(out: &mut String, place: &Place<'_>) {
+    out.push_str(
+        "<p class=\"hint\"><span class=\"bad\">Damaged:</span> a blob of this image is not what its digest says, and is not given out; the \
+         log names it. ",
+    );
+    out.push_str(match place.takes_pushes {
+        // what asks for the manifest first finds it, and sends nothing
+        true => "Push the image again with <code>skopeo copy</code>, Docker or Podman, which ask for each blob: that mends it.</p>\n",
+        false => {
+            "<code>ferry verify BUNDLE.tar</code> says what else is damaged, <code>ferry repair BUNDLE.tar</code> mends a bundle with \
+             recovery files. Or copy it anew, and start again with the copy, or with both.</p>\n"
+        }
+    });
 }
 
 fn platforms(out: &mut String, parts: &[Part]) {
