@@ -369,6 +369,12 @@ fn transfers_end_within_the_grace_and_a_second_signal_ends_them_at_once() {
         let ended = serving.timeout_after(Duration::from_secs(20)).wait();
         assert_eq!(ended.code, 0, "{}", ended.stderr);
         assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        let line = ended
+            .stderr
+            .lines()
+            .find(|line| line.contains(digest.as_str()) && line.contains("\"GET "))
+            .expect("its line");
+        assert!(line.contains(" 200 ") && line.ends_with("broken=\"cut off at the end of the server\""), "{line}");
     }
 }
 

@@ -65,13 +65,12 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
         print::talk(&nodes::foreign_ca(&reach.host));
     }
 
-    tokio::select! {
-        () = server.serve(signals::interrupted()) => {}
-        // counts from the start as well, and so hears only what comes after the first
-        () = signals::interrupted_twice(|| print::talk(&format!(
-            "ending: transfers may go on for {} s; once more ends them now", args.grace
-        ))) => {}
-    }
+    let grace = args.grace;
+    // from the start, for it counts
+    let twice = tokio::spawn(signals::interrupted_twice(move || {
+        print::talk(&format!("ending: transfers may go on for {grace} s; once more ends them now"));
+    }));
+    server.serve(signals::interrupted(), async { drop(twice.await) }).await;
     Ok(())
 }
 
