@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ferry_content::Provider as _;
 use ferry_content::store::Store;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, WARNING};
 use http::{Method, Response, StatusCode};
 
 use crate::body::{self, Body};
@@ -173,6 +173,22 @@ fn ready(backend: &dyn Backend, turn: usize) -> Result<Result<Option<ferry_image
         }
     }
     Ok(Ok(backend.sample(turn)))
+}
+
+/// Whether what is served was written to since it was opened, so that blobs of it are refused while lists still have them.
+pub(crate) async fn has_changed(registry: &Registry) -> bool {
+    registry.ask(|backend| Ok(backend.blobs().check()?)).await.is_err()
+}
+
+/// A list, which says so if what it lists can no longer be had (distribution-spec, "Warnings").
+pub(crate) async fn warned(registry: &Registry, mut list: Response<Body>) -> Response<Body> {
+    if has_changed(registry).await {
+        let words = HeaderValue::from_static(
+            "299 - \"a bundle has changed on the disk since it was opened: its blobs are refused until this registry is started again\"",
+        );
+        list.headers_mut().insert(WARNING, words);
+    }
+    list
 }
 
 /// An answer that is true now, and may not be in a minute.

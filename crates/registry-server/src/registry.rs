@@ -224,8 +224,10 @@ impl Registry {
         };
         match found {
             Route::Ping => Ok(lists::ping()),
-            Route::Catalog => lists::catalog(self, &asked).await,
-            Route::Tags { repository } => lists::tags(self, &asked, repository).await,
+            Route::Catalog => Ok(monitoring::warned(self, lists::catalog(self, &asked).await?).await),
+            Route::Tags { repository } => {
+                Ok(monitoring::warned(self, lists::tags(self, &asked, repository).await?).await)
+            }
             Route::Referrers { repository, digest } => lists::referrers(self, &asked, repository, digest).await,
             Route::Manifest { repository, reference } => match asked.method {
                 Method::PUT => manifests::put(self, &asked, repository, reference, body).await,

@@ -14,6 +14,8 @@ pub(super) struct Place<'a> {
     /// Whether the certificate was made here, and nodes must be given the one at `/ca.crt`.
     pub(super) has_ca: bool,
     pub(super) takes_pushes: bool,
+    /// Whether a bundle was written to since it was opened.
+    pub(super) has_changed: bool,
 }
 
 impl Place<'_> {
@@ -61,6 +63,12 @@ pub(super) fn page(about: &About, images: &[Image], place: &Place<'_>) -> String
         let _ = write!(out, " <span>{scheme}://{}</span>", Escaped(address));
     }
     out.push_str("</p>\n</header>\n<main>\n");
+    if place.has_changed {
+        out.push_str(
+            "<p class=\"hint bad\" role=\"alert\">A bundle has changed on this server’s disk since it was opened. Its images are still listed, \
+             and their blobs are refused until the server is started again; its log names the file.</p>\n",
+        );
+    }
     for bundle in &about.bundles {
         carried(&mut out, bundle);
     }
@@ -392,7 +400,7 @@ mod tests {
                 ..AboutBundle::default()
             };
             let made = |bundle, host: &str| {
-                let place = Place { address: Some(host), is_https: false, has_ca: false, takes_pushes: true };
+                let place = Place { address: Some(host), is_https: false, has_ca: false, takes_pushes: true, has_changed: false };
                 page(&About { bundles: vec![bundle], ..About::default() }, &[], &place)
             };
             let tags = |page: &str| (page.matches('<').count(), page.matches('>').count(), page.matches('"').count());
