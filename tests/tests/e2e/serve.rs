@@ -1,11 +1,9 @@
 //! The embedded registry, under the hands of skopeo and of ferry itself.
 
-use std::net::TcpStream;
-
 use ferry_tests::disks::SmallDisk;
 use ferry_tests::http::Endpoint;
 use ferry_tests::images::{Format, Image, Layer, digest, layout};
-use ferry_tests::registry::{Access, Registry, free_port, push};
+use ferry_tests::registry::{Access, Registry, push};
 use ferry_tests::site::Site;
 use ferry_tests::{require, tools};
 
@@ -199,19 +197,22 @@ fn two_versions_of_one_image_are_not_served_and_the_way_out_is_one_for_servers()
 #[test]
 fn where_to_listen_is_typed_as_people_type_it() {
     let site = Site::without_keys();
-    for (before, reached_by_nodes) in [("", false), ("localhost:", false), (":", true)] {
-        let port = free_port();
-        let mut serving = site.ferry(&format!("serve --store shelf --listen {before}{port}")).start();
-        serving.until("it listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
-        serving.until_it_says("serving the store");
+    for (typed, at) in
+        [("0", "http://127.0.0.1:"), ("localhost:0", "http://127.0.0.1:"), (":0", "(listening on 0.0.0.0:")]
+    {
+        let mut serving = site.ferry(&format!("serve --store shelf --listen {typed}")).start();
+        serving.until_it_says("docs/serve.md");
         let said = serving.stderr();
-        let alone = format!("only this machine reaches it; for nodes: `--listen 0.0.0.0:{port}`");
-        assert_eq!(said.contains(&alone), !reached_by_nodes, "{before}: {said}");
+        assert!(said.contains(at), "{typed}: {said}");
+        let alone = said.contains("only this machine reaches it; for nodes: `--listen 0.0.0.0:");
+        assert_eq!(alone, !at.contains("0.0.0.0"), "{typed}: {said}");
     }
     let (_host, _serving, said) = site.serve_and_hear("--store shelf");
-    assert!(said.contains("paste this on this machine, if it has containerd"), "{said}");
+    assert!(said.contains("paste this on this machine, as root,"), "{said}");
     let told = site.ferry("serve --store shelf --listen http://localhost:80").run().expect_code(2);
     told.says(&["`0.0.0.0:5000`"]);
+    let told = site.ferry("serve --store shelf --layout host --listen 127.0.0.1:0").run().expect_code(2);
+    told.says(&["--layout"]);
 }
 
 #[test]

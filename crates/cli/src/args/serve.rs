@@ -36,8 +36,8 @@ pub(crate) struct Serve {
     /// Where to listen: 0.0.0.0:5000 or :5000 for the whole network, 5000 for this machine only; a name of this machine does too
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
     pub(crate) listen: Listen,
-    /// How names are made [default: the bundle's choice, usually path]
-    #[arg(long, value_enum)]
+    /// How names are made, for bundles [default: the bundle's choice, usually path]; a store has the names that were pushed
+    #[arg(long, value_enum, conflicts_with = "store")]
     pub(crate) layout: Option<Layout>,
     /// How nodes reach this server, in what is printed for them [default: a guess from --listen and this machine's interfaces]
     #[arg(long, value_name = "HOST[:PORT]", help_heading = "Nodes")]
@@ -46,7 +46,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "DIR", help_heading = "Nodes")]
     pub(crate) emit: Option<PathBuf>,
     /// Serve HTTPS with a certificate made here, by a small CA that is kept and that nodes must be given
-    #[arg(long, value_enum, help_heading = "TLS", conflicts_with_all = ["tls_cert", "tls_key"])]
+    #[arg(long, value_enum, value_name = "auto", hide_possible_values = true, help_heading = "TLS", conflicts_with_all = ["tls_cert", "tls_key"])]
     pub(crate) tls: Option<Certificate>,
     /// The folder of that CA [default: ferry/tls in $XDG_STATE_HOME or ~/.local/state]
     #[arg(long, value_name = "DIR", help_heading = "TLS", requires = "tls")]

@@ -214,13 +214,10 @@ fn tell_authority(authority: &Authority, reach: &Reach) {
 }
 
 fn tell_nodes(args: &args::Serve, nodes: &Nodes, reach: &Reach) {
-    let node = if matches!(reach.how, How::Here { .. }) {
-        "this machine, if it has containerd"
-    } else {
-        "a node with containerd"
-    };
+    let node = if matches!(reach.how, How::Here { .. }) { "this machine, as root," } else { "a node, as root," };
     print::talk(&format!(
-        "paste this on {node}, and it pulls from here under the original names:\n\n{}\n\n\
+        "paste this on {node} and containerd (with `config_path = \"/etc/containerd/certs.d\"` in its config.toml) pulls from here under \
+         the original names:\n\n{}\n\n\
          for k3s, RKE2, docker, podman and CRI-O: `ferry serve … --emit DIR`, and docs/serve.md",
         nodes.lines()
     ));
