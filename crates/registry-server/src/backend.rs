@@ -84,7 +84,12 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
-    /// What clients are told where there is none.
+    /// Whether what is not here may be here later.
+    fn grows(&self) -> bool {
+        self.store().is_some()
+    }
+
+    /// What clients are told where no pushes are taken.
     fn no_pushes(&self) -> String {
         "this registry serves bundles and takes no pushes".to_owned()
     }
@@ -182,6 +187,11 @@ impl Backend for ReadOnly {
 
     fn blobs(&self) -> &dyn Provider {
         &self.store
+    }
+
+    /// By others, who can write to it.
+    fn grows(&self) -> bool {
+        true
     }
 
     fn no_pushes(&self) -> String {
