@@ -25,6 +25,11 @@ impl SmallDisk {
         tools::succeed("mount", &["-o", &format!("remount,size={size}"), self.0.to_str().unwrap()]);
     }
 
+    /// From now on it can only be read.
+    pub fn protect(&self) {
+        tools::succeed("mount", &["-o", "remount,ro", self.0.to_str().unwrap()]);
+    }
+
     /// The names of everything at its top, sorted.
     #[must_use]
     pub fn names(&self) -> Vec<String> {

@@ -36,7 +36,11 @@ impl Steady {
         let parts = self.slices.parts().iter().zip(&self.seen).enumerate();
         for (_, (part, seen)) in parts.filter(|(i, _)| (offset / room..=last).contains(&(*i as u64))) {
             if look(part)? != *seen {
-                let why = format!("`{}` was written to after it was opened: start again", part.path.display());
+                let why = format!(
+                    "`{}` was written to after it was opened (its size or its time is another), and nothing of it is believed any more: \
+                     start again",
+                    part.path.display()
+                );
                 return Err(io::Error::other(why));
             }
         }

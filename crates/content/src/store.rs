@@ -126,6 +126,14 @@ impl Store {
         self.sparse
     }
 
+    /// Whether pushes can be taken: the disk can be written to, and this user may.
+    ///
+    /// # Errors
+    /// The first folder or file that cannot be written to, in the system's words.
+    pub fn check_writable(&self) -> Result<(), crate::Error> {
+        self.layout.check_writable()
+    }
+
     /// The folder.
     #[must_use]
     pub fn folder(&self) -> &Path {

@@ -378,7 +378,8 @@ impl Failure for Error {
             }
             Self::Gone { .. } => "something tidies up there; run the same command again, and it is asked for anew",
             Self::Differ { .. } => {
-                "install them one after the other; or build the newer one with `--have` of the older, and its content counts"
+                "install or export them one after the other, or serve each at a port of its own; or build the newer one with `--have` of the \
+                 older, and its content counts"
             }
             Self::Collision(_) => "choose `--layout host`, or build the bundle with `as:` names",
             Self::Name(_) => "choose another prefix in `--registry HOST/PREFIX`",

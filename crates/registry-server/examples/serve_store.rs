@@ -18,6 +18,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let registry = Registry::new(Arc::new(store), Settings { deletes: true, ..Settings::default() });
     let server = Server::bind(([127, 0, 0, 1], port).into(), registry, tls.as_ref(), Limits::default()).await?;
     writeln!(std::io::stdout(), "{}", server.local_addr())?;
-    server.serve(std::future::pending()).await;
+    server.serve(std::future::pending(), std::future::pending()).await;
     Ok(())
 }

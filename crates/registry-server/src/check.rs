@@ -95,6 +95,12 @@ impl Checks {
         matches!(self.map().get(digest), Some(State::Damaged))
     }
 
+    /// Those that were found damaged.
+    pub(crate) fn damaged(&self) -> Vec<Digest> {
+        let map = self.map();
+        map.iter().filter(|(_, state)| matches!(state, State::Damaged)).map(|(digest, _)| digest.clone()).collect()
+    }
+
     /// How many were found good, and damaged.
     pub(crate) fn counts(&self) -> (u64, u64) {
         let map = self.map();

@@ -1,4 +1,5 @@
-//! What people and their monitoring look at: the page at `/`, `/metrics`, `/healthz`.
+//! What people and their monitoring look at: the page at `/`, `/metrics`, `/healthz`; and the certificate that nodes need before they can look
+//! at anything, `/ca.crt`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ferry_content::Provider as _;
 use ferry_content::store::Store;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, WARNING};
 use http::{Method, Response, StatusCode};
 
 use crate::body::{self, Body};
@@ -28,6 +29,7 @@ pub(crate) enum Monitoring {
     Page,
     Metrics,
     Health,
+    Authority,
 }
 
 impl Monitoring {
@@ -36,6 +38,7 @@ impl Monitoring {
             "/" => Some(Self::Page),
             "/metrics" => Some(Self::Metrics),
             "/healthz" => Some(Self::Health),
+            "/ca.crt" => Some(Self::Authority),
             _ => None,
         }
     }
@@ -45,12 +48,14 @@ impl Monitoring {
             Self::Page => "page",
             Self::Metrics => "metrics",
             Self::Health => "healthz",
+            Self::Authority => "ca",
         }
     }
 
-    /// Probes have no login, and are told nothing but yes or no. Everything else is a read as any other.
+    /// Probes have no login, and are told nothing but yes or no. A certificate is public: the server shows it to everybody who connects, and
+    /// who has no certificate yet cannot send a password. Everything else is a read as any other.
     pub(crate) fn is_open(self) -> bool {
-        self == Self::Health
+        matches!(self, Self::Health | Self::Authority)
     }
 }
 
@@ -62,7 +67,15 @@ pub(crate) async fn serve(registry: &Registry, asked: &Asked, endpoint: Monitori
         Monitoring::Page => page::serve(registry, asked).await,
         Monitoring::Metrics => metrics(registry).await,
         Monitoring::Health => Ok(health(registry).await),
+        Monitoring::Authority => authority(registry),
     }
+}
+
+fn authority(registry: &Registry) -> Result<Response<Body>, Refusal> {
+    let Some(pem) = &registry.authority else {
+        return Err(Refusal::not_found("UNSUPPORTED", "the certificate of this server was not made by it"));
+    };
+    Ok(answer("application/x-pem-file", pem.to_string()))
 }
 
 async fn metrics(registry: &Registry) -> Result<Response<Body>, Refusal> {
@@ -160,6 +173,22 @@ fn ready(backend: &dyn Backend, turn: usize) -> Result<Result<Option<ferry_image
         }
     }
     Ok(Ok(backend.sample(turn)))
+}
+
+/// Whether what is served was written to since it was opened, so that blobs of it are refused while lists still have them.
+pub(crate) async fn has_changed(registry: &Registry) -> bool {
+    registry.ask(|backend| Ok(backend.blobs().check()?)).await.is_err()
+}
+
+/// A list, which says so if what it lists can no longer be had (distribution-spec, "Warnings").
+pub(crate) async fn warned(registry: &Registry, mut list: Response<Body>) -> Response<Body> {
+    if has_changed(registry).await {
+        let words = HeaderValue::from_static(
+            "299 - \"a bundle has changed on the disk since it was opened: its blobs are refused until this registry is started again\"",
+        );
+        list.headers_mut().insert(WARNING, words);
+    }
+    list
 }
 
 /// An answer that is true now, and may not be in a minute.

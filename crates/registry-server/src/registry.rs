@@ -58,6 +58,8 @@ pub struct Registry {
     pub(crate) page: Arc<page::State>,
     pub(crate) large: Arc<Large>,
     pub(crate) health: Health,
+    /// The certificate (PEM) that clients must trust, where the server made its own.
+    pub(crate) authority: Option<Arc<str>>,
     auth: Arc<Authenticator>,
 }
 
@@ -133,6 +135,7 @@ impl Registry {
             page,
             large: Arc::default(),
             health: Health::default(),
+            authority: None,
             auth: Arc::default(),
         }
     }
@@ -221,8 +224,10 @@ impl Registry {
         };
         match found {
             Route::Ping => Ok(lists::ping()),
-            Route::Catalog => lists::catalog(self, &asked).await,
-            Route::Tags { repository } => lists::tags(self, &asked, repository).await,
+            Route::Catalog => Ok(monitoring::warned(self, lists::catalog(self, &asked).await?).await),
+            Route::Tags { repository } => {
+                Ok(monitoring::warned(self, lists::tags(self, &asked, repository).await?).await)
+            }
             Route::Referrers { repository, digest } => lists::referrers(self, &asked, repository, digest).await,
             Route::Manifest { repository, reference } => match asked.method {
                 Method::PUT => manifests::put(self, &asked, repository, reference, body).await,
@@ -254,9 +259,7 @@ impl Registry {
 
     /// The store, for changes.
     pub(crate) fn writable(&self) -> Result<&Store, Refusal> {
-        self.backend
-            .store()
-            .ok_or_else(|| Refusal::unsupported("this registry serves bundles and takes no pushes", "GET, HEAD"))
+        self.backend.store().ok_or_else(|| Refusal::unsupported(self.backend.no_pushes(), "GET, HEAD"))
     }
 
     /// Whether the operator allowed deletion; `others` are the methods that there are without it.

@@ -86,11 +86,12 @@ impl Server {
     /// [`Error::Bind`]; [`Error::TlsFile`] and [`Error::Tls`] for certificates that do not do.
     pub async fn bind(
         address: SocketAddr,
-        registry: Registry,
+        mut registry: Registry,
         tls: Option<&Tls>,
         limits: Limits,
     ) -> Result<Self, Error> {
         let tls = tls.map(Tls::start).transpose()?;
+        registry.authority = tls.as_ref().and_then(|tls| tls.authority.as_ref()).map(|made| made.pem.as_str().into());
         let fail = |source| Error::Bind { address, source };
         let listener = listen(address).map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
@@ -109,8 +110,9 @@ impl Server {
         self.tls.as_ref()?.authority.as_ref()
     }
 
-    /// Serves until `shutdown` is done, then lets transfers end for as long as [`Limits::grace`]. Dropped before, it cuts them off.
-    pub async fn serve(self, shutdown: impl Future<Output = ()>) {
+    /// Serves until `shutdown` is done, then lets transfers end for as long as [`Limits::grace`], or until `cut` is done, which is waited
+    /// for only then. Dropped before, it cuts them off.
+    pub async fn serve(self, shutdown: impl Future<Output = ()>, cut: impl Future<Output = ()>) {
         let Self { listener, tls, registry, limits, .. } = self;
         let slots = Arc::new(Semaphore::new(limits.connections));
         let graceful = GracefulShutdown::new();
@@ -122,6 +124,8 @@ impl Server {
             registry,
             limits,
         });
+        // dropped before the connections, also when all of this is
+        let cutting = shared.registry.watch.cutting();
         let (mut rounds, mut round) = (tokio::time::interval(ROUND), 0_u64);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tokio::pin!(shutdown);
@@ -168,9 +172,14 @@ impl Server {
             });
         }
         drop(listener);
-        if tokio::time::timeout(shared.limits.grace, graceful.shutdown()).await.is_err() {
+        let ended = tokio::select! {
+            ended = tokio::time::timeout(shared.limits.grace, graceful.shutdown()) => ended.is_ok(),
+            () = cut => false,
+        };
+        if !ended {
             tracing::warn!(connections = shared.connections.len(), "transfers were cut off at shutdown");
         }
+        drop(cutting);
         connections.shutdown().await;
     }
 }

@@ -11,7 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -32,17 +32,35 @@ pub(crate) use metrics::{Metrics, Scraped};
 
 /// nginx's number for a request whose client went away before it was answered.
 const CLIENT_CLOSED: u16 = 499;
+/// The same of a request that the end of this server has cut off.
+const ENDED: u16 = 503;
 
 /// Everything that watches.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     pub(crate) metrics: Metrics,
     log: Option<AccessLog>,
+    /// What breaks off from now on does so because of this server.
+    is_cutting: AtomicBool,
+}
+
+/// Somebody who ends all transfers when it is dropped.
+pub(crate) struct Cutting(Arc<Watch>);
+
+impl Drop for Cutting {
+    fn drop(&mut self) {
+        self.0.is_cutting.store(true, Ordering::SeqCst);
+    }
 }
 
 impl Watch {
     pub(crate) fn new(log: Option<AccessLog>) -> Self {
-        Self { metrics: Metrics::default(), log }
+        Self { log, ..Self::default() }
+    }
+
+    /// To be dropped just before transfers are cut off at the end.
+    pub(crate) fn cutting(self: &Arc<Self>) -> Cutting {
+        Cutting(Arc::clone(self))
     }
 
     /// Takes a request up.
@@ -69,7 +87,7 @@ impl Watch {
             expected: None,
             sent: 0,
             received: Arc::default(),
-            broken: Some("the client went away".to_owned()),
+            broken: Some(Broken::Dropped),
         }
     }
 }
@@ -88,7 +106,15 @@ pub(crate) struct Watched {
     sent: u64,
     received: Arc<AtomicU64>,
     /// Why it did not end well; taken away when it has.
-    broken: Option<String>,
+    broken: Option<Broken>,
+}
+
+/// Why a transfer ended before its time.
+enum Broken {
+    /// Nobody goes on with it: the client went away, or this server has ended.
+    Dropped,
+    /// What is sent could not be had.
+    Failed(String),
 }
 
 impl Watched {
@@ -126,6 +152,10 @@ fn length(headers: &HeaderMap) -> Option<u64> {
 
 impl Drop for Watched {
     fn drop(&mut self) {
+        let is_cut = matches!(self.broken, Some(Broken::Dropped)) && self.watch.is_cutting.load(Ordering::SeqCst);
+        if is_cut && self.status == CLIENT_CLOSED {
+            self.status = ENDED;
+        }
         let Self { watch, labels, status, sent, mounts, .. } = self;
         let took = self.start.elapsed();
         let end = metrics::End {
@@ -139,7 +169,12 @@ impl Drop for Watched {
         };
         watch.metrics.end(&end);
         if let (Some(log), Some(line)) = (&watch.log, &self.line) {
-            log.write(line.text(jiff::Timestamp::now(), *status, *sent, took, self.broken.as_deref()));
+            let why = self.broken.as_ref().map(|broken| match broken {
+                Broken::Dropped if is_cut => "cut off at the end of the server",
+                Broken::Dropped => "the client went away",
+                Broken::Failed(why) => why,
+            });
+            log.write(line.text(jiff::Timestamp::now(), *status, *sent, took, why));
         }
     }
 }
@@ -160,7 +195,7 @@ impl hyper::body::Body for Sent {
         match &frame {
             None => watched.broken = None,
             Some(Err(error)) => {
-                watched.broken = Some(error.to_string());
+                watched.broken = Some(Broken::Failed(error.to_string()));
                 // whatever is sent from now on does not make it whole
                 watched.expected = None;
             }

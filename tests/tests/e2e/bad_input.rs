@@ -284,7 +284,7 @@ fn a_folder_that_cannot_be_written() {
     assert_ne!(bundle("folder").run().code, 0, "a folder is not a file name");
     if tools::has("root") && tools::has("mount") {
         let disk = SmallDisk::mount(&site.at("ro"), "1m");
-        tools::succeed("mount", &["-o", "remount,ro", site.at("ro").to_str().unwrap()]);
+        disk.protect();
         bundle("ro/b.tar").run().expect_code(6).says(&["cannot write to `ro`"]);
         let _ = bundle("good.tar").ok();
         let target = Registry::start(Access::Plain);

@@ -326,6 +326,7 @@ fn a_file_that_changes_while_it_is_served_gives_no_wrong_byte() {
     std::fs::rename(site.at("b.tar"), site.at("old.tar")).unwrap();
     site.write("b.tar", "something else");
     assert!(get(&[]).unwrap().body == *layer.stored);
+    assert_eq!(endpoint.send("GET", "/v2/_catalog", &[], &[]).unwrap().header("warning"), None);
 
     let file = File::options().write(true).open(site.at("old.tar")).unwrap();
     file.write_all_at(&[!layer.stored[2_000_000]], at + 2_000_000).unwrap();
@@ -335,6 +336,13 @@ fn a_file_that_changes_while_it_is_served_gives_no_wrong_byte() {
     }
     serving.until_it_says("was written to after it was opened");
     assert!(serving.stderr().contains("b.tar"), "{}", serving.stderr());
+    // what still lists it says so
+    for list in ["/v2/_catalog", "/v2/app/large/tags/list"] {
+        let answer = endpoint.send("GET", list, &[], &[]).unwrap();
+        assert!(answer.status == 200 && answer.header("warning").unwrap().starts_with("299 - \"a bundle has changed"));
+    }
+    let page = String::from_utf8(endpoint.send("GET", "/", &[], &[]).unwrap().body).unwrap();
+    assert!(page.contains("role=\"alert\">A bundle has changed"), "{page}");
     drop(serving);
 
     std::fs::rename(site.at("copy.tar"), site.at("b.tar")).unwrap();
@@ -369,6 +377,12 @@ fn transfers_end_within_the_grace_and_a_second_signal_ends_them_at_once() {
         let ended = serving.timeout_after(Duration::from_secs(20)).wait();
         assert_eq!(ended.code, 0, "{}", ended.stderr);
         assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        let line = ended
+            .stderr
+            .lines()
+            .find(|line| line.contains(digest.as_str()) && line.contains("\"GET "))
+            .expect("its line");
+        assert!(line.contains(" 200 ") && line.ends_with("broken=\"cut off at the end of the server\""), "{line}");
     }
 }
 

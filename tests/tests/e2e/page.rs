@@ -126,6 +126,27 @@ fn the_page_of_a_store_works_without_script_too() {
     browser.types("#q", "app-1");
     assert_eq!(browser.sees(NAMES), ["team/app-1"]);
     assert_eq!(browser.console(), Vec::<String>::new());
+
+    // the disk rots, and somebody reads what was there
+    let digest = small(2).single.as_ref().unwrap().layers[0].digest();
+    let file = site.at(&format!("shelf/blobs/{}", digest.replace(':', "/")));
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[0] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let read = Endpoint::plain(&host).send("GET", &format!("/v2/team/app-2/blobs/{digest}"), &[], &[]);
+    assert!(read.is_err() || read.unwrap().status == 404);
+    browser.go(&format!("http://{host}/"));
+    browser.types("#q", "damaged");
+    assert_eq!(browser.sees(NAMES), ["team/app-2"]);
+    // not by the mouse: what it stands on has another colour
+    let _ = browser.asks("document.querySelector('#list li:not([hidden]) details').open = true");
+    let told = browser.sees("#list .hint");
+    assert!(told[0].starts_with("Damaged: a blob of this image is not what its digest says"), "{told:?}");
+    for scheme in ["light", "dark"] {
+        browser.prefers(scheme);
+        let least = browser.asks(LEAST_CONTRAST).as_f64().unwrap();
+        assert!(least >= 4.5, "{scheme}: a contrast of {least}");
+    }
 }
 
 #[test]

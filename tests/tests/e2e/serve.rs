@@ -1,5 +1,6 @@
 //! The embedded registry, under the hands of skopeo and of ferry itself.
 
+use ferry_tests::disks::SmallDisk;
 use ferry_tests::http::Endpoint;
 use ferry_tests::images::{Format, Image, Layer, digest, layout};
 use ferry_tests::registry::{Access, Registry, push};
@@ -133,4 +134,123 @@ fn what_is_damaged_in_one_bundle_comes_from_another() {
     assert!(first.is_err() || first.unwrap().body != **layer.stored, "the transfer breaks, once");
     assert!(endpoint.send("GET", &path, &[], &[]).unwrap().body == **layer.stored);
     assert!(serving.stderr().contains("from another"), "{}", serving.stderr());
+}
+
+#[test]
+fn a_store_that_can_only_be_read_says_so_and_takes_no_pushes() {
+    require!("root", "mount");
+    let site = Site::without_keys();
+    let disk = SmallDisk::mount(&site.at("disk"), "8m");
+    let (host, serving) = site.serve("--store disk/shelf");
+    let image = small(1);
+    push(&Endpoint::plain(&host), "app/one:1", &image);
+    drop(serving);
+    disk.protect();
+
+    let (host, _serving, said) = site.serve_and_hear("--store disk/shelf --allow-delete");
+    for words in ["(read-only)", "warning: no pushes are taken", "`--allow-delete`", "Read-only file system"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let endpoint = Endpoint::plain(&host);
+    let manifest = "/v2/app/one/manifests/1";
+    for method in ["GET", "HEAD"] {
+        assert_eq!(endpoint.send(method, manifest, &[], &[]).unwrap().status, 200, "{method}");
+    }
+    let type_of = [("Content-Type", "application/vnd.oci.image.manifest.v1+json")];
+    let refused = [
+        endpoint.send("POST", "/v2/app/two/blobs/uploads/", &[], &[]).unwrap(),
+        endpoint.send("PUT", "/v2/app/one/manifests/2", &type_of, &image.manifests[0].1).unwrap(),
+        endpoint.send("DELETE", manifest, &[], &[]).unwrap(),
+    ];
+    for answer in refused {
+        let body = String::from_utf8(answer.body).unwrap();
+        assert_eq!(answer.status, 405, "{body}");
+        assert!(body.contains("UNSUPPORTED") && body.contains("can only be read (Read-only file system"), "{body}");
+        assert!(!body.contains("shelf"), "no path of ours: {body}");
+    }
+    let page = String::from_utf8(endpoint.send("GET", "/", &[], &[]).unwrap().body).unwrap();
+    assert!(page.contains("<span>read-only</span>"), "{page}");
+    assert_eq!(endpoint.send("GET", "/healthz", &[], &[]).unwrap().status, 200, "it was started so");
+}
+
+#[test]
+fn what_nodes_need_is_written_before_anything_is_said_to_be_served() {
+    let site = Site::without_keys();
+    site.write("nodes", "a file");
+    let told = site.ferry("serve --store shelf --listen 127.0.0.1:0 --emit nodes").run().expect_code(6);
+    told.says(&["nodes"]);
+    assert!(!told.stderr.contains("serving"), "{}", told.stderr);
+}
+
+#[test]
+fn two_versions_of_one_image_are_not_served_and_the_way_out_is_one_for_servers() {
+    let site = Site::new();
+    let (public, _public) = site.serve("--store public");
+    for (n, file) in [(1, "old.tar"), (2, "new.tar")] {
+        push(&Endpoint::plain(&public), "app/one:1", &small(n));
+        let _ = site.ferry(&format!("bundle {public}/app/one:1 {FOR} -o {file} {SIGN}")).ok();
+    }
+    let told = site.ferry(&format!("serve old.tar new.tar {TRUST} --listen 127.0.0.1:0")).run().expect_code(7);
+    told.says(&["app/one:1", "serve each at a port of its own"]);
+}
+
+#[test]
+fn where_to_listen_is_typed_as_people_type_it() {
+    let site = Site::without_keys();
+    for (typed, at) in
+        [("0", "http://127.0.0.1:"), ("localhost:0", "http://127.0.0.1:"), (":0", "(listening on 0.0.0.0:")]
+    {
+        let mut serving = site.ferry(&format!("serve --store shelf --listen {typed}")).start();
+        serving.until_it_says("docs/serve.md");
+        let said = serving.stderr();
+        assert!(said.contains(at), "{typed}: {said}");
+        let alone = said.contains("only this machine reaches it; for nodes: `--listen 0.0.0.0:");
+        assert_eq!(alone, !at.contains("0.0.0.0"), "{typed}: {said}");
+    }
+    let (_host, _serving, said) = site.serve_and_hear("--store shelf");
+    assert!(said.contains("paste this on this machine, as root,"), "{said}");
+    let told = site.ferry("serve --store shelf --listen http://localhost:80").run().expect_code(2);
+    told.says(&["`0.0.0.0:5000`"]);
+    let told = site.ferry("serve --store shelf --layout host --listen 127.0.0.1:0").run().expect_code(2);
+    told.says(&["--layout"]);
+}
+
+#[test]
+fn the_certificate_that_nodes_need_is_to_be_had_from_the_server_and_of_another_it_says_where_it_goes() {
+    require!("curl", "htpasswd");
+    let site = Site::without_keys();
+    site.write("users", tools::succeed("htpasswd", &["-Bbn", "ann", "secret"]));
+    let fetch = |url: &str, options: &[&str]| {
+        let output = tools::run("curl", &[&["--silent", "--fail"], options, &[url]].concat());
+        output.status.success().then_some(output.stdout)
+    };
+    let (host, serving, said) = site.serve_and_hear("--store shelf --tls auto --tls-dir tls --htpasswd users");
+    assert!(said.contains(&format!("https://{host}/ca.crt")), "{said}");
+    let (certificate, page) = (format!("https://{host}/ca.crt"), format!("https://{host}/"));
+    assert_eq!(fetch(&certificate, &["-k"]), Some(site.bytes("tls/ca.crt")), "without a login");
+    let trusted = ["--cacert", &site.at("tls/ca.crt").display().to_string()];
+    assert_eq!(fetch(&page, &trusted), None, "all else needs one");
+    assert_eq!(fetch(&format!("https://{host}/ca.key"), &["-k"]), None);
+    drop(serving);
+
+    let (host, serving) = site.serve("--store shelf");
+    push(&Endpoint::plain(&host), "app/one:1", &small(1));
+    assert_eq!(Endpoint::plain(&host).send("GET", "/ca.crt", &[], &[]).unwrap().status, 404, "there is none");
+    drop(serving);
+    let (host, _serving) = site.serve("--store shelf --tls auto --tls-dir tls");
+    let text = String::from_utf8(fetch(&format!("https://{host}/"), &trusted).unwrap()).unwrap();
+    assert!(
+        text.contains("href=\"/ca.crt\"") && text.contains(&format!("/etc/docker/certs.d/{host}/ca.crt")),
+        "{text}"
+    );
+
+    // a chain that was made elsewhere: what the site's own CA is, nobody can tell here
+    let mut serving = site
+        .ferry("serve --store shelf --listen 127.0.0.1:0 --tls-cert tls/server.pem --tls-key tls/server.pem")
+        .start();
+    serving.until_it_says("for docker to /etc/docker/certs.d/127.0.0.1:");
+    let said = serving.stderr();
+    for words in ["  # ca = \"/etc/containerd/ferry-ca.crt\"", "tls: ca_file:", "/etc/containers/certs.d/127.0.0.1:"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
 }

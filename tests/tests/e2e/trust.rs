@@ -102,6 +102,20 @@ fn a_second_person_signs_and_both_are_required() {
 }
 
 #[test]
+fn a_look_without_the_right_key_says_what_that_means_and_how_to_give_one() {
+    require!("docker-registry");
+    let (_source, _, site, [alice, bob]) = two_people();
+    let look = |keys: &str| site.ferry(&format!("inspect b.tar {keys}")).ok();
+    let none = look("");
+    assert!(none.stdout.contains(&format!("signed by {alice}, and no key was given to check that")), "{}", none.stdout);
+    none.says(&["hint: ", "anybody may have written it", "`--key ferry.pub`", "`FERRY_KEYS`"]);
+    let wrong = look("--key keys/bob.pub");
+    assert!(wrong.stdout.contains(&format!("signed by {alice}, which is none of the keys given")), "{}", wrong.stdout);
+    wrong.says(&[&format!("the keys given are bob ({bob})")]);
+    assert_eq!(look("--keys keys").stderr, "");
+}
+
+#[test]
 fn signing_again_changes_nothing_and_never_replaces_another_file() {
     require!("docker-registry");
     let (_source, _, site, [alice, bob]) = two_people();

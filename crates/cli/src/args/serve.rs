@@ -1,13 +1,13 @@
 //! What can be typed after `ferry serve`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, ValueEnum};
 use ferry_image::reference::is_host;
 
 use super::{Layout, Trust};
-use crate::commands::serve::Advertise;
+use crate::commands::serve::{Advertise, Listen};
 
 /// Be a registry: straight from bundles (read-only), or over a writable store
 ///
@@ -27,17 +27,17 @@ pub(crate) struct Serve {
     /// Bundles to serve without unpacking: files, or volumes (any of them, or their common name; those in other folders too)
     #[arg(value_name = "BUNDLE")]
     pub(crate) bundles: Vec<PathBuf>,
-    /// A store's folder; it is made when it is not there
+    /// A store's folder; it is made when it is not there. One that can only be read is served without pushes
     #[arg(long, value_name = "DIR")]
     pub(crate) store: Option<PathBuf>,
     /// Let clients delete tags, manifests and blobs; the bytes go with the next `ferry gc`
     #[arg(long, requires = "store", conflicts_with = "bundles")]
     pub(crate) allow_delete: bool,
-    /// Where to listen; 0.0.0.0:5000 for the whole network
+    /// Where to listen: 0.0.0.0:5000 or :5000 for the whole network, 5000 for this machine only; a name of this machine does too
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
-    pub(crate) listen: SocketAddr,
-    /// How names are made [default: the bundle's choice, usually path]
-    #[arg(long, value_enum)]
+    pub(crate) listen: Listen,
+    /// How names are made, for bundles [default: the bundle's choice, usually path]; a store has the names that were pushed
+    #[arg(long, value_enum, conflicts_with = "store")]
     pub(crate) layout: Option<Layout>,
     /// How nodes reach this server, in what is printed for them [default: a guess from --listen and this machine's interfaces]
     #[arg(long, value_name = "HOST[:PORT]", help_heading = "Nodes")]
@@ -46,7 +46,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "DIR", help_heading = "Nodes")]
     pub(crate) emit: Option<PathBuf>,
     /// Serve HTTPS with a certificate made here, by a small CA that is kept and that nodes must be given
-    #[arg(long, value_enum, help_heading = "TLS", conflicts_with_all = ["tls_cert", "tls_key"])]
+    #[arg(long, value_enum, value_name = "auto", hide_possible_values = true, help_heading = "TLS", conflicts_with_all = ["tls_cert", "tls_key"])]
     pub(crate) tls: Option<Certificate>,
     /// The folder of that CA [default: ferry/tls in $XDG_STATE_HOME or ~/.local/state]
     #[arg(long, value_name = "DIR", help_heading = "TLS", requires = "tls")]

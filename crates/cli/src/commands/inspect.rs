@@ -24,9 +24,27 @@ pub(crate) fn run(args: &args::Inspect) -> Result<(), End> {
     if args.json {
         print::out(&json(&bundle, &without_docker)?);
     } else {
-        print::out(&text(&bundle, &without_docker)?);
+        print::out(&text(&bundle, &without_docker, !trust.keys.is_empty())?);
+    }
+    if bundle.signed().signers.is_empty() {
+        print::talk(&format!("  hint: {}", untrusted(&trust)));
     }
     Ok(())
+}
+
+/// What it means that nobody who is trusted has signed, and what to do about it.
+fn untrusted(trust: &Trust) -> String {
+    let means = "all of this is what the file says of itself, and anybody may have written it";
+    match trust.keys.as_slice() {
+        [] => format!(
+            "{means}; to have the signature checked, give the public key of who made the bundle, which comes by another way than the \
+             bundle, with `--key ferry.pub`, or a folder of keys with `--keys` or in `FERRY_KEYS`"
+        ),
+        keys => {
+            let names: Vec<String> = keys.iter().map(ToString::to_string).collect();
+            format!("{means}; the keys given are {}: ask who made the bundle for the right one", names.join(", "))
+        }
+    }
 }
 
 /// What refers to an image: its descriptor, its tag, its subject, its kind.
@@ -99,14 +117,22 @@ fn json(bundle: &Bundle, without_docker: &[ferry_image::Reference]) -> Result<St
     }))
 }
 
-fn text(bundle: &Bundle, without_docker: &[ferry_image::Reference]) -> Result<String, End> {
+fn text(bundle: &Bundle, without_docker: &[ferry_image::Reference], has_keys: bool) -> Result<String, End> {
     let head = bundle.head();
     let signed = bundle.signed();
     let signer = match (signed.signers.as_slice(), signed.claimed) {
         ([_], _) => format!("{}, which is trusted here", keys::signed_by(signed)),
         ([_, ..], _) => format!("{}, which are trusted here", keys::signed_by(signed)),
-        ([], Some(id)) => format!("says it is signed by {id}, which is not trusted here: nothing below is checked"),
-        ([], None) => "NOT signed by a key that is trusted here: nothing below is checked".to_owned(),
+        ([], Some(id)) if has_keys => {
+            format!("says it is signed by {id}, which is none of the keys given: nothing below is checked")
+        }
+        ([], Some(id)) => {
+            format!("says it is signed by {id}, and no key was given to check that: nothing below is checked")
+        }
+        ([], None) if has_keys => "NOT signed by any of the keys given: nothing below is checked".to_owned(),
+        ([], None) => {
+            "NOT signed inside, and no key was given for files beside it: nothing below is checked".to_owned()
+        }
     };
     let mut lines = vec![
         keys::full_name(bundle.head()),

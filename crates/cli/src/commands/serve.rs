@@ -2,6 +2,7 @@
 
 mod about;
 mod images;
+mod listen;
 mod nodes;
 mod reach;
 
@@ -12,9 +13,10 @@ use std::time::Duration;
 use ferry_content::store::Store;
 use ferry_image::Digest;
 use ferry_registry_server::page::About;
-use ferry_registry_server::{Access, Authority, Backend, Htpasswd, Limits, Registry, Server, Settings, Tls};
+use ferry_registry_server::{Access, Authority, Backend, Htpasswd, Limits, ReadOnly, Registry, Server, Settings, Tls};
 use ferry_rewrite::emit::{Answers, Options};
 
+pub(crate) use self::listen::Listen;
 use self::nodes::{Image, Nodes};
 pub(crate) use self::reach::Advertise;
 use self::reach::{How, Machine, Reach};
@@ -23,13 +25,14 @@ use crate::{args, environment, print, signals};
 
 pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
     let access_log = about::access_log(&args.access_log)?;
-    let (backend, what, images, about) = content(&args)?;
+    let Content { backend, what, images, about, no_pushes } = content(&args)?;
     let machine = Machine::look();
-    let tls = tls(&args, &machine)?;
+    let listen = args.listen.address().await?;
+    let tls = tls(&args, listen, &machine)?;
     let settings = Settings { access: access(&args)?, deletes: args.allow_delete, access_log, about };
     let limits = Limits { grace: Duration::from_secs(args.grace), ..limits() };
     let registry = Registry::new(backend, settings);
-    let server = Server::bind(args.listen, registry, tls.as_ref(), limits).await?;
+    let server = Server::bind(listen, registry, tls.as_ref(), limits).await?;
 
     let address = server.local_addr();
     let reach = reach::choose(address, args.advertise.as_ref(), &machine);
@@ -38,40 +41,79 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
         ca: server.authority().map(|authority| authority.pem.clone()),
         answers: if args.store.is_some() { Answers::OriginalOfAny } else { Answers::Original },
     };
-    let nodes = Nodes::new(&reach.host, images, options);
+    // a name that no image can have, such as one without a dot, may still be good for a browser
+    let nodes = match Nodes::new(&reach.host, images, options) {
+        Err(end) if args.emit.is_some() || args.advertise.is_some() => return Err(end),
+        nodes => nodes.ok().filter(|_| reach.how != How::Nowhere),
+    };
+    // before anything is said to be served: it may fail
+    let written = match (&nodes, &args.emit) {
+        (Some(nodes), Some(folder)) => Some((nodes.write(folder)?, folder)),
+        _ => None,
+    };
     introduce(&what, address, &reach, tls.is_some());
-    print::warnings(&warnings(&args, address));
+    print::warnings(&warnings(&args, address, no_pushes.as_ref()));
     if let Some(authority) = server.authority() {
-        tell_authority(authority);
+        tell_authority(authority, &reach);
     }
-    tell_nodes(&args, nodes, &reach)?;
+    match (written, &nodes) {
+        (Some((written, folder)), _) => Nodes::tell(&written, folder),
+        (None, Some(nodes)) => tell_nodes(&args, nodes, &reach),
+        (None, None) => {}
+    }
+    if nodes.is_some() && args.tls_cert.is_some() {
+        print::talk(&nodes::foreign_ca(&reach.host));
+    }
 
-    tokio::select! {
-        () = server.serve(signals::interrupted()) => {}
-        // counts from the start as well, and so hears only what comes after the first
-        () = signals::interrupted_twice(|| print::talk(&format!(
-            "ending: transfers may go on for {} s; once more ends them now", args.grace
-        ))) => {}
-    }
+    let grace = args.grace;
+    // from the start, for it counts
+    let twice = tokio::spawn(signals::interrupted_twice(move || {
+        print::talk(&format!("ending: transfers may go on for {grace} s; once more ends them now"));
+    }));
+    server.serve(signals::interrupted(), async { drop(twice.await) }).await;
     Ok(())
 }
 
-type Content = (Arc<dyn Backend>, String, Vec<Image>, About);
+/// What is served.
+struct Content {
+    backend: Arc<dyn Backend>,
+    /// In a few words.
+    what: String,
+    images: Vec<Image>,
+    about: About,
+    /// Why a store takes no pushes.
+    no_pushes: Option<ferry_content::Error>,
+}
 
 fn content(args: &args::Serve) -> Result<Content, End> {
     let Some(folder) = &args.store else {
         let (catalog, images, about) = images::catalog(args)?;
         let what = format!("{} (read-only)", print::count(images.len(), "image"));
-        return Ok((Arc::new(catalog), what, images, about));
+        return Ok(Content { backend: Arc::new(catalog), what, images, about, no_pushes: None });
     };
     // an image may be pushed for some of its platforms under the index that its digest names
     let store = Store::open(folder)?.with_sparse_indexes(true);
     // to no other end: a store may have very many
     let images = if args.emit.is_some() { nodes::of_store(&store)? } else { Vec::new() };
-    Ok((Arc::new(store), format!("the store {}", folder.display()), images, About::default()))
+    let (what, about) = (format!("the store {}", folder.display()), About::default());
+    Ok(match store.check_writable() {
+        Ok(()) => Content { backend: Arc::new(store), what, images, about, no_pushes: None },
+        Err(why) => {
+            let backend = Arc::new(ReadOnly::new(store, system_words(&why)));
+            Content { backend, what: format!("{what} (read-only)"), images, about, no_pushes: Some(why) }
+        }
+    })
 }
 
-fn tls(args: &args::Serve, machine: &Machine) -> Result<Option<Tls>, End> {
+/// Without the path, which is nobody's business who is not at this machine.
+fn system_words(error: &ferry_content::Error) -> String {
+    match error {
+        ferry_content::Error::Io { source, .. } => source.to_string(),
+        other => other.to_string(),
+    }
+}
+
+fn tls(args: &args::Serve, listen: SocketAddr, machine: &Machine) -> Result<Option<Tls>, End> {
     if let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) {
         return Ok(Some(Tls::Files { certificate: certificate.clone(), key: key.clone() }));
     }
@@ -82,8 +124,9 @@ fn tls(args: &args::Serve, machine: &Machine) -> Result<Option<Tls>, End> {
     let mut names = machine.names();
     names.extend(args.advertise.as_ref().map(|advertise| advertise.name().to_owned()));
     names.extend(args.tls_name.iter().cloned());
-    if !args.listen.ip().is_unspecified() {
-        names.push(args.listen.ip().to_string());
+    names.extend(args.listen.name().map(str::to_owned));
+    if !listen.ip().is_unspecified() {
+        names.push(listen.ip().to_string());
     }
     for name in &mut names {
         *name = name.trim_matches(['[', ']']).to_ascii_lowercase();
@@ -114,7 +157,13 @@ fn introduce(what: &str, address: SocketAddr, reach: &Reach, is_tls: bool) {
     print::talk(&format!("serving {what} at {scheme}://{}{listens}", reach.host));
     match &reach.how {
         How::Known => {}
-        How::Here => print::talk("only this machine reaches it: `--listen 0.0.0.0:5000` is for the network"),
+        How::Here { network } => {
+            let there = network.map(|at| format!(", where this machine is {at}")).unwrap_or_default();
+            print::talk(&format!(
+                "only this machine reaches it; for nodes: `--listen 0.0.0.0:{}`, on the whole network{there}",
+                address.port()
+            ));
+        }
         How::Guessed { interface, others } => {
             let others: Vec<String> = others.iter().map(ToString::to_string).collect();
             let more = if others.is_empty() { String::new() } else { format!("; others are {}", others.join(", ")) };
@@ -128,12 +177,17 @@ fn introduce(what: &str, address: SocketAddr, reach: &Reach, is_tls: bool) {
     }
 }
 
-fn warnings(args: &args::Serve, address: SocketAddr) -> Vec<String> {
+fn warnings(args: &args::Serve, address: SocketAddr, no_pushes: Option<&ferry_content::Error>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(why) = no_pushes {
+        let deletes =
+            if args.allow_delete { ", and nothing is deleted: `--allow-delete` does nothing here" } else { "" };
+        warnings.push(format!("no pushes are taken{deletes}: {why}"));
+    }
     if address.ip().is_loopback() {
-        return Vec::new();
+        return warnings;
     }
     let is_plain = args.tls.is_none() && args.tls_cert.is_none();
-    let mut warnings = Vec::new();
     if is_plain && args.htpasswd.is_some() {
         warnings.push("passwords cross the network readable by anybody on it; `--tls auto` hides them".to_owned());
     } else if is_plain {
@@ -141,7 +195,7 @@ fn warnings(args: &args::Serve, address: SocketAddr) -> Vec<String> {
             "the network is served without TLS; with `--tls auto` nobody on it can change what nodes get".to_owned(),
         );
     }
-    if args.store.is_some() && args.htpasswd.is_none() {
+    if args.store.is_some() && no_pushes.is_none() && args.htpasswd.is_none() {
         warnings.push(
             "whoever reaches this address can push into the store; `--htpasswd FILE` asks for a password".to_owned(),
         );
@@ -149,32 +203,21 @@ fn warnings(args: &args::Serve, address: SocketAddr) -> Vec<String> {
     warnings
 }
 
-fn tell_authority(authority: &Authority) {
+fn tell_authority(authority: &Authority, reach: &Reach) {
     let sha256 = Digest::of(authority.pem.as_bytes()).to_string();
     print::talk(&format!(
-        "nodes must trust its CA: {}\n  sha256 of that file: {}",
+        "nodes must trust its CA: {}, or https://{}/ca.crt (`curl -k`)\n  sha256 of that file: {}",
         authority.path.display(),
+        reach.host,
         sha256.trim_start_matches("sha256:")
     ));
 }
 
-fn tell_nodes(args: &args::Serve, nodes: Result<Nodes, End>, reach: &Reach) -> Result<(), End> {
-    // a name that no image can have, such as one without a dot, may still be good for a browser
-    let nodes = match nodes {
-        Err(end) if args.emit.is_some() || args.advertise.is_some() => return Err(end),
-        Err(_) => return Ok(()),
-        Ok(nodes) => nodes,
-    };
-    if reach.how == How::Nowhere {
-        return Ok(());
-    }
-    if let Some(folder) = &args.emit {
-        let written = nodes.write(folder)?;
-        Nodes::tell(&written, folder);
-        return Ok(());
-    }
+fn tell_nodes(args: &args::Serve, nodes: &Nodes, reach: &Reach) {
+    let node = if matches!(reach.how, How::Here { .. }) { "this machine, as root," } else { "a node, as root," };
     print::talk(&format!(
-        "paste this on a node with containerd, and it pulls from here under the original names:\n\n{}\n\n\
+        "paste this on {node} and containerd (with `config_path = \"/etc/containerd/certs.d\"` in its config.toml) pulls from here under \
+         the original names:\n\n{}\n\n\
          for k3s, RKE2, docker, podman and CRI-O: `ferry serve … --emit DIR`, and docs/serve.md",
         nodes.lines()
     ));
@@ -183,5 +226,4 @@ fn tell_nodes(args: &args::Serve, nodes: Result<Nodes, End>, reach: &Reach) -> R
             "nodes need a login besides, for containerd a header in that file (docs/serve.md, \"Users\"); with `--anonymous-read` they need none",
         );
     }
-    Ok(())
 }

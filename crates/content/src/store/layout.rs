@@ -140,6 +140,21 @@ impl Layout {
         Ok(())
     }
 
+    /// Whether everything that a push changes can be written to, as this user and on this disk. Nothing is written to find out.
+    pub(super) fn check_writable(&self) -> Result<(), crate::Error> {
+        let made = ["", "blobs", "blobs/sha256", "ferry", "ferry/uploads", "ferry/repositories"];
+        // by whoever pushed first, who may be another user
+        let perhaps = ["blobs/sha512", "ferry/lock", "ferry/blobs.lock"];
+        let all = made.iter().map(|name| (name, true)).chain(perhaps.iter().map(|name| (name, false)));
+        for (path, must_be) in all.map(|(name, must_be)| (self.root.join(name), must_be)) {
+            match may_write(&path) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound && !must_be => {}
+                found => found.map_err(|e| crate::Error::io("write to", &path, e))?,
+            }
+        }
+        Ok(())
+    }
+
     /// Waits for the turn to change index.json.
     pub(super) fn lock(&self) -> Result<Guard<'_>, Error> {
         self.lock_within(PATIENCE)
@@ -266,6 +281,11 @@ impl Layout {
         }
         Ok(swept)
     }
+}
+
+fn may_write(path: &Path) -> std::io::Result<()> {
+    let (cwd, flags) = (rustix::fs::CWD, rustix::fs::AtFlags::EACCESS);
+    Ok(rustix::fs::accessat(cwd, path, rustix::fs::Access::WRITE_OK, flags)?)
 }
 
 /// Who holds the lock: its number, and its name where the system tells it.

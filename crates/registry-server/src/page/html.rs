@@ -11,7 +11,11 @@ pub(super) struct Place<'a> {
     /// `HOST[:PORT]`; `None` when the client did not say it in a way that can be repeated.
     pub(super) address: Option<&'a str>,
     pub(super) is_https: bool,
+    /// Whether the certificate was made here, and nodes must be given the one at `/ca.crt`.
+    pub(super) has_ca: bool,
     pub(super) takes_pushes: bool,
+    /// Whether a bundle was written to since it was opened.
+    pub(super) has_changed: bool,
 }
 
 impl Place<'_> {
@@ -50,11 +54,21 @@ pub(super) fn page(about: &About, images: &[Image], place: &Place<'_>) -> String
     );
     let _ = write!(out, "{}", counted(images.len(), "image"));
     out.push_str(if place.takes_pushes { " <span>takes pushes</span>" } else { " <span>read-only</span>" });
+    let damaged = images.iter().filter(|image| image.is_damaged).count();
+    if damaged > 0 {
+        let _ = write!(out, " <span class=\"bad\">{damaged} damaged</span>");
+    }
     if let Some(address) = place.address {
         let scheme = if place.is_https { "https" } else { "http" };
         let _ = write!(out, " <span>{scheme}://{}</span>", Escaped(address));
     }
     out.push_str("</p>\n</header>\n<main>\n");
+    if place.has_changed {
+        out.push_str(
+            "<p class=\"hint bad\" role=\"alert\">A bundle has changed on this server’s disk since it was opened. Its images are still listed, \
+             and their blobs are refused until the server is started again; its log names the file.</p>\n",
+        );
+    }
     for bundle in &about.bundles {
         carried(&mut out, bundle);
     }
@@ -153,6 +167,23 @@ fn hint(out: &mut String, place: &Place<'_>) {
         let _ = write!(out, "\"insecure-registries\": [\"{}\"]", Escaped(place.address()));
         out.push_str("</code> stands in <code>/etc/docker/daemon.json</code>.</p>\n");
     }
+    if place.is_https {
+        let address = Escaped(place.address());
+        let what = if place.has_ca {
+            "Engines must trust the CA of this server. <a href=\"/ca.crt\">Its certificate</a>"
+        } else {
+            "Where an engine does not know the CA of this server’s certificate, that of the CA"
+        };
+        let _ = write!(
+            out,
+            "<p class=\"hint\">{what} goes to <code>/etc/docker/certs.d/{address}/ca.crt</code> for Docker, to \
+             <code>/etc/containers/certs.d/{address}/ca.crt</code> for Podman and CRI-O"
+        );
+        out.push_str(match place.has_ca {
+            true => ". Its SHA-256 must be the one that this server printed when it was started.</p>\n",
+            false => ".</p>\n",
+        });
+    }
 }
 
 fn row(out: &mut String, image: &Image, place: &Place<'_>) {
@@ -176,7 +207,13 @@ fn row(out: &mut String, image: &Image, place: &Place<'_>) {
     for what in &image.attached {
         let _ = write!(out, " <em>{what}</em>");
     }
+    if image.is_damaged {
+        out.push_str(" <em class=\"bad\">damaged</em>");
+    }
     let _ = write!(out, "</span> <span class=\"s\">{}</span></summary>\n<div class=\"body\">", bytes(summary.size));
+    if image.is_damaged {
+        remedy(out, place);
+    }
     commands(out, image, place);
     let _ = write!(out, "<dl><dt>Digest</dt><dd><code class=\"o\">{}</code></dd>", image.digest);
     for original in &image.originals {
@@ -199,6 +236,22 @@ fn row(out: &mut String, image: &Image, place: &Place<'_>) {
     out.push_str("</dl></div></details></li>\n");
 }
 
+/// What becomes whole again by what.
+fn remedy(out: &mut String, place: &Place<'_>) {
+    out.push_str(
+        "<p class=\"hint\"><span class=\"bad\">Damaged:</span> a blob of this image is not what its digest says, and is not given out; the \
+         log names it. ",
+    );
+    out.push_str(match place.takes_pushes {
+        // what asks for the manifest first finds it, and sends nothing
+        true => "Push the image again with <code>skopeo copy</code>, Docker or Podman, which ask for each blob: that mends it.</p>\n",
+        false => {
+            "<code>ferry verify BUNDLE.tar</code> says what else is damaged, <code>ferry repair BUNDLE.tar</code> mends a bundle with \
+             recovery files. Or copy it anew, and start again with the copy, or with both.</p>\n"
+        }
+    });
+}
+
 fn platforms(out: &mut String, parts: &[Part]) {
     if parts.is_empty() {
         out.push_str("none of its platforms is here");
@@ -219,14 +272,22 @@ fn commands(out: &mut String, image: &Image, place: &Place<'_>) {
     let name = Escaped(name);
     match image.summary.kind {
         Kind::Image => {
-            let (ctr, podman) = if place.is_https { ("", "") } else { ("--plain-http ", "--tls-verify=false ") };
+            let (ctr, podman) = match (place.is_https, place.has_ca) {
+                (false, _) => ("--plain-http ", "--tls-verify=false "),
+                (true, true) => ("--tlscacert ca.crt ", ""),
+                (true, false) => ("", ""),
+            };
             command(out, "docker", format_args!("docker pull {address}/{repository}{mark}{name}"));
             let pull = format_args!("ctr -n k8s.io images pull {ctr}{address}/{repository}{mark}{name}");
             command(out, "containerd", pull);
             command(out, "podman", format_args!("podman pull {podman}{address}/{repository}{mark}{name}"));
         }
         Kind::Chart => {
-            let plain = if place.is_https { "" } else { " --plain-http" };
+            let plain = match (place.is_https, place.has_ca) {
+                (false, _) => " --plain-http",
+                (true, true) => " --ca-file ca.crt",
+                (true, false) => "",
+            };
             // a chart's version has `+` where its tag has `_`
             let version = image.tags.first().map(|tag| tag.replace('_', "+"));
             let version = version.map(|version| format!(" --version {}", Escaped(&version))).unwrap_or_default();
@@ -339,7 +400,7 @@ mod tests {
                 ..AboutBundle::default()
             };
             let made = |bundle, host: &str| {
-                let place = Place { address: Some(host), is_https: false, takes_pushes: true };
+                let place = Place { address: Some(host), is_https: false, has_ca: false, takes_pushes: true, has_changed: false };
                 page(&About { bundles: vec![bundle], ..About::default() }, &[], &place)
             };
             let tags = |page: &str| (page.matches('<').count(), page.matches('>').count(), page.matches('"').count());

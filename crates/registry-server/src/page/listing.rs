@@ -1,6 +1,6 @@
 //! The images of a backend, each with what people want to know of it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use ferry_content::store::ManifestRef;
@@ -37,6 +37,8 @@ pub(super) struct Image {
     /// What stands beside it under cosign's tags.
     pub(super) attached: BTreeSet<&'static str>,
     pub(super) summary: Arc<Summary>,
+    /// A blob of it was found damaged, and is not given out.
+    pub(super) is_damaged: bool,
 }
 
 /// What a manifest is.
@@ -58,6 +60,8 @@ pub(super) struct Summary {
     pub(super) size: u64,
     /// The manifests of platforms that are here.
     pub(super) parts: Vec<Part>,
+    /// Everything below it, in short: very many summaries are remembered.
+    blobs: Box<[Short]>,
     /// Nothing it names may come later.
     is_whole: bool,
 }
@@ -72,6 +76,13 @@ pub(super) struct Part {
     config: Option<Descriptor>,
 }
 
+/// The first bytes of a digest: enough to find a damaged blob again, and no blob is refused or given out for it.
+type Short = u64;
+
+fn short(digest: &Digest) -> Short {
+    digest.hex().get(..16).and_then(|hex| Short::from_str_radix(hex, 16).ok()).unwrap_or_default()
+}
+
 impl State {
     fn summaries(&self) -> MutexGuard<'_, Summaries> {
         self.summaries.lock().unwrap_or_else(PoisonError::into_inner)
@@ -80,6 +91,17 @@ impl State {
 
 /// All images by repository, then by tag.
 pub(super) async fn images(registry: &Registry) -> Result<Vec<Image>, Error> {
+    let mut images = known(registry).await?;
+    let damaged: HashSet<Short> = registry.checks.damaged().iter().map(short).collect();
+    if !damaged.is_empty() {
+        for image in &mut images {
+            image.is_damaged = image.summary.blobs.iter().any(|blob| damaged.contains(blob));
+        }
+    }
+    Ok(images)
+}
+
+async fn known(registry: &Registry) -> Result<Vec<Image>, Error> {
     let state = Arc::clone(&registry.page);
     let (mut images, new) = registry.ask(move |backend| look(backend, &state)).await?;
     if new.is_empty() {
@@ -145,7 +167,7 @@ fn look(backend: &dyn Backend, state: &State) -> Result<(Vec<Image>, New), Error
         let names: Vec<&str> = if tags.is_empty() { vec![""] } else { tags.iter().map(String::as_str).collect() };
         let originals = names.iter().flat_map(|tag| state.originals(&repository, tag)).map(str::to_owned).collect();
         let attached = attached.remove(&(repository.clone(), digest.hex().to_owned())).unwrap_or_default();
-        images.push(Image { repository, tags, digest, originals, attached, summary });
+        images.push(Image { repository, tags, digest, originals, attached, summary, is_damaged: false });
     }
     Ok((images, new))
 }
@@ -208,8 +230,8 @@ fn sum_up(looking: &Looking<'_>, digest: &Digest) -> Summary {
         }
     };
     // what a bundle lacks does not come
-    let is_whole = is_whole || (kind != Kind::Damaged && looking.backend.store().is_none());
-    Summary { kind, size: blobs.values().sum(), parts, is_whole }
+    let is_whole = is_whole || (kind != Kind::Damaged && !looking.backend.grows());
+    Summary { kind, size: blobs.values().sum(), parts, blobs: blobs.keys().map(short).collect(), is_whole }
 }
 
 /// The manifests of an index that are here, and whether that is all of them.

@@ -221,6 +221,32 @@ async fn a_manifest_that_is_damaged_or_pushed_later_is_shown_as_it_is_then() {
     assert!(shown(site.get("/").await.body()).contains("r t unknown platform"));
 }
 
+#[tokio::test]
+async fn an_image_with_a_damaged_blob_has_a_mark_until_it_is_mended() {
+    let site = Site::with_store(Settings::default());
+    for (name, repository) in [("one", "whole"), ("two", "hurt")] {
+        let image = Image::new(name);
+        image.put(site.store(), repository, Some("t"));
+    }
+    let hurt = Image::new("two");
+    let layer = Digest::of(&hurt.layer);
+    let file = site.store().folder().join(layer.blob_path());
+    let mut bytes = hurt.layer.clone();
+    bytes[0] ^= 1;
+    std::fs::write(&file, bytes).expect("damage");
+    let shown = async || words(std::str::from_utf8(site.get("/").await.body()).expect("text"));
+    assert!(!shown().await.contains("damaged"), "nobody has read it yet");
+    assert_eq!(site.get(&format!("/v2/hurt/blobs/{layer}")).await.body, None);
+    let text = shown().await;
+    assert!(text.contains("2 images takes pushes 1 damaged"), "{text}");
+    let (before, after) = text.split_once("whole t").expect("the whole one");
+    assert!(before.contains("hurt t") && before.contains("Push the image again"), "{before}");
+    assert!(!after.contains("damaged"), "{after}");
+    let push = format!("POST /v2/hurt/blobs/uploads/?digest={layer}");
+    assert_eq!(site.ask(&push, &[], &hurt.layer).await.status, StatusCode::CREATED);
+    assert!(!shown().await.contains("damaged"));
+}
+
 /// A store of many images, by the files that `put_manifest` would write with a sync each.
 fn fill(store: &Store, count: usize) {
     let mut entries = Vec::new();

@@ -27,7 +27,7 @@ pub(crate) async fn run(site: &Site, tls: Option<Tls>, limits: Limits) -> Runnin
     let server = Server::bind(LOOPBACK.into(), site.registry.clone(), tls.as_ref(), limits).await.expect("bind");
     let (stop, stopped) = oneshot::channel::<()>();
     let (address, authority) = (server.local_addr(), server.authority().map(|a| a.pem.clone()));
-    let task = tokio::spawn(server.serve(async { drop(stopped.await) }));
+    let task = tokio::spawn(server.serve(async { drop(stopped.await) }, std::future::pending()));
     Running { address, authority, stop, task }
 }
 

@@ -94,6 +94,8 @@ impl Nodes {
         lines += "  capabilities = [\"pull\", \"resolve\"]\n";
         if self.options.ca.is_some() {
             let _ = writeln!(lines, "  ca = \"{CA}\"");
+        } else if !self.options.plain_http {
+            let _ = writeln!(lines, "  # ca = \"{CA}\"   # where the node does not know the CA of this certificate");
         }
         lines += "END\ndone";
         if let Some(ca) = &self.options.ca {
@@ -101,6 +103,16 @@ impl Nodes {
         }
         lines
     }
+}
+
+/// Where nodes look for the CA of a certificate that is the site's own, when they do not know it: nobody can tell from here.
+pub(super) fn foreign_ca(host: &str) -> String {
+    format!(
+        "where nodes do not know the CA of this certificate, its own certificate goes\n  \
+         for containerd to {CA}, with `ca = \"{CA}\"` in hosts.toml\n  \
+         for k3s and RKE2 anywhere, named in registries.yaml as `configs: \"{host}\": tls: ca_file:`\n  \
+         for docker to /etc/docker/certs.d/{host}/ca.crt, for podman and CRI-O to /etc/containers/certs.d/{host}/ca.crt"
+    )
 }
 
 const CA: &str = "/etc/containerd/ferry-ca.crt";

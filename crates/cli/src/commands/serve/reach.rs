@@ -83,8 +83,8 @@ pub(crate) struct Reach {
 pub(crate) enum How {
     /// The user said so, or it listens there and nowhere else.
     Known,
-    /// Only this machine reaches it.
-    Here,
+    /// Only this machine reaches it. Its address for others, would it listen for them.
+    Here { network: Option<IpAddr> },
     /// An interface's, and the others that might be meant as well.
     Guessed { interface: String, others: Vec<IpAddr> },
     /// It listens everywhere, and no interface leads anywhere.
@@ -100,7 +100,8 @@ pub(crate) fn choose(listens: SocketAddr, advertise: Option<&Advertise>, machine
         return Reach { host, how: How::Known };
     }
     if listens.ip().is_loopback() {
-        return Reach { host: at(listens.ip()), how: How::Here };
+        let network = machine.routed.or_else(|| machine.interfaces.first().map(|(_, address)| *address));
+        return Reach { host: at(listens.ip()), how: How::Here { network } };
     }
     if !listens.ip().is_unspecified() {
         return Reach { host: at(listens.ip()), how: How::Known };
@@ -165,7 +166,11 @@ mod tests {
 
     #[test]
     fn an_address_that_is_listened_on_alone_is_the_one() {
-        assert_eq!(host("127.0.0.1:5000", None, &machine(None)), ("127.0.0.1:5000".to_owned(), How::Here));
+        let here = |machine: &Machine| host("127.0.0.1:5000", None, machine);
+        let network = |text: &str| How::Here { network: text.parse().ok() };
+        assert_eq!(here(&machine(Some("10.0.0.5"))), ("127.0.0.1:5000".to_owned(), network("10.0.0.5")));
+        assert_eq!(here(&machine(None)).1, network("172.17.0.1"));
+        assert_eq!(here(&Machine::default()).1, network(""));
         assert_eq!(host("172.17.0.1:5000", None, &machine(None)), ("172.17.0.1:5000".to_owned(), How::Known));
     }
 }
