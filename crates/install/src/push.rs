@@ -145,6 +145,9 @@ impl Preflight {
         let mut notes = self.notes.clone();
         let copied = done.iter().filter(|(need, outcome)| *outcome == Outcome::Copied && need.home.is_none());
         notes.extend(self.bundles.patched(copied.map(|(need, _)| &need.blob)));
+        for planned in self.images.iter().filter(|planned| !matches!(planned.state, State::Skipped(_))) {
+            self.destination.add_origin(&planned.repository, planned.image.reference.host()).await?;
+        }
         let digests = self.manifests(&mut notes).await?;
         let done = self.push_referrers(&digests).await?;
         notes.extend(done.notes.into_iter().filter(|note| !self.notes.contains(note)));

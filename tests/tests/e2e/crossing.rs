@@ -174,7 +174,7 @@ fn a_pin_to_an_index_follows_what_is_really_at_the_target() {
 #[test]
 fn a_store_is_filled_without_a_server() {
     require!("docker-registry");
-    let (_source, image, site) = bundled();
+    let (source, image, site) = bundled();
     let install = |more: &str| site.ferry(&format!("install b.tar --store shelf {TRUST} {more}"));
     // nobody named it: nothing is named, and nothing is written but the store
     let before = site.names();
@@ -194,6 +194,10 @@ fn a_store_is_filled_without_a_server() {
     let endpoint = ferry_tests::http::Endpoint::plain(&host);
     let answer = endpoint.send("GET", "/v2/app/one/manifests/1", &[("Accept", "*/*")], &[]).unwrap();
     assert_eq!((answer.status, answer.body.as_slice()), (200, image.manifest(image.digest()).unwrap()));
+    // as a mirror it is that of the host that it is from, and of no other
+    let as_mirror =
+        |of: &str| endpoint.send("GET", &format!("/v2/app/one/manifests/1?ns={of}"), &[], &[]).unwrap().status;
+    assert_eq!((as_mirror(&source.host()), as_mirror("quay.io")), (200, 404));
 }
 
 #[test]

@@ -87,7 +87,7 @@ impl Store {
         bytes: &[u8],
     ) -> Result<Digest, Error> {
         let digest = Digest::of(bytes);
-        self.put_checked(repository, tag.as_slice(), &digest, media_type, bytes, None)?;
+        self.put_checked(repository, tag.as_slice(), &digest, media_type, bytes)?;
         Ok(digest)
     }
 
@@ -109,18 +109,16 @@ impl Store {
             return Err(crate::Error::DigestMismatch { place, expected: digest.clone(), found }.into());
         }
         let tags: Vec<&str> = tags.iter().map(AsRef::as_ref).collect();
-        self.put_checked(repository, &tags, digest, media_type, bytes, None)
+        self.put_checked(repository, &tags, digest, media_type, bytes)
     }
 
-    /// `host` is where the image is from, if that is known.
-    pub(super) fn put_checked(
+    fn put_checked(
         &self,
         repository: &str,
         tags: &[&str],
         digest: &Digest,
         announced: &str,
         bytes: &[u8],
-        host: Option<&str>,
     ) -> Result<(), Error> {
         check_repository(repository)?;
         if let Some(tag) = tags.iter().find(|tag| !ferry_image::reference::is_tag(tag)) {
@@ -138,7 +136,6 @@ impl Store {
         if !there || durable::read(&self.layout.blob(digest), MAX_MANIFEST)?.as_deref() != Some(bytes) {
             self.write_blob(digest, bytes)?;
         }
-        self.note_origin(repository, host)?;
         self.write_referrer(repository, &manifest, &descriptor)?;
         self.write_record(&self.layout.manifests(repository), &descriptor)?;
         let known = self.index.tags()?;

@@ -1,7 +1,7 @@
 //! Of which hosts the images of a repository are, where that is known: what a mirror must not mix up. Known is it of repositories that were
-//! filled by whoever said so each time; a push says nothing of it, and from then on it is not known any more.
+//! filled by whoever said so; a push over the network says nothing of it, and from then on it is not known any more.
 
-use ferry_image::{Digest, reference};
+use ferry_image::reference;
 
 use super::manifests::names;
 use super::{Error, Store, check_repository, durable};
@@ -10,24 +10,29 @@ use super::{Error, Store, check_repository, durable};
 const MAX_HOSTS: u64 = 64 << 10;
 
 impl Store {
-    /// Stores a manifest as [`put_manifest`](Self::put_manifest), whose image is of `host` originally.
+    /// Notes that images of `host` come into a repository. Whoever says so says it of each before it puts any; where something is that was
+    /// pushed, nobody knows it.
     ///
     /// # Errors
-    /// As there; [`Error::Name`] for what is no host.
-    pub fn put_manifest_of(
-        &self,
-        host: &str,
-        repository: &str,
-        tag: Option<&str>,
-        media_type: &str,
-        bytes: &[u8],
-    ) -> Result<Digest, Error> {
+    /// [`Error::Name`], [`Error::Locked`]; whatever the disk reports.
+    pub fn add_origin(&self, repository: &str, host: &str) -> Result<(), Error> {
+        check_repository(repository)?;
         if !reference::is_host(host) {
             return Err(Error::Name { what: "host", text: host.chars().take(160).collect() });
         }
-        let digest = Digest::of(bytes);
-        self.put_checked(repository, tag.as_slice(), &digest, media_type, bytes, Some(host))?;
-        Ok(digest)
+        let _guard = self.layout.lock()?;
+        let is_empty = names(&self.layout.manifests(repository))?.is_empty();
+        let known = match self.origins(repository)? {
+            _ if is_empty => String::new(),
+            Some(known) => known,
+            None => return Ok(()),
+        };
+        if known.lines().any(|known| known == host) {
+            return Ok(());
+        }
+        durable::create_folders(&self.layout.repository(repository))?;
+        let file = self.layout.origins(repository);
+        Ok(durable::write(&self.layout.uploads(), &file, format!("{known}{host}\n").as_bytes())?)
     }
 
     /// Whether the images of a repository may be those that `host` has under the same path: unless they are known to be of others.
@@ -39,24 +44,17 @@ impl Store {
         Ok(self.origins(repository)?.is_none_or(|hosts| hosts.lines().any(|known| known == host)))
     }
 
-    /// Notes where an image of a repository is from, before it is there. The caller holds the lock.
-    pub(super) fn note_origin(&self, repository: &str, host: Option<&str>) -> Result<(), Error> {
-        let file = self.layout.origins(repository);
-        // of what is there and was pushed, nobody knows it
-        let is_empty = || names(&self.layout.manifests(repository)).map(|names| names.is_empty());
-        let known = match self.origins(repository)? {
-            Some(_) if is_empty()? => Some(String::new()),
-            None if host.is_some() && is_empty()? => Some(String::new()),
-            known => known,
-        };
-        match (host, known) {
-            (None, Some(_)) => Ok(durable::remove(&file)?),
-            (Some(host), Some(known)) if known.lines().all(|known| known != host) => {
-                durable::create_folders(&self.layout.repository(repository))?;
-                Ok(durable::write(&self.layout.uploads(), &file, format!("{known}{host}\n").as_bytes())?)
-            }
-            _ => Ok(()),
+    /// Something comes into a repository of which nobody says where it is from.
+    ///
+    /// # Errors
+    /// [`Error::Name`], [`Error::Locked`]; whatever the disk reports.
+    pub fn forget_origins(&self, repository: &str) -> Result<(), Error> {
+        check_repository(repository)?;
+        if self.origins(repository)?.is_none() {
+            return Ok(());
         }
+        let _guard = self.layout.lock()?;
+        Ok(durable::remove(&self.layout.origins(repository))?)
     }
 
     /// The hosts, one in each line; `None` where they are not known.
@@ -78,16 +76,20 @@ mod tests {
         let (one, two) = (image(&store, "one"), image(&store, "two"));
         let of = |host: &str| store.may_be_of("r", host).expect("asked");
         assert!(of("quay.io"), "an empty one is of anybody");
-        let put = |host: &str, bytes: &[u8]| store.put_manifest_of(host, "r", Some("t"), OCI_MANIFEST, bytes);
-        put("docker.io", &one).expect("put");
+        let put = |host: &str, bytes: &[u8]| {
+            store.add_origin("r", host).expect("origin");
+            store.put_manifest("r", Some("t"), OCI_MANIFEST, bytes).expect("put");
+        };
+        put("docker.io", &one);
         assert_eq!((of("docker.io"), of("quay.io"), of("../r")), (true, false, false));
-        put("quay.io", &two).expect("put");
+        put("quay.io", &two);
+        put("quay.io", &two);
         assert_eq!((of("docker.io"), of("quay.io"), of("ghcr.io")), (true, true, false));
-        put("../x", &two).expect_err("no host");
+        store.add_origin("r", "../x").expect_err("no host");
         assert!(store.may_be_of("r/below", "ghcr.io").expect("asked"), "another repository");
-        store.put_manifest("r", Some("pushed"), OCI_MANIFEST, &one).expect("put");
+        store.forget_origins("r").expect("forget");
         assert!(of("ghcr.io"), "a push may be of anywhere");
-        put("docker.io", &one).expect("put");
+        put("docker.io", &one);
         assert!(of("ghcr.io"), "and what was pushed is still there");
     }
 
@@ -95,10 +97,11 @@ mod tests {
     fn what_is_removed_whole_begins_anew() {
         let (_folder, store) = store();
         let bytes = image(&store, "one");
-        let digest = store.put_manifest_of("docker.io", "r", None, OCI_MANIFEST, &bytes).expect("put");
+        store.add_origin("r", "docker.io").expect("origin");
+        let digest = store.put_manifest("r", None, OCI_MANIFEST, &bytes).expect("put");
         store.delete_manifest("r", &crate::store::ManifestRef::Digest(digest)).expect("delete");
         assert_eq!(store.repositories().expect("repositories"), Vec::<String>::new());
-        store.put_manifest_of("quay.io", "r", None, OCI_MANIFEST, &bytes).expect("put");
+        store.add_origin("r", "quay.io").expect("origin");
         let of = |host: &str| store.may_be_of("r", host).expect("asked");
         assert_eq!((of("docker.io"), of("quay.io")), (false, true));
     }

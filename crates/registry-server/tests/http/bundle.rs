@@ -110,8 +110,8 @@ async fn a_store_as_a_mirror_gives_out_no_other_hosts_image_where_it_knows_whose
         image.put(site.store(), "somewhere/else", None);
     }
     let put = |host: &str, repository: &str, image: &Image| {
-        let put = site.store().put_manifest_of(host, repository, Some("1"), OCI_MANIFEST, &image.manifest);
-        put.expect("put");
+        site.store().add_origin(repository, host).expect("origin");
+        site.store().put_manifest(repository, Some("1"), OCI_MANIFEST, &image.manifest).expect("put");
     };
     put("docker.io", "library/nginx", &hub);
     put("quay.io", "quay.io/library/nginx", &quay);
@@ -129,6 +129,11 @@ async fn a_store_as_a_mirror_gives_out_no_other_hosts_image_where_it_knows_whose
         assert_eq!((answer.status == StatusCode::OK).then(|| answer.body()), expected, "{path}");
     }
     assert_eq!(site.get("/v2/library/nginx/tags/list?ns=ghcr.io").await.status, StatusCode::NOT_FOUND);
+    // what is pushed may be of anywhere
+    let type_ = [("content-type", OCI_MANIFEST)];
+    let answer = site.ask("PUT /v2/library/nginx/manifests/2", &type_, &pushed.manifest).await;
+    assert_eq!(answer.status, StatusCode::CREATED);
+    assert_eq!(site.get("/v2/library/nginx/manifests/2?ns=ghcr.io").await.body(), pushed.manifest);
 }
 
 #[test]
