@@ -31,7 +31,7 @@ pub use error::{Error, Side};
 pub use failure::{Failure, Kind};
 pub use ingester::{Ingest, Ingester};
 pub use problems::{Problem, Problems};
-pub use provider::{ByteStream, Provider, read_all};
+pub use provider::{ByteStream, Provider, Version, read_all};
 
 /// A boxed future that may move between threads.
 pub type BoxFuture<'a, T> = futures_util::future::BoxFuture<'a, T>;

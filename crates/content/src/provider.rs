@@ -14,6 +14,15 @@ use crate::{BoxFuture, Error, Failure as _};
 /// Bytes in order, in chunks of the place's own choosing (a few KiB to 1 MiB).
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>>;
 
+/// What [`Provider::version`] tells. The default is that of what never changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Version {
+    /// The file's number; another file was put in its place when this differs.
+    pub file: u64,
+    /// When it was last written to, or said to be needed, in seconds and nanoseconds.
+    pub written: (i64, i64),
+}
+
 /// A place that has blobs: a registry's repository, a bundle, a docker-save tar, an OCI layout, the store.
 ///
 /// A provider need not check digests: whoever copies does ([`crate::copy`]). It must give exactly the bytes of the range, or fail.
@@ -34,6 +43,13 @@ pub trait Provider: Send + Sync {
     fn turns_elsewhere(&self, blob: &Descriptor) -> bool {
         let _ = blob;
         false
+    }
+
+    /// Which bytes stand under a blob's name now, as far as that can be told without reading them: those of another version may be others.
+    /// Blocks for as long as a look at a file takes. The same always, for places that never change.
+    fn version(&self, blob: &Descriptor) -> Version {
+        let _ = blob;
+        Version::default()
     }
 
     /// Whether what it reads from is still what it was when it was opened, as far as that can be told without reading it.

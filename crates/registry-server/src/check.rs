@@ -2,11 +2,10 @@
 //! found damaged is refused from then on.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use ferry_content::{ByteStream, Error};
+use ferry_content::{ByteStream, Error, Version};
 use ferry_image::{Descriptor, Digest, Hasher};
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
@@ -17,14 +16,21 @@ use crate::Backend;
 /// what they put together from parts; this only spares them the trouble with all but huge blobs.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The state of every blob that was looked at.
+/// What is known of every blob that was looked at.
 #[derive(Debug, Default)]
 pub(crate) struct Checks {
-    states: Mutex<HashMap<Digest, State>>,
+    blobs: Mutex<HashMap<Digest, Known>>,
     /// The hashes of blobs that are being read whole.
     hashes: Mutex<HashMap<Digest, Weak<SharedHash>>>,
-    /// How many blobs were written anew: a read that began before one of them was says nothing of what is there now.
-    written: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    version: Version,
+    /// How often it became another: a read that began before that says nothing of what is there now.
+    generation: u64,
+    /// `None` until it is read whole.
+    state: Option<State>,
 }
 
 #[derive(Debug, Clone)]
@@ -35,11 +41,28 @@ enum State {
     Running(watch::Receiver<()>),
 }
 
+impl State {
+    fn is_good(&self) -> bool {
+        matches!(self, Self::Good)
+    }
+
+    fn is_damaged(&self) -> bool {
+        matches!(self, Self::Damaged)
+    }
+}
+
+impl Known {
+    fn change(&mut self) {
+        self.generation += 1;
+        self.state = None;
+    }
+}
+
 /// The hash of a blob that is read whole, by one client or by many at once. Each reader begins at the first byte and brings in what comes;
 /// whoever is the furthest moves the hash on, so that the bytes are hashed once, and nobody waits for a slower one.
 #[derive(Debug)]
 pub(crate) struct SharedHash {
-    /// How many blobs had been written anew when it began.
+    /// The blob's generation when it began.
     begun: u64,
     front: Mutex<Front>,
 }
@@ -83,43 +106,70 @@ impl SharedHash {
 }
 
 impl Checks {
-    fn map(&self) -> MutexGuard<'_, HashMap<Digest, State>> {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    fn blobs(&self) -> MutexGuard<'_, HashMap<Digest, Known>> {
+        self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is(&self, digest: &Digest, wanted: fn(&State) -> bool) -> bool {
+        self.blobs().get(digest).and_then(|known| known.state.as_ref()).is_some_and(wanted)
     }
 
     pub(crate) fn is_good(&self, digest: &Digest) -> bool {
-        matches!(self.map().get(digest), Some(State::Good))
+        self.is(digest, State::is_good)
     }
 
     pub(crate) fn is_damaged(&self, digest: &Digest) -> bool {
-        matches!(self.map().get(digest), Some(State::Damaged))
+        self.is(digest, State::is_damaged)
+    }
+
+    /// Told which bytes stand there now. What was found of others is forgotten: all of it where there is another file; that it was good
+    /// also where the file was written to. That it was damaged is not: nobody mends a file within itself, and its time is changed by who
+    /// only says that it is needed.
+    pub(crate) fn see(&self, digest: &Digest, version: Version) {
+        let mut blobs = self.blobs();
+        let known = blobs.entry(digest.clone()).or_insert_with(|| Known { version, ..Known::default() });
+        if known.version == version {
+            return;
+        }
+        let is_same_file = known.version.file == version.file;
+        known.version = version;
+        if !(is_same_file && known.state.as_ref().is_some_and(State::is_damaged)) {
+            known.change();
+        }
+    }
+
+    /// Looks whether those that were found damaged are other files by now. Blocks.
+    pub(crate) fn review(&self, backend: &dyn Backend) {
+        for digest in self.damaged() {
+            let blob = Descriptor::new("application/octet-stream", digest, 0);
+            self.see(&blob.digest, backend.blobs().version(&blob));
+        }
     }
 
     /// Those that were found damaged.
     pub(crate) fn damaged(&self) -> Vec<Digest> {
-        let map = self.map();
-        map.iter().filter(|(_, state)| matches!(state, State::Damaged)).map(|(digest, _)| digest.clone()).collect()
+        let blobs = self.blobs();
+        let damaged = blobs.iter().filter(|(_, known)| known.state.as_ref().is_some_and(State::is_damaged));
+        damaged.map(|(digest, _)| digest.clone()).collect()
     }
 
     /// How many were found good, and damaged.
     pub(crate) fn counts(&self) -> (u64, u64) {
-        let map = self.map();
-        let count = |wanted: fn(&State) -> bool| map.values().filter(|state| wanted(state)).count() as u64;
-        (count(|state| matches!(state, State::Good)), count(|state| matches!(state, State::Damaged)))
+        let blobs = self.blobs();
+        let states = || blobs.values().filter_map(|known| known.state.as_ref());
+        (states().filter(|s| s.is_good()).count() as u64, states().filter(|s| s.is_damaged()).count() as u64)
     }
 
-    /// The blob was written anew.
+    /// The blob was written anew, or comes from elsewhere from now on.
     pub(crate) fn forget(&self, digest: &Digest) {
-        let mut states = self.map();
-        self.written.fetch_add(1, Ordering::SeqCst);
-        states.remove(digest);
+        self.blobs().entry(digest.clone()).or_default().change();
     }
 
     /// The hash for a whole read that begins now; [`conclude`](Self::conclude) ends it.
     pub(crate) fn begin(&self, blob: &Descriptor) -> Arc<SharedHash> {
+        let begun = self.blobs().get(&blob.digest).map(|known| known.generation).unwrap_or_default();
         let mut hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
         hashes.retain(|_, hash| hash.strong_count() > 0);
-        let begun = self.written.load(Ordering::SeqCst);
         let shared = hashes.get(&blob.digest).and_then(Weak::upgrade).filter(|hash| hash.begun == begun);
         shared.unwrap_or_else(|| {
             let hash = Arc::new(SharedHash::new(begun, blob));
@@ -134,11 +184,10 @@ impl Checks {
     }
 
     fn note(&self, begun: u64, digest: &Digest, state: State) {
-        let mut states = self.map();
-        if self.written.load(Ordering::SeqCst) == begun {
-            states.insert(digest.clone(), state);
-        } else {
-            states.remove(digest);
+        let mut blobs = self.blobs();
+        let known = blobs.entry(digest.clone()).or_default();
+        if known.generation == begun {
+            known.state = Some(state);
         }
     }
 
@@ -162,13 +211,14 @@ impl Checks {
     /// Reads the blob whole, once for however many ask, and waits a while for the outcome.
     pub(crate) async fn settle(self: &Arc<Self>, backend: &Arc<dyn Backend>, blob: &Descriptor) {
         let mut outcome = {
-            let mut map = self.map();
-            match map.get(&blob.digest) {
+            let mut blobs = self.blobs();
+            let known = blobs.entry(blob.digest.clone()).or_default();
+            match &known.state {
                 Some(State::Running(outcome)) => outcome.clone(),
                 Some(_) => return,
                 None => {
                     let (done, outcome) = watch::channel(());
-                    map.insert(blob.digest.clone(), State::Running(outcome.clone()));
+                    known.state = Some(State::Running(outcome.clone()));
                     tokio::spawn(check(Arc::clone(self), Arc::clone(backend), blob.clone(), done));
                     outcome
                 }
@@ -226,6 +276,35 @@ mod tests {
         assert!(!checks.is_damaged(&blob.digest));
         assert!(checks.conclude(&after, "b.tar", &blob, 4).is_err());
         assert!(checks.is_damaged(&blob.digest));
+    }
+
+    #[test]
+    fn another_file_is_another_blob_and_one_that_was_written_to_is_checked_again() {
+        let (checks, blob) = (Checks::default(), Descriptor::of("x", b"blob"));
+        let version = |file, second| Version { file, written: (second, 0) };
+        let find = |bytes: &[u8]| {
+            let hash = checks.begin(&blob);
+            hash.update(0, bytes);
+            let _ = checks.conclude(&hash, "store", &blob, 4);
+        };
+        let state = || (checks.is_good(&blob.digest), checks.is_damaged(&blob.digest));
+        let see = |version| checks.see(&blob.digest, version);
+        see(version(1, 1));
+        find(b"blob");
+        see(version(1, 1));
+        assert_eq!(state(), (true, false));
+        see(version(1, 2));
+        assert_eq!(state(), (false, false), "its bytes may be others");
+        find(b"bad!");
+        see(version(1, 3));
+        assert_eq!(state(), (false, true), "a new time mends nothing");
+        see(version(2, 3));
+        assert_eq!(state(), (false, false), "another file may");
+        let before = checks.begin(&blob);
+        before.update(0, b"bad!");
+        see(version(3, 3));
+        let _ = checks.conclude(&before, "store", &blob, 4);
+        assert_eq!(state(), (false, false), "that was of another file");
     }
 
     /// How readers of one blob come along: each a number of bytes, in whatever order, some going away in between.

@@ -79,8 +79,13 @@ fn authority(registry: &Registry) -> Result<Response<Body>, Refusal> {
 }
 
 async fn metrics(registry: &Registry) -> Result<Response<Body>, Refusal> {
+    let checks = Arc::clone(&registry.checks);
+    let look = move |backend: &dyn Backend| {
+        checks.review(backend);
+        Ok(backend.store().and_then(|store| room(store).ok()))
+    };
+    let store = registry.ask(look).await?;
     let (verified, damaged) = registry.checks.counts();
-    let store = registry.ask(|backend| Ok(backend.store().and_then(|store| room(store).ok()))).await?;
     let store = store.map(|room| (room.free, room.size));
     let text = registry.watch.metrics.text(Scraped { verified, damaged, store });
     Ok(answer("text/plain; version=0.0.4; charset=utf-8", text))

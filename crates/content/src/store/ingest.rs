@@ -1,7 +1,7 @@
 //! The store as a place that blobs come from and go to.
 
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use super::Store;
 use super::durable::Temp;
 use super::layout::Layout;
 use crate::files::{read_range, stream_range};
-use crate::{BoxFuture, ByteStream, Error, Ingest, Ingester, Provider};
+use crate::{BoxFuture, ByteStream, Error, Ingest, Ingester, Provider, Version};
 
 impl Provider for Store {
     fn open<'a>(&'a self, blob: &'a Descriptor, range: Range<u64>) -> BoxFuture<'a, Result<ByteStream, Error>> {
@@ -24,6 +24,11 @@ impl Provider for Store {
             }
             Ok(stream_range(Arc::new(file), path, range))
         })
+    }
+
+    fn version(&self, blob: &Descriptor) -> Version {
+        let found = self.layout.blob(&blob.digest).metadata();
+        found.map(|m| Version { file: m.ino(), written: (m.mtime(), m.mtime_nsec()) }).unwrap_or_default()
     }
 
     fn place(&self) -> String {

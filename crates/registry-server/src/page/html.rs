@@ -244,7 +244,10 @@ fn remedy(out: &mut String, place: &Place<'_>) {
     );
     out.push_str(match place.takes_pushes {
         // what asks for the manifest first finds it, and sends nothing
-        true => "Push the image again with <code>skopeo copy</code>, Docker or Podman, which ask for each blob: that mends it.</p>\n",
+        true => {
+            "<code>ferry install BUNDLE.tar --recheck</code> brings it again, as does a push with <code>skopeo copy</code>, Docker or \
+             Podman, which ask for each blob.</p>\n"
+        }
         false => {
             "<code>ferry verify BUNDLE.tar</code> says what else is damaged, <code>ferry repair BUNDLE.tar</code> mends a bundle with \
              recovery files. Or copy it anew, and start again with the copy, or with both.</p>\n"

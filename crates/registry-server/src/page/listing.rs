@@ -92,6 +92,12 @@ impl State {
 /// All images by repository, then by tag.
 pub(super) async fn images(registry: &Registry) -> Result<Vec<Image>, Error> {
     let mut images = known(registry).await?;
+    let checks = Arc::clone(&registry.checks);
+    let review = move |backend: &dyn Backend| {
+        checks.review(backend);
+        Ok(())
+    };
+    registry.ask(review).await?;
     let damaged: HashSet<Short> = registry.checks.damaged().iter().map(short).collect();
     if !damaged.is_empty() {
         for image in &mut images {

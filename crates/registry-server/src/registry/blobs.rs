@@ -10,12 +10,12 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
-use crate::Registry;
 use crate::body::{self, Body, Checked};
 use crate::range::{Wanted, wanted};
 use crate::refusal::Refusal;
 use crate::registry::Asked;
 use crate::registry::manifests::{DOCKER_CONTENT_DIGEST, empty, etag, set};
+use crate::{Backend, Registry};
 
 const OCTETS: &str = "application/octet-stream";
 
@@ -26,8 +26,15 @@ pub(crate) async fn serve(
     digest: Digest,
 ) -> Result<Response<Body>, Refusal> {
     let name = asked.name(repository);
-    let found = registry.ask(move |backend| backend.blob(&name, &digest).map(|blob| (blob, digest))).await?;
-    let (Some(blob), _) = found else { return Err(unknown(&found.1)) };
+    let checks = Arc::clone(&registry.checks);
+    let look = move |backend: &dyn Backend| {
+        let blob = backend.blob(&name, &digest)?;
+        if let Some(blob) = &blob {
+            checks.see(&blob.digest, backend.blobs().version(blob));
+        }
+        Ok(blob.ok_or(digest))
+    };
+    let blob = registry.ask(look).await?.map_err(|digest| unknown(&digest))?;
     if asked.is_head() && registry.backend.store().is_some() {
         // Who asks so may be about to push a manifest, and will not push what is here.
         let digest = blob.digest.clone();

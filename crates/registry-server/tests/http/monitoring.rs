@@ -240,7 +240,7 @@ async fn an_image_with_a_damaged_blob_has_a_mark_until_it_is_mended() {
     let text = shown().await;
     assert!(text.contains("2 images takes pushes 1 damaged"), "{text}");
     let (before, after) = text.split_once("whole t").expect("the whole one");
-    assert!(before.contains("hurt t") && before.contains("Push the image again"), "{before}");
+    assert!(before.contains("hurt t") && before.contains("ferry install BUNDLE.tar --recheck"), "{before}");
     assert!(!after.contains("damaged"), "{after}");
     let push = format!("POST /v2/hurt/blobs/uploads/?digest={layer}");
     assert_eq!(site.ask(&push, &[], &hurt.layer).await.status, StatusCode::CREATED);

@@ -166,6 +166,33 @@ async fn deletion_is_a_matter_of_settings() {
 }
 
 #[tokio::test]
+async fn what_becomes_of_a_blobs_file_while_it_is_served_is_seen() {
+    let site = Site::with_store(Settings::default());
+    let image = Image::new("one");
+    image.put(site.store(), "r", Some("t"));
+    let path = format!("/v2/r/blobs/{}", Digest::of(&image.layer));
+    assert_eq!(site.get(&path).await.body(), image.layer);
+    let file = site.store().folder().join(Digest::of(&image.layer).blob_path());
+    let mut bytes = image.layer.clone();
+    bytes[7] ^= 1;
+    std::fs::write(&file, &bytes).expect("damage");
+    assert_eq!(site.get(&path).await.body, None, "it was good, and is not any more");
+    assert_eq!(site.get(&path).await.status, StatusCode::NOT_FOUND);
+    // that somebody says it is needed mends nothing
+    site.store().renew_blob(&Digest::of(&image.layer)).expect("renew");
+    assert_eq!(site.ask(&format!("HEAD {path}"), &[], b"").await.status, StatusCode::NOT_FOUND);
+    let metric = "ferry_blobs_damaged 1";
+    let metrics = site.get("/metrics").await;
+    assert!(String::from_utf8_lossy(metrics.body()).contains(metric), "{}", String::from_utf8_lossy(metrics.body()));
+    // another process puts another file in its place
+    let whole = file.with_extension("new");
+    std::fs::write(&whole, &image.layer).expect("mend");
+    std::fs::rename(&whole, &file).expect("rename");
+    assert!(!String::from_utf8_lossy(site.get("/metrics").await.body()).contains(metric));
+    assert_eq!(site.get(&path).await.body(), image.layer);
+}
+
+#[tokio::test]
 async fn a_damaged_blob_can_be_pushed_again() {
     let site = Site::with_store(Settings::default());
     let blob = site.store().put_blob("x", b"precious").expect("put");
