@@ -21,7 +21,7 @@ use http::{Method, Request, Response};
 use http_body_util::BodyExt as _;
 
 use crate::auth::access::Access;
-use crate::auth::{Authenticator, TOKEN};
+use crate::auth::{Authenticator, Identity, TOKEN};
 use crate::check::Checks;
 use crate::monitoring::{self, Health, Monitoring};
 use crate::query::Query;
@@ -82,6 +82,8 @@ pub(crate) struct Asked {
     pub(crate) is_secure: bool,
     /// Where it came from.
     pub(crate) client: Option<IpAddr>,
+    /// Whether it is from somebody who may push.
+    pub(crate) may_push: bool,
 }
 
 impl Asked {
@@ -161,7 +163,8 @@ impl Registry {
         let header = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
         let host = parts.uri.authority().map(|a| a.as_str()).or(header).map(str::to_owned);
         let query = Query::parse(parts.uri.query());
-        let asked = Asked { method: parts.method, headers: parts.headers, query, host, is_secure, client };
+        let asked =
+            Asked { method: parts.method, headers: parts.headers, query, host, is_secure, client, may_push: false };
         let length = asked.header(CONTENT_LENGTH.as_str()).and_then(|length| length.parse().ok());
         let announces = asked.header(EXPECT.as_str()).is_some();
         let namespace = asked.namespace().and_then(|ns| HeaderValue::try_from(ns).ok());
@@ -196,7 +199,7 @@ impl Registry {
     async fn dispatch(
         &self,
         path: &str,
-        asked: Asked,
+        mut asked: Asked,
         body: &mut crate::body::Incoming,
     ) -> Result<Response<Body>, Refusal> {
         if path == TOKEN
@@ -210,7 +213,8 @@ impl Registry {
         }
         let endpoint = Monitoring::at(path);
         if !endpoint.is_some_and(Monitoring::is_open) {
-            self.auth.authorize(&self.settings.access, &asked, path).await?;
+            let identity = self.auth.authorize(&self.settings.access, &asked, path).await?;
+            asked.may_push = matches!((&self.settings.access, identity), (Access::Open, _) | (_, Identity::User(_)));
         }
         if let Some(endpoint) = endpoint {
             return monitoring::serve(self, &asked, endpoint).await;

@@ -28,8 +28,8 @@ pub(crate) async fn serve(
     let name = asked.name(repository);
     let found = registry.ask(move |backend| backend.blob(&name, &digest).map(|blob| (blob, digest))).await?;
     let (Some(blob), _) = found else { return Err(unknown(&found.1)) };
-    if asked.is_head() && registry.backend.store().is_some() {
-        // Who asks so may be about to push a manifest, and will not push what is here.
+    if asked.is_head() && asked.may_push && registry.backend.store().is_some() {
+        // Who asks so may be about to push a manifest, and will not push what is here. Guests must not keep what nobody needs.
         let digest = blob.digest.clone();
         if !registry.change(move |store| store.renew_blob(&digest)).await? {
             return Err(unknown(&blob.digest));

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ferry_image::Digest;
 use ferry_registry_server::{Access, Limits, Passwords, Settings, Users};
 use http::StatusCode;
 
@@ -90,6 +91,29 @@ async fn where_all_may_read_a_push_takes_a_password_or_its_token() {
     }
     for forged in [format!("{ann}x"), guest.replacen("Bearer ", "Bearer A", 1), "Bearer ".to_owned()] {
         assert_eq!(status(&site, READ, Some(&forged)).await.0, 401, "{forged}");
+    }
+}
+
+/// Whoever may not push keeps nothing from being collected.
+#[tokio::test]
+async fn what_a_guest_asks_about_grows_old_all_the_same() {
+    let site = site(|users| Access::UsersToPush(users));
+    let image = Image::new("one");
+    let name = image.digest.to_string();
+    let (layer, folder) = (Digest::of(&image.layer), site.store().folder());
+    let record = folder.join("ferry/repositories/team/app/_manifests").join(name.replace(':', "-"));
+    let (files, kinds) =
+        ([folder.join(layer.blob_path()), record], [format!("blobs/{layer}"), format!("manifests/{name}")]);
+    let requests = kinds.map(|kind| format!("HEAD /v2/team/app/{kind}"));
+    let old = SystemTime::now() - Duration::from_secs(7200);
+    let good = basic("ann:s:cret");
+    for (file, request) in files.iter().zip(&requests) {
+        for (authorization, is_young) in [(None, false), (Some(good.as_str()), true)] {
+            std::fs::File::open(file).expect("open").set_modified(old).expect("age");
+            assert_eq!(status(&site, request, authorization).await.0, 200, "{request}");
+            let modified = file.metadata().and_then(|metadata| metadata.modified()).expect("a time");
+            assert_eq!(modified > old, is_young, "{request} {authorization:?}");
+        }
     }
 }
 
