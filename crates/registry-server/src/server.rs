@@ -26,7 +26,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::refusal::Refusal;
 use crate::registry::{Peer, Secure};
-use crate::server::connections::{ConnectionGuard, Connections};
+use crate::server::connections::{ConnectionGuard, Connections, Room};
 use crate::server::tls::Serving;
 use crate::server::write_timeout::WriteTimeout;
 use crate::{Authority, Error, Registry, Tls, body};
@@ -157,14 +157,15 @@ impl Server {
                 }
             };
             let counted = shared.registry.connected();
-            let slot = tokio::select! {
-                () = &mut shutdown => break,
-                slot = slot(&slots, &shared.connections) => slot,
-            };
-            let Some(guard) = shared.connections.admit(peer.ip()) else {
+            let Some(room) = shared.connections.room_for(peer.ip()) else {
                 tracing::warn!(%peer, "a client has too many connections at work");
                 continue;
             };
+            let slot = tokio::select! {
+                () = &mut shutdown => break,
+                slot = slot(&slots, &shared.connections, room) => slot,
+            };
+            let guard = shared.connections.admit(peer.ip());
             let task = Arc::clone(&shared).receive(stream, peer, guard, graceful.watcher());
             connections.spawn(async move {
                 task.await;
@@ -202,12 +203,14 @@ const ROUND: Duration = Duration::from_secs(5);
 const CERTIFICATES: u64 = 12;
 
 /// A slot for one more connection; idle ones make room.
-async fn slot(slots: &Arc<Semaphore>, connections: &Connections) -> Option<OwnedSemaphorePermit> {
+async fn slot(slots: &Arc<Semaphore>, connections: &Connections, room: Room) -> Option<OwnedSemaphorePermit> {
     loop {
         if let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
             return Some(slot);
         }
-        connections.make_room();
+        if room == Room::Anybodys {
+            connections.make_room();
+        }
         let wait = tokio::time::timeout(Duration::from_millis(50), Arc::clone(slots).acquire_owned());
         if let Ok(slot) = wait.await {
             return slot.ok();

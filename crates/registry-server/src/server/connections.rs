@@ -61,6 +61,15 @@ struct Client {
     requests: Arc<Semaphore>,
 }
 
+/// Whose connection ends where there is no room for a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// That which has been idle for the longest time.
+    Anybodys,
+    /// One of the same client, which is on its way out already.
+    ItsOwn,
+}
+
 /// The place of one connection, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct ConnectionGuard {
@@ -90,15 +99,21 @@ impl Connections {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a new connection. `None` where all of its client's are at work.
-    pub(crate) fn admit(self: &Arc<Self>, from: IpAddr) -> Option<ConnectionGuard> {
+    /// Who makes room for a new connection, before anything else is done for it: a client that has as many as it may have gets room of
+    /// its own only, however often it comes. `None` where all of its connections are at work.
+    pub(crate) fn room_for(&self, from: IpAddr) -> Option<Room> {
         let client = network(from);
         let mut table = self.lock();
-        if table.clients.get(&client).is_some_and(|c| c.connections >= self.limits.per_client)
-            && !table.evict(Some(client))
-        {
-            return None;
+        if table.clients.get(&client).is_none_or(|c| c.connections < self.limits.per_client) {
+            return Some(Room::Anybodys);
         }
+        table.evict(Some(client)).then_some(Room::ItsOwn)
+    }
+
+    /// A place for a new connection, for which there is room.
+    pub(crate) fn admit(self: &Arc<Self>, from: IpAddr) -> ConnectionGuard {
+        let client = network(from);
+        let mut table = self.lock();
         let id = table.next;
         table.next += 1;
         let leave = Arc::new(Notify::new());
@@ -116,7 +131,7 @@ impl Connections {
         let entry = entry.or_insert_with(|| Client { connections: 0, requests: Arc::new(Semaphore::new(most)) });
         entry.connections += 1;
         let requests = Arc::clone(&entry.requests);
-        Some(ConnectionGuard { connections: Arc::clone(self), id, leave, requests })
+        ConnectionGuard { connections: Arc::clone(self), id, leave, requests }
     }
 
     /// Makes room for one more, if any connection is idle.
@@ -239,7 +254,8 @@ mod tests {
     const HERE: [&str; 2] = ["10.0.0.1", "10.0.0.2"];
 
     fn guard(connections: &Arc<Connections>, client: usize) -> Option<Arc<ConnectionGuard>> {
-        connections.admit(HERE[client].parse().expect("address")).map(Arc::new)
+        let address = HERE[client].parse().expect("address");
+        connections.room_for(address).map(|_| Arc::new(connections.admit(address)))
     }
 
     #[tokio::test]
@@ -263,6 +279,21 @@ mod tests {
         assert!(must_leave(&other).await);
         drop((first, third, other));
         assert_eq!((connections.len(), connections.lock().clients.len()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_client_at_its_limit_makes_room_by_its_own_connections_only() {
+        let connections = connections(2, 9);
+        let address = |client: usize| HERE[client].parse::<IpAddr>().expect("address");
+        let other = guard(&connections, 1).expect("the one that is idle for the longest time");
+        let mut own = Vec::from([0, 0].map(|client| guard(&connections, client).expect("below the limit")));
+        assert_eq!(connections.room_for(address(1)), Some(Room::Anybodys));
+        for _ in 0..5 {
+            assert_eq!(connections.room_for(address(0)), Some(Room::ItsOwn));
+            assert!(must_leave(&own.remove(0)).await);
+            own.push(Arc::new(connections.admit(address(0))));
+        }
+        assert!(!must_leave(&other).await);
     }
 
     #[tokio::test]
