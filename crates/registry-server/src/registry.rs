@@ -7,7 +7,7 @@ mod manifests;
 mod turns;
 mod uploads;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -63,9 +63,9 @@ pub struct Registry {
     auth: Arc<Authenticator>,
 }
 
-/// Who is at the other end; [`crate::Server`] puts it into a request's extensions, for the log.
+/// Who asks: who is at the other end, or whom a trusted proxy there speaks for. [`crate::Server`] puts it into a request's extensions.
 #[derive(Debug, Clone, Copy)]
-pub struct Peer(pub SocketAddr);
+pub struct Peer(pub IpAddr);
 
 /// Set by [`crate::Server`] where a request came over TLS.
 #[derive(Debug, Clone, Copy)]
@@ -155,7 +155,7 @@ impl Registry {
     {
         let (parts, body) = request.into_parts();
         let watched = self.watch.begin(&parts);
-        let client = parts.extensions.get::<Peer>().map(|peer| peer.0.ip().to_canonical());
+        let client = parts.extensions.get::<Peer>().map(|peer| peer.0.to_canonical());
         let forwarded = parts.headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
         let is_secure = forwarded || parts.extensions.get::<Secure>().is_some();
         let (path, method) = (parts.uri.path().to_owned(), parts.method.clone());

@@ -2,6 +2,7 @@
 
 mod authority;
 pub(crate) mod connections;
+pub mod proxies;
 pub mod tls;
 mod write_timeout;
 
@@ -27,6 +28,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::refusal::Refusal;
 use crate::registry::{Peer, Secure};
 use crate::server::connections::{ConnectionGuard, Connections, Room};
+use crate::server::proxies::Proxies;
 use crate::server::tls::Serving;
 use crate::server::write_timeout::WriteTimeout;
 use crate::{Authority, Error, Registry, Tls, body};
@@ -36,10 +38,13 @@ use crate::{Authority, Error, Registry, Tls, body};
 pub struct Limits {
     /// Connections at once. One more, and that which is idle for the longest time gives way; where all are at work, new ones wait.
     pub connections: usize,
-    /// Connections of one client at once: an IPv4 address, or a /64 of IPv6. One more, and one of its own gives way.
+    /// Connections of one client at once: an IPv4 address, or a /64 of IPv6. One more, and one of its own gives way. Where a client comes
+    /// by a proxy, its requests at once, those that wait included.
     pub per_client: usize,
     /// Requests of one client under way at once; more wait, for as long as `header_timeout`.
     pub requests: usize,
+    /// Whose word counts for who the client is. Their connections are limited by `connections` alone.
+    pub proxies: Proxies,
     /// For a TLS handshake, for the head of a request, and between two requests of HTTP/1.1.
     pub header_timeout: Duration,
     /// After this a connection without a request is ended.
@@ -56,6 +61,7 @@ impl Default for Limits {
             connections: 4096,
             per_client: 2048,
             requests: 512,
+            proxies: Proxies::default(),
             header_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(180),
             stall: Duration::from_secs(120),
@@ -275,12 +281,13 @@ impl Shared {
         let (registry, is_secure, patience) = (&self.registry, self.tls.is_some(), self.limits.header_timeout);
         let service = service_fn(move |mut request: Request<Incoming>| {
             let (registry, guard) = (registry.clone(), Arc::clone(guard));
-            request.extensions_mut().insert(Peer(peer));
+            let client = self.limits.proxies.client(peer.ip(), request.headers());
+            request.extensions_mut().insert(Peer(client));
             if is_secure {
                 request.extensions_mut().insert(Secure);
             }
             async move {
-                let Some(served) = guard.begin_request(patience).await else {
+                let Some(served) = guard.begin_request(client, patience).await else {
                     let refusal = Refusal::too_many("too many requests from here are under way", ROUND);
                     return Ok::<_, Infallible>(refusal.into_response());
                 };

@@ -32,6 +32,7 @@ mod recheck;
 mod recovery;
 mod referrers;
 mod reproducible;
+mod reverse_proxy;
 mod rewrite;
 mod seed;
 mod serve;

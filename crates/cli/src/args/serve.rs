@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, ValueEnum};
 use ferry_image::reference::is_host;
+use ferry_registry_server::Network;
 
 use super::{Layout, Trust};
 use crate::commands::serve::{Advertise, Listen};
@@ -66,6 +67,10 @@ pub(crate) struct Serve {
     /// Let everybody read; users are for pushes
     #[arg(long, help_heading = "Users", requires = "htpasswd")]
     pub(crate) anonymous_read: bool,
+    /// A reverse proxy before this server (an address, or a network): the clients that it names in X-Forwarded-For are whom limits and the
+    /// access log are about; repeatable
+    #[arg(long, value_name = "ADDRESS[/BITS]")]
+    pub(crate) trusted_proxy: Vec<Network>,
     /// Where each request is logged, in the combined form of Apache and nginx: a file, `-` for standard error, or `off`
     #[arg(long, value_name = "FILE", default_value = "-")]
     pub(crate) access_log: LogTo,

@@ -30,7 +30,8 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
     let listen = args.listen.address().await?;
     let tls = tls(&args, listen, &machine)?;
     let settings = Settings { access: access(&args)?, deletes: args.allow_delete, access_log, about };
-    let limits = Limits { grace: Duration::from_secs(args.grace), ..limits() };
+    let proxies = args.trusted_proxy.iter().copied().collect();
+    let limits = Limits { grace: Duration::from_secs(args.grace), proxies, ..limits() };
     let registry = Registry::new(backend, settings);
     let server = Server::bind(listen, registry, tls.as_ref(), limits).await?;
 

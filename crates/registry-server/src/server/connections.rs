@@ -58,7 +58,15 @@ impl Delivery {
 #[derive(Debug)]
 struct Client {
     connections: usize,
+    /// Requests that came by a proxy, whose connections are not this client's.
+    forwarded: usize,
     requests: Arc<Semaphore>,
+}
+
+impl Client {
+    fn new(limits: &Limits) -> Self {
+        Self { connections: 0, forwarded: 0, requests: Arc::new(Semaphore::new(limits.requests)) }
+    }
 }
 
 /// Whose connection ends where there is no room for a new one.
@@ -75,6 +83,7 @@ pub(crate) enum Room {
 pub(crate) struct ConnectionGuard {
     connections: Arc<Connections>,
     id: u64,
+    client: IpAddr,
     leave: Arc<Notify>,
     requests: Arc<Semaphore>,
 }
@@ -83,7 +92,16 @@ pub(crate) struct ConnectionGuard {
 #[derive(Debug)]
 pub(crate) struct RequestGuard {
     _busy: Busy,
+    _forwarded: Option<Forwarded>,
     _permit: OwnedSemaphorePermit,
+}
+
+/// A request that came by a proxy, from whoever it speaks for, until it is dropped.
+#[derive(Debug)]
+struct Forwarded {
+    connections: Arc<Connections>,
+    client: IpAddr,
+    requests: Arc<Semaphore>,
 }
 
 /// Something that is to be answered on a connection, until it is dropped: a connection that has any is not idle.
@@ -101,7 +119,11 @@ impl Connections {
 
     /// Who makes room for a new connection, before anything else is done for it: a client that has as many as it may have gets room of
     /// its own only, however often it comes. `None` where all of its connections are at work.
+    /// A proxy's are not counted as those of one client: [`ConnectionGuard::begin_request`] counts what comes by them.
     pub(crate) fn room_for(&self, from: IpAddr) -> Option<Room> {
+        if self.limits.proxies.contains(from) {
+            return Some(Room::Anybodys);
+        }
         let client = network(from);
         let mut table = self.lock();
         if table.clients.get(&client).is_none_or(|c| c.connections < self.limits.per_client) {
@@ -126,12 +148,22 @@ impl Connections {
             answers: Vec::new(),
         };
         table.all.insert(id, connection);
-        let most = self.limits.requests;
-        let entry = table.clients.entry(client);
-        let entry = entry.or_insert_with(|| Client { connections: 0, requests: Arc::new(Semaphore::new(most)) });
+        let entry = table.clients.entry(client).or_insert_with(|| Client::new(&self.limits));
         entry.connections += 1;
         let requests = Arc::clone(&entry.requests);
-        ConnectionGuard { connections: Arc::clone(self), id, leave, requests }
+        ConnectionGuard { connections: Arc::clone(self), id, client, leave, requests }
+    }
+
+    /// A request of a client whose connections we do not see. `None` where it has as many as others may have connections: they would
+    /// fill those of the proxy with requests that wait.
+    fn forwarded(self: &Arc<Self>, client: IpAddr) -> Option<Forwarded> {
+        let mut table = self.lock();
+        let entry = table.clients.entry(client).or_insert_with(|| Client::new(&self.limits));
+        if entry.forwarded >= self.limits.per_client {
+            return None;
+        }
+        entry.forwarded += 1;
+        Some(Forwarded { connections: Arc::clone(self), client, requests: Arc::clone(&entry.requests) })
     }
 
     /// Makes room for one more, if any connection is idle.
@@ -159,6 +191,15 @@ impl Connections {
 }
 
 impl Table {
+    /// Something of a client has ended. One that has nothing left is forgotten.
+    fn leave(&mut self, address: IpAddr, end: impl FnOnce(&mut Client)) {
+        let Some(client) = self.clients.get_mut(&address) else { return };
+        end(client);
+        if client.connections == 0 && client.forwarded == 0 {
+            self.clients.remove(&address);
+        }
+    }
+
     /// Ends the connection, of this client or of any, that has been idle for the longest time; whether there was one.
     fn evict(&mut self, of: Option<IpAddr>) -> bool {
         let idle = self.all.values_mut().filter(|g| g.busy == 0 && !g.is_leaving && of.is_none_or(|c| c == g.client));
@@ -180,12 +221,16 @@ impl ConnectionGuard {
         self.leave.notified().await;
     }
 
-    /// Begins a request: the client's turn, where it has many under way. `None` when that does not come in time.
-    pub(crate) async fn begin_request(self: &Arc<Self>, patience: Duration) -> Option<RequestGuard> {
+    /// Begins a request of `client`, who is at the other end or before a proxy: its turn, where it has many under way. `None` when that
+    /// does not come in time.
+    pub(crate) async fn begin_request(self: &Arc<Self>, client: IpAddr, patience: Duration) -> Option<RequestGuard> {
         // before it waits: a client may take the request back while it does, and the rest of this is never run
         let busy = Busy::begin(self);
-        let permit = tokio::time::timeout(patience, Arc::clone(&self.requests).acquire_owned()).await.ok()?.ok()?;
-        Some(RequestGuard { _busy: busy, _permit: permit })
+        let client = network(client);
+        let forwarded = if client == self.client { None } else { Some(self.connections.forwarded(client)?) };
+        let requests = forwarded.as_ref().map_or(&self.requests, |forwarded| &forwarded.requests);
+        let permit = tokio::time::timeout(patience, Arc::clone(requests).acquire_owned()).await.ok()?.ok()?;
+        Some(RequestGuard { _busy: busy, _forwarded: forwarded, _permit: permit })
     }
 
     /// An answer is on its way, until what is returned is dropped.
@@ -221,13 +266,15 @@ impl Drop for Busy {
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         let mut table = self.connections.lock();
-        let Some(connection) = table.all.remove(&self.id) else { return };
-        if let Some(client) = table.clients.get_mut(&connection.client) {
-            client.connections -= 1;
-            if client.connections == 0 {
-                table.clients.remove(&connection.client);
-            }
+        if table.all.remove(&self.id).is_some() {
+            table.leave(self.client, |client| client.connections -= 1);
         }
+    }
+}
+
+impl Drop for Forwarded {
+    fn drop(&mut self) {
+        self.connections.lock().leave(self.client, |client| client.forwarded -= 1);
     }
 }
 
@@ -253,8 +300,12 @@ mod tests {
 
     const HERE: [&str; 2] = ["10.0.0.1", "10.0.0.2"];
 
+    fn ip(client: usize) -> IpAddr {
+        HERE[client].parse().expect("address")
+    }
+
     fn guard(connections: &Arc<Connections>, client: usize) -> Option<Arc<ConnectionGuard>> {
-        let address = HERE[client].parse().expect("address");
+        let address = ip(client);
         connections.room_for(address).map(|_| Arc::new(connections.admit(address)))
     }
 
@@ -267,11 +318,11 @@ mod tests {
             guard(&connections, 1).expect("c"),
         );
         // the first asks for something, and is then not the longest idle one
-        drop(first.begin_request(Duration::ZERO).await.expect("its turn"));
+        drop(first.begin_request(ip(0), Duration::ZERO).await.expect("its turn"));
         let third = guard(&connections, 0).expect("room is made");
         assert!(must_leave(&second).await && !must_leave(&first).await && !must_leave(&other).await);
         drop(second);
-        let busy = (first.begin_request(Duration::ZERO).await, third.begin_request(Duration::ZERO).await);
+        let busy = (first.begin_request(ip(0), Duration::ZERO).await, third.begin_request(ip(0), Duration::ZERO).await);
         assert!(guard(&connections, 0).is_none(), "both are at work");
         assert!(guard(&connections, 1).is_some(), "others are not in the way");
         drop(busy);
@@ -284,14 +335,13 @@ mod tests {
     #[tokio::test]
     async fn a_client_at_its_limit_makes_room_by_its_own_connections_only() {
         let connections = connections(2, 9);
-        let address = |client: usize| HERE[client].parse::<IpAddr>().expect("address");
         let other = guard(&connections, 1).expect("the one that is idle for the longest time");
         let mut own = Vec::from([0, 0].map(|client| guard(&connections, client).expect("below the limit")));
-        assert_eq!(connections.room_for(address(1)), Some(Room::Anybodys));
+        assert_eq!(connections.room_for(ip(1)), Some(Room::Anybodys));
         for _ in 0..5 {
-            assert_eq!(connections.room_for(address(0)), Some(Room::ItsOwn));
+            assert_eq!(connections.room_for(ip(0)), Some(Room::ItsOwn));
             assert!(must_leave(&own.remove(0)).await);
-            own.push(Arc::new(connections.admit(address(0))));
+            own.push(Arc::new(connections.admit(ip(0))));
         }
         assert!(!must_leave(&other).await);
     }
@@ -304,11 +354,11 @@ mod tests {
             guard(&connections, 0).expect("b"),
             guard(&connections, 1).expect("c"),
         );
-        let served = first.begin_request(Duration::ZERO).await.expect("its turn");
-        assert!(second.begin_request(Duration::from_millis(10)).await.is_none());
-        assert!(other.begin_request(Duration::ZERO).await.is_some());
+        let served = first.begin_request(ip(0), Duration::ZERO).await.expect("its turn");
+        assert!(second.begin_request(ip(0), Duration::from_millis(10)).await.is_none());
+        assert!(other.begin_request(ip(1), Duration::ZERO).await.is_some());
         drop(served);
-        assert!(second.begin_request(Duration::from_millis(10)).await.is_some());
+        assert!(second.begin_request(ip(0), Duration::from_millis(10)).await.is_some());
         connections.end_idle(Instant::now() + Duration::from_secs(3600));
         assert!(must_leave(&first).await && must_leave(&second).await);
     }
@@ -317,14 +367,40 @@ mod tests {
     async fn a_request_that_is_taken_back_while_it_waits_leaves_its_connection_idle() {
         let connections = connections(9, 1);
         let (first, second) = (guard(&connections, 0).expect("a"), guard(&connections, 0).expect("b"));
-        let served = first.begin_request(Duration::ZERO).await.expect("its turn");
-        let mut waiting = Box::pin(second.begin_request(Duration::from_secs(60)));
+        let served = first.begin_request(ip(0), Duration::ZERO).await.expect("its turn");
+        let mut waiting = Box::pin(second.begin_request(ip(0), Duration::from_secs(60)));
         assert!(tokio::time::timeout(Duration::from_millis(10), &mut waiting).await.is_err());
         connections.end_idle(Instant::now() + Duration::from_secs(3600));
         assert!(!must_leave(&second).await, "it waits for an answer");
         drop((waiting, served));
         connections.end_idle(Instant::now() + Duration::from_secs(3600));
         assert!(must_leave(&second).await);
+    }
+
+    #[tokio::test]
+    async fn requests_by_a_proxy_are_those_of_whom_it_speaks_for() {
+        let proxies = [HERE[0].parse().expect("network")].into_iter().collect();
+        let connections = Connections::new(&Limits { per_client: 3, requests: 1, proxies, ..Limits::default() });
+        let by: Vec<_> = (0..9).map(|_| guard(&connections, 0).expect("a proxy has as many as it needs")).collect();
+        let (one, two): (IpAddr, IpAddr) = ("1.1.1.1".parse().expect("ip"), "2001:db8::1".parse().expect("ip"));
+        let served = by[0].begin_request(one, Duration::ZERO).await.expect("its turn");
+        assert!(by[1].begin_request(one, Duration::from_millis(10)).await.is_none(), "one at a time");
+        let _others = (
+            by[1].begin_request(two, Duration::ZERO).await.expect("another's turn"),
+            by[2].begin_request(ip(0), Duration::ZERO).await.expect("the proxy's own"),
+        );
+        // so many may wait, and one more is told at once
+        let mut waiting: Vec<_> =
+            by[3..5].iter().map(|by| Box::pin(by.begin_request(one, Duration::from_secs(60)))).collect();
+        for waiting in &mut waiting {
+            assert!(tokio::time::timeout(Duration::from_millis(10), waiting).await.is_err());
+        }
+        assert!(by[5].begin_request(one, Duration::from_secs(60)).await.is_none());
+        drop(served);
+        assert!(waiting.remove(0).await.is_some());
+        drop(waiting);
+        assert!(by[5].begin_request(one, Duration::from_secs(60)).await.is_some());
+        assert_eq!(connections.lock().clients.len(), 2, "who has nothing under way is forgotten");
     }
 
     #[test]
@@ -339,7 +415,8 @@ mod tests {
     async fn who_takes_nothing_of_an_answer_is_ended_and_who_takes_is_not() {
         let connections = connections(9, 9);
         let (still, takes) = (guard(&connections, 0).expect("a"), guard(&connections, 1).expect("b"));
-        let _served = (still.begin_request(Duration::ZERO).await, takes.begin_request(Duration::ZERO).await);
+        let _served =
+            (still.begin_request(ip(0), Duration::ZERO).await, takes.begin_request(ip(1), Duration::ZERO).await);
         let (_answer, taken) = (still.begin_answer(), takes.begin_answer());
         let limit = Limits::default().stall * STALLS;
         connections.end_idle(Instant::now() + limit / 2);
