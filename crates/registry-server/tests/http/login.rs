@@ -187,3 +187,50 @@ async fn the_first_guesses_of_a_client_wait_for_one_another_and_a_right_password
         }
     }
 }
+
+/// Users on a disk that does not answer.
+#[derive(Default)]
+struct Hung(AtomicUsize);
+
+impl Passwords for Hung {
+    fn is_stale(&self) -> bool {
+        true
+    }
+
+    fn refresh(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_secs(3));
+    }
+
+    fn verify(&self, _: &str, password: &str) -> bool {
+        password == "s:cret"
+    }
+
+    fn is_known(&self, user: &str, password: &str) -> bool {
+        self.verify(user, password)
+    }
+
+    fn has(&self, _: &str) -> bool {
+        true
+    }
+}
+
+/// One thread moves all bytes here, so that whoever blocks it blocks all.
+#[tokio::test]
+async fn a_disk_of_users_that_does_not_answer_holds_no_thread_and_no_client_up_for_long() {
+    let users = Arc::new(Hung::default());
+    let access = Access::Users(Arc::clone(&users) as Arc<dyn Passwords>);
+    let site = Site::with_store(Settings { access, ..Settings::default() });
+    let good = basic("ann:s:cret");
+    let begun = Instant::now();
+    let ask = async || status(&site, "GET /v2/", Some(&good)).await.0;
+    let open = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        (site.get("/healthz").await.status.as_u16(), begun.elapsed())
+    };
+    let (one, two, (three, took)) = tokio::join!(ask(), ask(), open);
+    assert_eq!((one, two, three), (200, 200, 200));
+    assert!(took < Duration::from_millis(900), "{took:?}");
+    assert!(begun.elapsed() < Duration::from_millis(2500), "{:?}", begun.elapsed());
+    assert_eq!(users.0.load(Ordering::SeqCst), 1, "one looks, and the others wait for it");
+}
