@@ -44,4 +44,4 @@ pub use route::{Route, RouteError, route};
 pub use server::proxies::{Network, Proxies};
 pub use server::tls::{Authority, Tls};
 pub use server::{Limits, Server};
-pub use watch::AccessLog;
+pub use watch::{AccessLog, Lines};

@@ -26,7 +26,7 @@ use crate::body::{Body, Incoming};
 use crate::registry::Peer;
 
 use line::Line;
-pub use log::AccessLog;
+pub use log::{AccessLog, Lines};
 pub(crate) use metrics::{Metrics, Scraped};
 
 /// nginx's number for a request whose client went away before it was answered.

@@ -21,6 +21,7 @@ mod matrix;
 mod mirror;
 mod mirrors;
 mod names;
+mod operations;
 mod page;
 mod plan;
 mod power;
