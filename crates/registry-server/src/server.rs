@@ -3,6 +3,7 @@
 mod authority;
 pub(crate) mod connections;
 pub mod proxies;
+pub mod reload;
 pub mod tls;
 mod write_timeout;
 
@@ -29,6 +30,7 @@ use crate::refusal::Refusal;
 use crate::registry::{Peer, Secure};
 use crate::server::connections::{ConnectionGuard, Connections, Room};
 use crate::server::proxies::Proxies;
+use crate::server::reload::Reload;
 use crate::server::tls::Serving;
 use crate::server::write_timeout::WriteTimeout;
 use crate::{Authority, Error, Registry, Tls, body};
@@ -114,6 +116,13 @@ impl Server {
     #[must_use]
     pub fn authority(&self) -> Option<&Authority> {
         self.tls.as_ref()?.authority.as_ref()
+    }
+
+    /// What reads certificate, users and log again while it serves.
+    #[must_use]
+    pub fn reload(&self) -> Reload {
+        let certificate = self.tls.as_ref().map(|tls| Arc::clone(&tls.current));
+        Reload { certificate, registry: self.registry.clone() }
     }
 
     /// Serves until `shutdown` is done, then lets transfers end for as long as [`Limits::grace`], or until `cut` is done, which is waited

@@ -13,7 +13,8 @@ use crate::commands::serve::{Advertise, Listen};
 /// Be a registry: straight from bundles (read-only), or over a writable store
 ///
 /// Once it listens, it prints what to paste on a node so that it pulls from here under the original names, with no YAML changed. It ends with
-/// Ctrl-C, and lets transfers end for a while before; a second Ctrl-C ends it at once.
+/// Ctrl-C, and lets transfers end for a while before; a second Ctrl-C ends it at once. SIGHUP makes it read certificates and users again,
+/// and open the access log anew.
 #[derive(Debug, clap::Args)]
 #[command(
     group = ArgGroup::new("content").required(true).args(["bundles", "store"]),

@@ -90,6 +90,15 @@ pub enum Access {
     UsersToPush(Arc<dyn Passwords>),
 }
 
+impl Access {
+    pub(crate) fn passwords(&self) -> Option<&Arc<dyn Passwords>> {
+        match self {
+            Self::Open => None,
+            Self::Users(passwords) | Self::UsersToPush(passwords) => Some(passwords),
+        }
+    }
+}
+
 impl std::fmt::Debug for Access {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

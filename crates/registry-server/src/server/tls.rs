@@ -114,6 +114,12 @@ impl Tls {
 }
 
 impl Current {
+    /// The same as [`refresh`](Self::refresh), whether or not the files look as if they had changed. Blocking.
+    pub(crate) fn reload(&self, now: SystemTime) {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.refresh(now);
+    }
+
     /// Takes a new certificate where there is one. One that cannot be used is told, and the old one stays. Blocking.
     pub(crate) fn refresh(&self, now: SystemTime) {
         let (found, mut known) = (self.tls.written(), self.written.lock().unwrap_or_else(PoisonError::into_inner));
@@ -201,6 +207,19 @@ mod tests {
             serving.current.refresh(SystemTime::now());
             assert_eq!(in_use(), expected);
         }
+        // who says so has it read again, whatever its time
+        let (fourth, before) = (make("four"), in_use());
+        let file = std::fs::File::options().write(true).open(&fourth).expect("open");
+        file.set_modified(time).expect("time");
+        std::fs::rename(&fourth, &two).expect("rename");
+        serving.current.refresh(SystemTime::now());
+        assert_eq!(in_use(), before);
+        serving.current.reload(SystemTime::now());
+        assert_eq!(in_use(), chain(&two).expect("chain")[0]);
+        std::fs::write(&two, "junk").expect("write");
+        let before = in_use();
+        serving.current.reload(SystemTime::now());
+        assert_eq!(in_use(), before);
     }
 
     #[test]

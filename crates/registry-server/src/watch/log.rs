@@ -1,6 +1,8 @@
 //! Logs are written by threads of their own: whoever reads one may stop to, and no request waits for that.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -104,23 +106,79 @@ impl std::fmt::Debug for Lines {
 
 /// Where the access log is written, a line for each request.
 #[derive(Debug, Clone)]
-pub struct AccessLog(Lines);
+pub struct AccessLog {
+    lines: Lines,
+    file: Option<Arc<LogFile>>,
+}
+
+/// A file that is written to under its name, and may have been renamed.
+#[derive(Debug)]
+struct LogFile {
+    path: PathBuf,
+    /// What is to be written to from the next line on.
+    next: Mutex<Option<File>>,
+}
 
 impl AccessLog {
     /// Lines are written as [`Lines`] are.
     #[must_use]
     pub fn to(writer: impl Write + Send + 'static) -> Self {
-        Self(Lines::to("access log", writer, |lines| line::lost(jiff::Timestamp::now(), lines)))
+        let lines = Lines::to("access log", writer, |lines| line::lost(jiff::Timestamp::now(), lines));
+        Self { lines, file: None }
+    }
+
+    /// Adds to the end of a file, so that a restart loses nothing.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn to_file(path: &Path) -> io::Result<Self> {
+        let file = Arc::new(LogFile { path: path.to_owned(), next: Mutex::default() });
+        let writer = Rotated { file: file.open()?, log: Arc::clone(&file) };
+        Ok(Self { file: Some(file), ..Self::to(writer) })
     }
 
     pub(super) fn write(&self, line: String) {
-        self.0.write(line);
+        self.lines.write(line);
+    }
+
+    /// Writes to what the name of the file stands for now: what had it before may have been renamed. Blocking.
+    pub(crate) fn reopen(&self) {
+        let Some(log) = &self.file else { return };
+        match log.open() {
+            Ok(file) => *log.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(file),
+            Err(error) => {
+                tracing::error!(path = %log.path.display(), %error, "the access log goes on in the file that it had before");
+            }
+        }
+    }
+}
+
+impl LogFile {
+    fn open(&self) -> io::Result<File> {
+        File::options().create(true).append(true).open(&self.path)
+    }
+}
+
+struct Rotated {
+    file: File,
+    log: Arc<LogFile>,
+}
+
+impl Write for Rotated {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(next) = self.log.next.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            self.file = next;
+        }
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io;
     use std::sync::mpsc::Sender;
 
     use super::*;
@@ -154,6 +212,32 @@ mod tests {
         let number = |line: &&String| line.trim_end().rsplit_once(" lost=").and_then(|(_, n)| n.parse::<usize>().ok());
         assert_eq!(told.iter().filter_map(number).sum::<usize>() + kept.len(), QUEUE + 1000);
         assert!((QUEUE..=QUEUE + 1).contains(&kept.len()) && kept[0] == "0\n", "{}", kept.len());
+    }
+
+    #[test]
+    fn a_log_that_was_renamed_goes_on_under_its_name_when_told() {
+        let folder = tempfile::tempdir().expect("folder");
+        let (path, old) = (folder.path().join("log"), folder.path().join("log.1"));
+        let log = AccessLog::to_file(&path).expect("a file");
+        let say = |line: &str| {
+            log.write(format!("{line}\n"));
+            log.lines.flush();
+        };
+        say("one");
+        std::fs::rename(&path, &old).expect("rename");
+        say("two");
+        log.reopen();
+        assert_eq!(std::fs::read_to_string(&path).expect("at once"), "");
+        say("three");
+        // where it cannot be opened, nothing is lost
+        std::fs::remove_file(&path).expect("remove");
+        std::fs::create_dir(&path).expect("in the way");
+        log.reopen();
+        std::fs::remove_dir(&path).expect("remove");
+        log.reopen();
+        say("four");
+        let read = |path: &Path| std::fs::read_to_string(path).expect("a file");
+        assert_eq!((read(&old), read(&path)), ("one\ntwo\n".to_owned(), "four\n".to_owned()));
     }
 
     #[test]

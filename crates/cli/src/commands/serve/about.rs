@@ -1,6 +1,5 @@
 //! What the page of `ferry serve` says of bundles, and where requests are logged.
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -51,15 +50,14 @@ fn about_image(named: &Named) -> AboutImage {
     }
 }
 
-/// Opens the access log. A file is appended to, so that a restart loses nothing and a rotation by copy and truncation works.
+/// Opens the access log.
 pub(super) fn access_log(to: &LogTo) -> Result<Option<AccessLog>, End> {
     match to {
         LogTo::Off => Ok(None),
         LogTo::Stderr => Ok(Some(AccessLog::to(print::Stderr))),
         LogTo::File(path) => {
-            let file = File::options().create(true).append(true).open(path);
-            let file = file.map_err(|e| ferry_content::Error::io("write", path, e))?;
-            Ok(Some(AccessLog::to(file)))
+            let log = AccessLog::to_file(path).map_err(|e| ferry_content::Error::io("write", path, e))?;
+            Ok(Some(log))
         }
     }
 }
