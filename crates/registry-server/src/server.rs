@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -43,7 +43,8 @@ pub struct Limits {
     /// Connections of one client at once: an IPv4 address, or a /64 of IPv6. One more, and one of its own gives way. Where a client comes
     /// by a proxy, its requests at once, those that wait included.
     pub per_client: usize,
-    /// Requests of one client under way at once; more wait, for as long as `header_timeout`.
+    /// Requests of one client under way at once, a quarter of them with a body; more wait, for as long as `header_timeout`: as many as it may
+    /// have connections, and with a body a quarter of these.
     pub requests: usize,
     /// Whose word counts for who the client is. Their connections are limited by `connections` alone.
     pub proxies: Proxies,
@@ -75,7 +76,9 @@ impl Default for Limits {
 /// The most that the head of a request may take, in bytes. Bodies are read in pieces of this size as well, and as much of an answer waits
 /// in a connection: with hundreds of them that counts.
 const MAX_HEAD: usize = 64 << 10;
-/// Bytes in flight per HTTP/2 stream: the default of 64 KiB crawls over a line with any delay.
+/// Bytes of requests in flight per HTTP/2 connection, on one stream or on all together: the default of 64 KiB crawls over a line with any
+/// delay, and with less than this pushes are slower even without one. It is also what each connection may make us keep of bodies that nobody
+/// has looked at yet; hence fewer requests with a body than others (`connections::BODIES`).
 const WINDOW: u32 = 4 << 20;
 
 /// A registry that listens.
@@ -296,7 +299,8 @@ impl Shared {
                 request.extensions_mut().insert(Secure);
             }
             async move {
-                let Some(served) = guard.begin_request(client, patience).await else {
+                let has_body = !request.body().is_end_stream();
+                let Some(served) = guard.begin_request(client, has_body, patience).await else {
                     let refusal = Refusal::too_many("too many requests from here are under way", ROUND);
                     return Ok::<_, Infallible>(refusal.into_response());
                 };

@@ -13,6 +13,9 @@ use crate::server::Limits;
 /// How many times the stall limit of a connection one of its answers may stand still: buffers on the way may take that long to drain for a
 /// slow client.
 const STALLS: u32 = 10;
+/// Of the requests that a client may have under way, the part that may bring a body: an HTTP/2 connection takes megabytes of it unasked, and
+/// no client pushes more than a handful of blobs at once. So many may wait besides.
+const BODIES: usize = 4;
 
 /// All connections.
 #[derive(Debug)]
@@ -60,12 +63,15 @@ struct Client {
     connections: usize,
     /// Requests that came by a proxy, whose connections are not this client's.
     forwarded: usize,
-    requests: Arc<Semaphore>,
+    /// Requests that wait for their turn, and those of them that bring a body: so much as a connection takes of that unasked is in memory.
+    waiting: usize,
+    waiting_bodies: usize,
+    turns: Turns,
 }
 
 impl Client {
     fn new(limits: &Limits) -> Self {
-        Self { connections: 0, forwarded: 0, requests: Arc::new(Semaphore::new(limits.requests)) }
+        Self { connections: 0, forwarded: 0, waiting: 0, waiting_bodies: 0, turns: Turns::new(limits) }
     }
 }
 
@@ -78,6 +84,37 @@ pub(crate) enum Room {
     ItsOwn,
 }
 
+/// How many requests of one client are under way, and how many of them have a body.
+#[derive(Debug, Clone)]
+struct Turns {
+    requests: Arc<Semaphore>,
+    bodies: Arc<Semaphore>,
+}
+
+/// The turn of one request, until it is dropped.
+#[derive(Debug)]
+struct Turn {
+    _body: Option<OwnedSemaphorePermit>,
+    _request: OwnedSemaphorePermit,
+}
+
+impl Turns {
+    fn new(limits: &Limits) -> Self {
+        let bodies = limits.requests.div_ceil(BODIES);
+        Self { requests: Arc::new(Semaphore::new(limits.requests)), bodies: Arc::new(Semaphore::new(bodies)) }
+    }
+
+    fn take(&self, has_body: bool) -> Option<Turn> {
+        let body = if has_body { Some(Arc::clone(&self.bodies).try_acquire_owned().ok()?) } else { None };
+        Some(Turn { _body: body, _request: Arc::clone(&self.requests).try_acquire_owned().ok()? })
+    }
+
+    async fn wait(&self, has_body: bool) -> Option<Turn> {
+        let body = if has_body { Some(Arc::clone(&self.bodies).acquire_owned().await.ok()?) } else { None };
+        Some(Turn { _body: body, _request: Arc::clone(&self.requests).acquire_owned().await.ok()? })
+    }
+}
+
 /// The place of one connection, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct ConnectionGuard {
@@ -85,7 +122,7 @@ pub(crate) struct ConnectionGuard {
     id: u64,
     client: IpAddr,
     leave: Arc<Notify>,
-    requests: Arc<Semaphore>,
+    turns: Turns,
 }
 
 /// One request of a connection, until it is dropped.
@@ -93,7 +130,7 @@ pub(crate) struct ConnectionGuard {
 pub(crate) struct RequestGuard {
     _busy: Busy,
     _forwarded: Option<Forwarded>,
-    _permit: OwnedSemaphorePermit,
+    _turn: Turn,
 }
 
 /// A request that came by a proxy, from whoever it speaks for, until it is dropped.
@@ -101,7 +138,15 @@ pub(crate) struct RequestGuard {
 struct Forwarded {
     connections: Arc<Connections>,
     client: IpAddr,
-    requests: Arc<Semaphore>,
+    turns: Turns,
+}
+
+/// A request that waits for its client's turn, until it is dropped.
+#[derive(Debug)]
+struct Waiting<'a> {
+    connections: &'a Connections,
+    client: IpAddr,
+    has_body: bool,
 }
 
 /// Something that is to be answered on a connection, until it is dropped: a connection that has any is not idle.
@@ -150,8 +195,22 @@ impl Connections {
         table.all.insert(id, connection);
         let entry = table.clients.entry(client).or_insert_with(|| Client::new(&self.limits));
         entry.connections += 1;
-        let requests = Arc::clone(&entry.requests);
-        ConnectionGuard { connections: Arc::clone(self), id, client, leave, requests }
+        let turns = entry.turns.clone();
+        ConnectionGuard { connections: Arc::clone(self), id, client, leave, turns }
+    }
+
+    /// A place among the requests of a client that wait. `None` where too many do: for ever so many heads and bodies there is no memory.
+    fn wait(&self, client: IpAddr, has_body: bool) -> Option<Waiting<'_>> {
+        let mut table = self.lock();
+        let entry = table.clients.get_mut(&client)?;
+        if entry.waiting >= self.limits.per_client
+            || (has_body && entry.waiting_bodies >= self.limits.requests.div_ceil(BODIES))
+        {
+            return None;
+        }
+        entry.waiting += 1;
+        entry.waiting_bodies += usize::from(has_body);
+        Some(Waiting { connections: self, client, has_body })
     }
 
     /// A request of a client whose connections we do not see. `None` where it has as many as others may have connections: they would
@@ -163,7 +222,7 @@ impl Connections {
             return None;
         }
         entry.forwarded += 1;
-        Some(Forwarded { connections: Arc::clone(self), client, requests: Arc::clone(&entry.requests) })
+        Some(Forwarded { connections: Arc::clone(self), client, turns: entry.turns.clone() })
     }
 
     /// Makes room for one more, if any connection is idle.
@@ -222,15 +281,26 @@ impl ConnectionGuard {
     }
 
     /// Begins a request of `client`, who is at the other end or before a proxy: its turn, where it has many under way. `None` when that
-    /// does not come in time.
-    pub(crate) async fn begin_request(self: &Arc<Self>, client: IpAddr, patience: Duration) -> Option<RequestGuard> {
+    /// does not come in time, or too many wait for it.
+    pub(crate) async fn begin_request(
+        self: &Arc<Self>,
+        client: IpAddr,
+        has_body: bool,
+        patience: Duration,
+    ) -> Option<RequestGuard> {
         // before it waits: a client may take the request back while it does, and the rest of this is never run
         let busy = Busy::begin(self);
         let client = network(client);
         let forwarded = if client == self.client { None } else { Some(self.connections.forwarded(client)?) };
-        let requests = forwarded.as_ref().map_or(&self.requests, |forwarded| &forwarded.requests);
-        let permit = tokio::time::timeout(patience, Arc::clone(requests).acquire_owned()).await.ok()?.ok()?;
-        Some(RequestGuard { _busy: busy, _forwarded: forwarded, _permit: permit })
+        let turns = forwarded.as_ref().map_or(&self.turns, |forwarded| &forwarded.turns);
+        let turn = match turns.take(has_body) {
+            Some(turn) => turn,
+            None => {
+                let _waiting = self.connections.wait(client, has_body)?;
+                tokio::time::timeout(patience, turns.wait(has_body)).await.ok()??
+            }
+        };
+        Some(RequestGuard { _busy: busy, _forwarded: forwarded, _turn: turn })
     }
 
     /// An answer is on its way, until what is returned is dropped.
@@ -269,6 +339,15 @@ impl Drop for ConnectionGuard {
         if table.all.remove(&self.id).is_some() {
             table.leave(self.client, |client| client.connections -= 1);
         }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.connections.lock().leave(self.client, |client| {
+            client.waiting -= 1;
+            client.waiting_bodies -= usize::from(self.has_body);
+        });
     }
 }
 
@@ -318,11 +397,14 @@ mod tests {
             guard(&connections, 1).expect("c"),
         );
         // the first asks for something, and is then not the longest idle one
-        drop(first.begin_request(ip(0), Duration::ZERO).await.expect("its turn"));
+        drop(first.begin_request(ip(0), false, Duration::ZERO).await.expect("its turn"));
         let third = guard(&connections, 0).expect("room is made");
         assert!(must_leave(&second).await && !must_leave(&first).await && !must_leave(&other).await);
         drop(second);
-        let busy = (first.begin_request(ip(0), Duration::ZERO).await, third.begin_request(ip(0), Duration::ZERO).await);
+        let busy = (
+            first.begin_request(ip(0), false, Duration::ZERO).await,
+            third.begin_request(ip(0), false, Duration::ZERO).await,
+        );
         assert!(guard(&connections, 0).is_none(), "both are at work");
         assert!(guard(&connections, 1).is_some(), "others are not in the way");
         drop(busy);
@@ -354,21 +436,55 @@ mod tests {
             guard(&connections, 0).expect("b"),
             guard(&connections, 1).expect("c"),
         );
-        let served = first.begin_request(ip(0), Duration::ZERO).await.expect("its turn");
-        assert!(second.begin_request(ip(0), Duration::from_millis(10)).await.is_none());
-        assert!(other.begin_request(ip(1), Duration::ZERO).await.is_some());
+        let served = first.begin_request(ip(0), false, Duration::ZERO).await.expect("its turn");
+        assert!(second.begin_request(ip(0), false, Duration::from_millis(10)).await.is_none());
+        assert!(other.begin_request(ip(1), false, Duration::ZERO).await.is_some());
         drop(served);
-        assert!(second.begin_request(ip(0), Duration::from_millis(10)).await.is_some());
+        assert!(second.begin_request(ip(0), false, Duration::from_millis(10)).await.is_some());
         connections.end_idle(Instant::now() + Duration::from_secs(3600));
         assert!(must_leave(&first).await && must_leave(&second).await);
+    }
+
+    #[tokio::test]
+    async fn of_the_requests_that_wait_few_bring_a_body_and_no_more_than_there_may_be_connections() {
+        let connections = Connections::new(&Limits { per_client: 5, requests: 16, ..Limits::default() });
+        let guard = guard(&connections, 0).expect("a");
+        let mut served = Vec::new();
+        for n in 0..16 {
+            served.push(guard.begin_request(ip(0), n % 4 == 0, Duration::ZERO).await.expect("its turn"));
+        }
+        let mut waiting = Vec::new();
+        for has_body in [true, true, true, true, false] {
+            let mut next = Box::pin(guard.begin_request(ip(0), has_body, Duration::from_secs(60)));
+            assert!(tokio::time::timeout(Duration::from_millis(5), &mut next).await.is_err());
+            waiting.push(next);
+            let at_once = guard.begin_request(ip(0), true, Duration::from_secs(60));
+            let is_refused = tokio::time::timeout(Duration::from_millis(5), at_once).await.is_ok();
+            assert_eq!(is_refused, waiting.len() >= 4);
+        }
+        assert!(guard.begin_request(ip(0), false, Duration::from_secs(60)).await.is_none());
+        drop(waiting.pop());
+        let client = |of: fn(&Client) -> usize| of(&connections.lock().clients[&ip(0)]);
+        assert_eq!((client(|c| c.waiting), client(|c| c.waiting_bodies)), (4, 4));
+        served.clear();
+        for next in waiting {
+            served.push(next.await.expect("its turn"));
+        }
+        served.truncate(2);
+        assert_eq!((client(|c| c.waiting), client(|c| c.waiting_bodies)), (0, 0));
+        assert!(guard.begin_request(ip(0), true, Duration::from_millis(5)).await.is_some(), "two of four have a body");
+        served.push(guard.begin_request(ip(0), true, Duration::ZERO).await.expect("three"));
+        served.push(guard.begin_request(ip(0), true, Duration::ZERO).await.expect("four"));
+        assert!(guard.begin_request(ip(0), true, Duration::from_millis(5)).await.is_none(), "and no more have");
+        assert!(guard.begin_request(ip(0), false, Duration::ZERO).await.is_some(), "which is nothing to others");
     }
 
     #[tokio::test]
     async fn a_request_that_is_taken_back_while_it_waits_leaves_its_connection_idle() {
         let connections = connections(9, 1);
         let (first, second) = (guard(&connections, 0).expect("a"), guard(&connections, 0).expect("b"));
-        let served = first.begin_request(ip(0), Duration::ZERO).await.expect("its turn");
-        let mut waiting = Box::pin(second.begin_request(ip(0), Duration::from_secs(60)));
+        let served = first.begin_request(ip(0), false, Duration::ZERO).await.expect("its turn");
+        let mut waiting = Box::pin(second.begin_request(ip(0), false, Duration::from_secs(60)));
         assert!(tokio::time::timeout(Duration::from_millis(10), &mut waiting).await.is_err());
         connections.end_idle(Instant::now() + Duration::from_secs(3600));
         assert!(!must_leave(&second).await, "it waits for an answer");
@@ -383,23 +499,23 @@ mod tests {
         let connections = Connections::new(&Limits { per_client: 3, requests: 1, proxies, ..Limits::default() });
         let by: Vec<_> = (0..9).map(|_| guard(&connections, 0).expect("a proxy has as many as it needs")).collect();
         let (one, two): (IpAddr, IpAddr) = ("1.1.1.1".parse().expect("ip"), "2001:db8::1".parse().expect("ip"));
-        let served = by[0].begin_request(one, Duration::ZERO).await.expect("its turn");
-        assert!(by[1].begin_request(one, Duration::from_millis(10)).await.is_none(), "one at a time");
+        let served = by[0].begin_request(one, false, Duration::ZERO).await.expect("its turn");
+        assert!(by[1].begin_request(one, false, Duration::from_millis(10)).await.is_none(), "one at a time");
         let _others = (
-            by[1].begin_request(two, Duration::ZERO).await.expect("another's turn"),
-            by[2].begin_request(ip(0), Duration::ZERO).await.expect("the proxy's own"),
+            by[1].begin_request(two, false, Duration::ZERO).await.expect("another's turn"),
+            by[2].begin_request(ip(0), false, Duration::ZERO).await.expect("the proxy's own"),
         );
         // so many may wait, and one more is told at once
         let mut waiting: Vec<_> =
-            by[3..5].iter().map(|by| Box::pin(by.begin_request(one, Duration::from_secs(60)))).collect();
+            by[3..5].iter().map(|by| Box::pin(by.begin_request(one, false, Duration::from_secs(60)))).collect();
         for waiting in &mut waiting {
             assert!(tokio::time::timeout(Duration::from_millis(10), waiting).await.is_err());
         }
-        assert!(by[5].begin_request(one, Duration::from_secs(60)).await.is_none());
+        assert!(by[5].begin_request(one, false, Duration::from_secs(60)).await.is_none());
         drop(served);
         assert!(waiting.remove(0).await.is_some());
         drop(waiting);
-        assert!(by[5].begin_request(one, Duration::from_secs(60)).await.is_some());
+        assert!(by[5].begin_request(one, false, Duration::from_secs(60)).await.is_some());
         assert_eq!(connections.lock().clients.len(), 2, "who has nothing under way is forgotten");
     }
 
@@ -415,8 +531,10 @@ mod tests {
     async fn who_takes_nothing_of_an_answer_is_ended_and_who_takes_is_not() {
         let connections = connections(9, 9);
         let (still, takes) = (guard(&connections, 0).expect("a"), guard(&connections, 1).expect("b"));
-        let _served =
-            (still.begin_request(ip(0), Duration::ZERO).await, takes.begin_request(ip(1), Duration::ZERO).await);
+        let _served = (
+            still.begin_request(ip(0), false, Duration::ZERO).await,
+            takes.begin_request(ip(1), false, Duration::ZERO).await,
+        );
         let (_answer, taken) = (still.begin_answer(), takes.begin_answer());
         let limit = Limits::default().stall * STALLS;
         connections.end_idle(Instant::now() + limit / 2);
