@@ -34,10 +34,15 @@ fn main() -> ExitCode {
     raise_open_files();
     // needed once in a process by whatever builds a TLS configuration; a second call is refused, which is fine
     let _ = rustls::crypto::ring::default_provider().install_default();
-    match run(args.command) {
+    if matches!(args.command, Command::Serve(_)) {
+        print::without_waiting();
+    }
+    let code = match run(args.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(end) => print::end(&end),
-    }
+    };
+    print::flush();
+    code
 }
 
 fn run(command: Command) -> Result<(), End> {
@@ -110,7 +115,7 @@ fn log(args: &Args) {
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| print::Log)
         .with_ansi(colours)
         .without_time()
         .init();

@@ -1,7 +1,10 @@
 //! Words for people. stdout carries data, stderr carries talk.
 use std::borrow::Cow;
-use std::io::Write as _;
+use std::io::Write;
 use std::process::ExitCode;
+use std::sync::OnceLock;
+
+use ferry_registry_server::Lines;
 
 use crate::failure::End;
 
@@ -13,7 +16,56 @@ pub(crate) fn out(text: &str) {
 
 /// A line of talk on standard error. A reader that went away must not end a long build.
 pub(crate) fn talk(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{}", harmless(text));
+    match QUEUE.get() {
+        Some(lines) => lines.write(format!("{}\n", harmless(text))),
+        None => drop(writeln!(std::io::stderr().lock(), "{}", harmless(text))),
+    }
+}
+
+/// What is said on standard error, where a thread of its own says it.
+static QUEUE: OnceLock<Lines> = OnceLock::new();
+
+/// From now on whoever says something does not wait for the reader: a server must not stand still because its log does.
+pub(crate) fn without_waiting() {
+    let lost = |lines| format!("{lines} lines are lost: nothing took them\n");
+    let _ = QUEUE.set(Lines::to("log", Stderr, lost));
+}
+
+/// Says the last words, of a run that does not wait otherwise.
+pub(crate) fn flush() {
+    if let Some(lines) = QUEUE.get() {
+        lines.flush();
+    }
+}
+
+/// Standard error, a line with one call.
+pub(crate) struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        std::io::stderr().lock().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().lock().flush()
+    }
+}
+
+/// Where lines of the log go: to the thread, where there is one.
+pub(crate) struct Log;
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match QUEUE.get() {
+            Some(lines) => lines.write(String::from_utf8_lossy(bytes).into_owned()),
+            None => std::io::stderr().lock().write_all(bytes)?,
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Talk quotes what archives and registries say of themselves: whatever could move the cursor, colour or turn text around is

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::failure::{End, Error};
 
@@ -42,6 +42,11 @@ fn is_ignored(number: u32) -> bool {
 fn ignores(status: &str, number: u32) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).is_some_and(|mask| mask >> (number - 1) & 1 == 1)
+}
+
+/// SIGHUP, which does not end the process from now on.
+pub(crate) fn hangups() -> Result<Signal, End> {
+    Ok(signal(SignalKind::hangup()).map_err(Error::Runtime)?)
 }
 
 /// Waits for an interruption: how a server ends well.

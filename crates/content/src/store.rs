@@ -23,6 +23,7 @@ mod collect;
 mod deleted;
 mod durable;
 mod error;
+mod hashers;
 mod index;
 mod ingest;
 mod layout;
@@ -43,9 +44,9 @@ pub use collect::{Collected, Collection};
 pub use error::Error;
 pub use upload::Upload;
 
+use hashers::Hashers;
 use index::IndexFile;
 use layout::Layout;
-use upload::Hashers;
 
 /// A store that is open. Cloning it is cheap.
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ mod token;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use ferry_image::reference;
 use http::header::AUTHORIZATION;
@@ -26,6 +26,8 @@ use crate::server::connections::network;
 /// The path of our token server.
 pub(crate) const TOKEN: &str = "/token";
 const LINES: usize = 256;
+/// How long a look at the users is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What was found out of earlier requests.
 pub(crate) struct Authenticator {
@@ -36,6 +38,8 @@ pub(crate) struct Authenticator {
     hasher: RandomState,
     /// A slow hash takes a core for itself.
     checks: Arc<Semaphore>,
+    /// Who looks whether the users have changed.
+    looking: Arc<tokio::sync::Mutex<()>>,
     tokens: Tokens,
 }
 
@@ -47,6 +51,7 @@ impl Default for Authenticator {
             lines: (0..LINES).map(|_| Arc::default()).collect(),
             hasher: RandomState::new(),
             checks: Arc::new(Semaphore::new(cores.div_ceil(2))),
+            looking: Arc::default(),
             tokens: Tokens::default(),
         }
     }
@@ -71,6 +76,7 @@ impl Authenticator {
             Access::Users(passwords) => (passwords, false),
             Access::UsersToPush(passwords) => (passwords, true),
         };
+        self.refresh(passwords).await;
         let credentials = asked.header(AUTHORIZATION.as_str()).map(Credentials::parse);
         let identity = match credentials {
             None => Identity::Anonymous,
@@ -94,6 +100,7 @@ impl Authenticator {
     /// What our token server answers, where there is one: a guest's token, or with a password that of its user.
     pub(crate) async fn token(&self, access: &Access, asked: &Asked) -> Option<Result<serde_json::Value, Refusal>> {
         let Access::UsersToPush(passwords) = access else { return None };
+        self.refresh(passwords).await;
         let user = match asked.header(AUTHORIZATION.as_str()).map(Credentials::parse) {
             None => String::new(),
             Some(Credentials::Basic { user, password }) => {
@@ -107,6 +114,23 @@ impl Authenticator {
         };
         let token = self.tokens.issue(&user, SystemTime::now());
         Some(Ok(json!({"token": token, "access_token": token, "expires_in": LIFE.as_secs()})))
+    }
+
+    /// Looks whether the users have changed, where it is time to. One request looks, away from the threads that move bytes, and others wait
+    /// for it; a disk that does not answer leaves the users as they are.
+    async fn refresh(&self, passwords: &Arc<dyn Passwords>) {
+        if !passwords.is_stale() {
+            return;
+        }
+        let look = async {
+            let turn = Arc::clone(&self.looking).lock_owned().await;
+            if passwords.is_stale() {
+                let passwords = Arc::clone(passwords);
+                // the turn is kept for as long as the disk takes: a second look would wait for it as well
+                let _ = tokio::task::spawn_blocking(move || (passwords.refresh(), drop(turn))).await;
+            }
+        };
+        let _ = tokio::time::timeout(PATIENCE, look).await;
     }
 
     async fn check(

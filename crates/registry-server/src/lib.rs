@@ -8,7 +8,7 @@
 //!              │                         ├─ auth (who may), check (are the bytes what their digest says)
 //!              │                         ├─ registry/ (the endpoints of the API)
 //!              │                         └─ monitoring (page, metrics, health), watch (access log, counters)
-//!              └─ server/ (who is connected, timeouts, certificates from files or by an authority of our own)
+//!              └─ server/ (who is connected, proxies, timeouts, certificates from files or by an authority of our own)
 //! ```
 //!
 //! Not here: the file formats (`ferry-archive`), the store's files (`ferry_content::store`), the command line.
@@ -41,6 +41,8 @@ pub use error::Error;
 pub use ferry_content::store::{ManifestRecord, ManifestRef};
 pub use registry::{Registry, Settings};
 pub use route::{Route, RouteError, route};
+pub use server::proxies::{Network, Proxies};
+pub use server::reload::Reload;
 pub use server::tls::{Authority, Tls};
 pub use server::{Limits, Server};
-pub use watch::AccessLog;
+pub use watch::{AccessLog, Lines};

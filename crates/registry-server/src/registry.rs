@@ -7,7 +7,7 @@ mod manifests;
 mod turns;
 mod uploads;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use http::{Method, Request, Response};
 use http_body_util::BodyExt as _;
 
 use crate::auth::access::Access;
-use crate::auth::{Authenticator, TOKEN};
+use crate::auth::{Authenticator, Identity, TOKEN};
 use crate::check::Checks;
 use crate::monitoring::{self, Health, Monitoring};
 use crate::query::Query;
@@ -53,6 +53,7 @@ pub struct Registry {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) checks: Arc<Checks>,
     pub(crate) turns: Arc<Turns>,
+    pub(crate) gathered: Arc<uploads::Gathered>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) page: Arc<page::State>,
@@ -63,9 +64,9 @@ pub struct Registry {
     auth: Arc<Authenticator>,
 }
 
-/// Who is at the other end; [`crate::Server`] puts it into a request's extensions, for the log.
+/// Who asks: who is at the other end, or whom a trusted proxy there speaks for. [`crate::Server`] puts it into a request's extensions.
 #[derive(Debug, Clone, Copy)]
-pub struct Peer(pub SocketAddr);
+pub struct Peer(pub IpAddr);
 
 /// Set by [`crate::Server`] where a request came over TLS.
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +83,8 @@ pub(crate) struct Asked {
     pub(crate) is_secure: bool,
     /// Where it came from.
     pub(crate) client: Option<IpAddr>,
+    /// Whether it is from somebody who may push.
+    pub(crate) may_push: bool,
 }
 
 impl Asked {
@@ -130,6 +133,7 @@ impl Registry {
             backend,
             checks: Arc::default(),
             turns: Arc::default(),
+            gathered: Arc::default(),
             watch: Arc::new(Watch::new(settings.access_log.clone())),
             settings: Arc::new(settings),
             page,
@@ -153,7 +157,7 @@ impl Registry {
     {
         let (parts, body) = request.into_parts();
         let watched = self.watch.begin(&parts);
-        let client = parts.extensions.get::<Peer>().map(|peer| peer.0.ip().to_canonical());
+        let client = parts.extensions.get::<Peer>().map(|peer| peer.0.to_canonical());
         let forwarded = parts.headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
         let is_secure = forwarded || parts.extensions.get::<Secure>().is_some();
         let (path, method) = (parts.uri.path().to_owned(), parts.method.clone());
@@ -161,7 +165,8 @@ impl Registry {
         let header = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
         let host = parts.uri.authority().map(|a| a.as_str()).or(header).map(str::to_owned);
         let query = Query::parse(parts.uri.query());
-        let asked = Asked { method: parts.method, headers: parts.headers, query, host, is_secure, client };
+        let asked =
+            Asked { method: parts.method, headers: parts.headers, query, host, is_secure, client, may_push: false };
         let length = asked.header(CONTENT_LENGTH.as_str()).and_then(|length| length.parse().ok());
         let announces = asked.header(EXPECT.as_str()).is_some();
         let namespace = asked.namespace().and_then(|ns| HeaderValue::try_from(ns).ok());
@@ -196,7 +201,7 @@ impl Registry {
     async fn dispatch(
         &self,
         path: &str,
-        asked: Asked,
+        mut asked: Asked,
         body: &mut crate::body::Incoming,
     ) -> Result<Response<Body>, Refusal> {
         if path == TOKEN
@@ -210,7 +215,8 @@ impl Registry {
         }
         let endpoint = Monitoring::at(path);
         if !endpoint.is_some_and(Monitoring::is_open) {
-            self.auth.authorize(&self.settings.access, &asked, path).await?;
+            let identity = self.auth.authorize(&self.settings.access, &asked, path).await?;
+            asked.may_push = matches!((&self.settings.access, identity), (Access::Open, _) | (_, Identity::User(_)));
         }
         if let Some(endpoint) = endpoint {
             return monitoring::serve(self, &asked, endpoint).await;

@@ -2,6 +2,8 @@
 
 mod authority;
 pub(crate) mod connections;
+pub mod proxies;
+pub mod reload;
 pub mod tls;
 mod write_timeout;
 
@@ -12,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -26,7 +28,9 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::refusal::Refusal;
 use crate::registry::{Peer, Secure};
-use crate::server::connections::{ConnectionGuard, Connections};
+use crate::server::connections::{ConnectionGuard, Connections, Room};
+use crate::server::proxies::Proxies;
+use crate::server::reload::Reload;
 use crate::server::tls::Serving;
 use crate::server::write_timeout::WriteTimeout;
 use crate::{Authority, Error, Registry, Tls, body};
@@ -36,10 +40,14 @@ use crate::{Authority, Error, Registry, Tls, body};
 pub struct Limits {
     /// Connections at once. One more, and that which is idle for the longest time gives way; where all are at work, new ones wait.
     pub connections: usize,
-    /// Connections of one client at once: an IPv4 address, or a /64 of IPv6. One more, and one of its own gives way.
+    /// Connections of one client at once: an IPv4 address, or a /64 of IPv6. One more, and one of its own gives way. Where a client comes
+    /// by a proxy, its requests at once, those that wait included.
     pub per_client: usize,
-    /// Requests of one client under way at once; more wait, for as long as `header_timeout`.
+    /// Requests of one client under way at once, a quarter of them with a body; more wait, for as long as `header_timeout`: as many as it may
+    /// have connections, and with a body a quarter of these.
     pub requests: usize,
+    /// Whose word counts for who the client is. Their connections are limited by `connections` alone.
+    pub proxies: Proxies,
     /// For a TLS handshake, for the head of a request, and between two requests of HTTP/1.1.
     pub header_timeout: Duration,
     /// After this a connection without a request is ended.
@@ -56,6 +64,7 @@ impl Default for Limits {
             connections: 4096,
             per_client: 2048,
             requests: 512,
+            proxies: Proxies::default(),
             header_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(180),
             stall: Duration::from_secs(120),
@@ -67,7 +76,9 @@ impl Default for Limits {
 /// The most that the head of a request may take, in bytes. Bodies are read in pieces of this size as well, and as much of an answer waits
 /// in a connection: with hundreds of them that counts.
 const MAX_HEAD: usize = 64 << 10;
-/// Bytes in flight per HTTP/2 stream: the default of 64 KiB crawls over a line with any delay.
+/// Bytes of requests in flight per HTTP/2 connection, on one stream or on all together: the default of 64 KiB crawls over a line with any
+/// delay, and with less than this pushes are slower even without one. It is also what each connection may make us keep of bodies that nobody
+/// has looked at yet; hence fewer requests with a body than others (`connections::BODIES`).
 const WINDOW: u32 = 4 << 20;
 
 /// A registry that listens.
@@ -108,6 +119,13 @@ impl Server {
     #[must_use]
     pub fn authority(&self) -> Option<&Authority> {
         self.tls.as_ref()?.authority.as_ref()
+    }
+
+    /// What reads certificate, users and log again while it serves.
+    #[must_use]
+    pub fn reload(&self) -> Reload {
+        let certificate = self.tls.as_ref().map(|tls| Arc::clone(&tls.current));
+        Reload { certificate, registry: self.registry.clone() }
     }
 
     /// Serves until `shutdown` is done, then lets transfers end for as long as [`Limits::grace`], or until `cut` is done, which is waited
@@ -157,14 +175,15 @@ impl Server {
                 }
             };
             let counted = shared.registry.connected();
-            let slot = tokio::select! {
-                () = &mut shutdown => break,
-                slot = slot(&slots, &shared.connections) => slot,
-            };
-            let Some(guard) = shared.connections.admit(peer.ip()) else {
+            let Some(room) = shared.connections.room_for(peer.ip()) else {
                 tracing::warn!(%peer, "a client has too many connections at work");
                 continue;
             };
+            let slot = tokio::select! {
+                () = &mut shutdown => break,
+                slot = slot(&slots, &shared.connections, room) => slot,
+            };
+            let guard = shared.connections.admit(peer.ip());
             let task = Arc::clone(&shared).receive(stream, peer, guard, graceful.watcher());
             connections.spawn(async move {
                 task.await;
@@ -202,12 +221,14 @@ const ROUND: Duration = Duration::from_secs(5);
 const CERTIFICATES: u64 = 12;
 
 /// A slot for one more connection; idle ones make room.
-async fn slot(slots: &Arc<Semaphore>, connections: &Connections) -> Option<OwnedSemaphorePermit> {
+async fn slot(slots: &Arc<Semaphore>, connections: &Connections, room: Room) -> Option<OwnedSemaphorePermit> {
     loop {
         if let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
             return Some(slot);
         }
-        connections.make_room();
+        if room == Room::Anybodys {
+            connections.make_room();
+        }
         let wait = tokio::time::timeout(Duration::from_millis(50), Arc::clone(slots).acquire_owned());
         if let Ok(slot) = wait.await {
             return slot.ok();
@@ -272,12 +293,14 @@ impl Shared {
         let (registry, is_secure, patience) = (&self.registry, self.tls.is_some(), self.limits.header_timeout);
         let service = service_fn(move |mut request: Request<Incoming>| {
             let (registry, guard) = (registry.clone(), Arc::clone(guard));
-            request.extensions_mut().insert(Peer(peer));
+            let client = self.limits.proxies.client(peer.ip(), request.headers());
+            request.extensions_mut().insert(Peer(client));
             if is_secure {
                 request.extensions_mut().insert(Secure);
             }
             async move {
-                let Some(served) = guard.begin_request(patience).await else {
+                let has_body = !request.body().is_end_stream();
+                let Some(served) = guard.begin_request(client, has_body, patience).await else {
                     let refusal = Refusal::too_many("too many requests from here are under way", ROUND);
                     return Ok::<_, Infallible>(refusal.into_response());
                 };

@@ -8,7 +8,6 @@ mod log;
 mod metrics;
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,7 +26,7 @@ use crate::body::{Body, Incoming};
 use crate::registry::Peer;
 
 use line::Line;
-pub use log::AccessLog;
+pub use log::{AccessLog, Lines};
 pub(crate) use metrics::{Metrics, Scraped};
 
 /// nginx's number for a request whose client went away before it was answered.
@@ -69,7 +68,7 @@ impl Watch {
         let text = |name| parts.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         let user = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(access::user);
         let line = self.log.is_some().then(|| Line {
-            client: parts.extensions.get::<Peer>().map(|Peer(address): &Peer| SocketAddr::ip(address).to_canonical()),
+            client: parts.extensions.get::<Peer>().map(|peer| peer.0.to_canonical()),
             user,
             method: parts.method.to_string(),
             target: parts.uri.path_and_query().map_or_else(|| parts.uri.path().to_owned(), ToString::to_string),

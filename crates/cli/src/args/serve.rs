@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, ValueEnum};
 use ferry_image::reference::is_host;
+use ferry_registry_server::Network;
 
 use super::{Layout, Trust};
 use crate::commands::serve::{Advertise, Listen};
@@ -12,7 +13,8 @@ use crate::commands::serve::{Advertise, Listen};
 /// Be a registry: straight from bundles (read-only), or over a writable store
 ///
 /// Once it listens, it prints what to paste on a node so that it pulls from here under the original names, with no YAML changed. It ends with
-/// Ctrl-C, and lets transfers end for a while before; a second Ctrl-C ends it at once.
+/// Ctrl-C, and lets transfers end for a while before; a second Ctrl-C ends it at once. SIGHUP makes it read certificates and users again,
+/// and open the access log anew.
 #[derive(Debug, clap::Args)]
 #[command(
     group = ArgGroup::new("content").required(true).args(["bundles", "store"]),
@@ -66,6 +68,10 @@ pub(crate) struct Serve {
     /// Let everybody read; users are for pushes
     #[arg(long, help_heading = "Users", requires = "htpasswd")]
     pub(crate) anonymous_read: bool,
+    /// A reverse proxy before this server (an address, or a network): the clients that it names in X-Forwarded-For are whom limits and the
+    /// access log are about; repeatable
+    #[arg(long, value_name = "ADDRESS[/BITS]")]
+    pub(crate) trusted_proxy: Vec<Network>,
     /// Where each request is logged, in the combined form of Apache and nginx: a file, `-` for standard error, or `off`
     #[arg(long, value_name = "FILE", default_value = "-")]
     pub(crate) access_log: LogTo,

@@ -13,8 +13,11 @@ use std::time::Duration;
 use ferry_content::store::Store;
 use ferry_image::Digest;
 use ferry_registry_server::page::About;
-use ferry_registry_server::{Access, Authority, Backend, Htpasswd, Limits, ReadOnly, Registry, Server, Settings, Tls};
+use ferry_registry_server::{
+    Access, Authority, Backend, Htpasswd, Limits, ReadOnly, Registry, Reload, Server, Settings, Tls,
+};
 use ferry_rewrite::emit::{Answers, Options};
+use tokio::signal::unix::Signal;
 
 pub(crate) use self::listen::Listen;
 use self::nodes::{Image, Nodes};
@@ -24,13 +27,16 @@ use crate::failure::{End, Error};
 use crate::{args, environment, print, signals};
 
 pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
+    // before anything that takes its time: until then this signal ends the process
+    let hangups = signals::hangups()?;
     let access_log = about::access_log(&args.access_log)?;
     let Content { backend, what, images, about, no_pushes } = content(&args)?;
     let machine = Machine::look();
     let listen = args.listen.address().await?;
     let tls = tls(&args, listen, &machine)?;
     let settings = Settings { access: access(&args)?, deletes: args.allow_delete, access_log, about };
-    let limits = Limits { grace: Duration::from_secs(args.grace), ..limits() };
+    let proxies = args.trusted_proxy.iter().copied().collect();
+    let limits = Limits { grace: Duration::from_secs(args.grace), proxies, ..limits() };
     let registry = Registry::new(backend, settings);
     let server = Server::bind(listen, registry, tls.as_ref(), limits).await?;
 
@@ -70,8 +76,21 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
     let twice = tokio::spawn(signals::interrupted_twice(move || {
         print::talk(&format!("ending: transfers may go on for {grace} s; once more ends them now"));
     }));
+    let reloading = tokio::spawn(reload_at(hangups, server.reload()));
     server.serve(signals::interrupted(), async { drop(twice.await) }).await;
+    reloading.abort();
+    // it holds the access log, whose last lines are written when nobody does any more
+    let _ = reloading.await;
     Ok(())
+}
+
+/// Reads again what is in files, at each SIGHUP.
+async fn reload_at(mut hangups: Signal, reload: Reload) {
+    while hangups.recv().await.is_some() {
+        let reload = reload.clone();
+        let _ = tokio::task::spawn_blocking(move || reload.run()).await;
+        print::talk("certificates and users were read again, and the access log was opened anew");
+    }
 }
 
 /// What is served.

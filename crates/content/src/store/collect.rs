@@ -67,6 +67,7 @@ impl Store {
     pub fn collect(&self, how: &Collection) -> Result<Collected, Error> {
         let cutoff = SystemTime::now().checked_sub(how.grace).unwrap_or(SystemTime::UNIX_EPOCH);
         let swept = self.layout.sweep(how.dry_run, how.uploads)?;
+        swept.sessions.iter().for_each(|id| self.hashers.forget(id));
         let mut collected = Collected { uploads: swept.freed, uploads_left: swept.left, ..Collected::default() };
         // All is read before the lock is taken, so that nobody waits for more than the lists.
         let mut read = Read::new();

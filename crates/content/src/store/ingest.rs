@@ -15,15 +15,16 @@ use crate::{BoxFuture, ByteStream, Error, Ingest, Ingester, Provider, Version};
 
 impl Provider for Store {
     fn open<'a>(&'a self, blob: &'a Descriptor, range: Range<u64>) -> BoxFuture<'a, Result<ByteStream, Error>> {
-        Box::pin(async move {
-            let (file, path) = self.open_blob(&blob.digest)?;
+        let (store, blob) = (self.clone(), blob.clone());
+        Box::pin(blocking(move || {
+            let (file, path) = store.open_blob(&blob.digest)?;
             let found = file.metadata().map_err(|e| Error::io("read", &path, e))?.len();
             if found != blob.size || range.end > found {
                 let (digest, expected) = (blob.digest.clone(), blob.size.max(range.end));
-                return Err(Error::SizeMismatch { place: self.name(), digest, expected, found });
+                return Err(Error::SizeMismatch { place: store.name(), digest, expected, found });
             }
             Ok(stream_range(Arc::new(file), path, range))
-        })
+        }))
     }
 
     fn version(&self, blob: &Descriptor) -> Version {
@@ -38,21 +39,21 @@ impl Provider for Store {
 
 impl Ingester for Store {
     fn start<'a>(&'a self, blob: &'a Descriptor) -> BoxFuture<'a, Result<Option<Box<dyn Ingest>>, Error>> {
-        Box::pin(async move {
-            let (store, looked) = (self.clone(), blob.clone());
+        let (store, blob) = (self.clone(), blob.clone());
+        Box::pin(blocking(move || {
             // A file of another size is not the blob, whatever its name: it is written anew.
-            if blocking(move || Ok(store.holds(&looked)?)).await? && self.layout.renew(&blob.digest)? {
+            if store.holds(&blob)? && store.layout.renew(&blob.digest)? {
                 return Ok(None);
             }
             let incoming = Incoming {
-                temp: Temp::create(&self.layout.uploads(), "blob-")?,
-                layout: Arc::clone(&self.layout),
+                temp: Temp::create(&store.layout.uploads(), "blob-")?,
+                layout: Arc::clone(&store.layout),
                 gaps: Mutex::new(whole(blob.size)),
-                blob: blob.clone(),
-                place: self.name(),
+                place: store.name(),
+                blob,
             };
             Ok(Some(Box::new(incoming) as Box<dyn Ingest>))
-        })
+        }))
     }
 
     fn place(&self) -> String {

@@ -25,12 +25,14 @@ pub(super) struct Layout {
 }
 
 /// What became of unfinished uploads, in bytes.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Swept {
     /// Gone.
     pub(super) freed: u64,
     /// Of those that may still be gone on with.
     pub(super) left: u64,
+    /// The names of the sessions that are gone.
+    pub(super) sessions: Vec<String>,
 }
 
 /// The store's lock while it is held.
@@ -276,6 +278,8 @@ impl Layout {
                 swept.freed += size;
             } else if fs::remove_file(&path).is_ok() {
                 swept.freed += size;
+                let session = name.to_str().and_then(|name| name.strip_prefix("session-")?.split('-').next());
+                swept.sessions.extend(session.map(str::to_owned));
                 tracing::info!(path = %path.display(), "removed an upload that was never finished");
             }
         }

@@ -319,6 +319,31 @@ fn an_upload_may_have_a_sha512_digest() {
 }
 
 #[test]
+fn a_session_that_ends_leaves_no_hash_behind_and_a_long_one_is_cancelled_without_being_read() {
+    let (_folder, store) = store();
+    let begin = || {
+        let mut upload = store.start_upload("r").expect("start");
+        upload.append(&["hello".into()]).expect("append");
+        upload.id().to_owned()
+    };
+    let resume = |id: &str| store.resume_upload("r", id);
+    let ids: [String; 4] = std::array::from_fn(|_| begin());
+    assert_eq!(store.hashers.len(), 4);
+    resume(&ids[0]).expect("there").finish(&Digest::of(b"hello")).expect("finish");
+    resume(&ids[1]).expect("there").cancel().expect("cancel");
+    let path = |id: &str| store.layout.uploads().join(format!("session-{id}-{}", Digest::of(b"r").short()));
+    // by another process
+    fs::remove_file(path(&ids[2])).expect("remove");
+    assert!(matches!(resume(&ids[2]), Err(Error::UploadUnknown { .. })));
+    assert_eq!(store.hashers.len(), 1);
+    // so long that no disk reads it in the time of a test
+    fs::File::options().write(true).open(path(&ids[3])).expect("open").set_len(1 << 40).expect("length");
+    drop(resume(&ids[3]).expect("there"));
+    resume(&ids[3]).expect("there").cancel().expect("cancel");
+    assert_eq!((store.hashers.len(), in_uploads(&store)), (0, 0));
+}
+
+#[test]
 fn what_a_killed_process_left_is_swept_but_not_what_is_in_use() {
     let (_folder, store) = store();
     let old = std::time::SystemTime::now() - Duration::from_secs(30 * 24 * 3600);

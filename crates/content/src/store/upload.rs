@@ -1,42 +1,21 @@
 //! Upload sessions of registry clients: a file that grows, so that a session outlives the connection and the process.
 
-use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ferry_image::{Algorithm, Descriptor, Digest, Hasher};
 
+use super::hashers::Hashers;
 use super::layout::{Layout, record};
 use super::{Error, Store, check_repository, durable};
 use crate::files::{CHUNK, read_range};
 
 /// How long a session is waited for that another request holds: a connection just lost may not have been noticed yet.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Hashers kept between requests; a session whose hasher was dropped is hashed again from disk.
-const MAX_HASHERS: usize = 1024;
-
-/// Running hashes of the sessions that nobody writes to at the moment.
-#[derive(Debug, Default)]
-pub(super) struct Hashers(Mutex<HashMap<String, (u64, Hasher)>>);
-
-impl Hashers {
-    fn take(&self, id: &str, offset: u64) -> Option<Hasher> {
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        map.remove(id).filter(|(at, _)| *at == offset).map(|(_, hasher)| hasher)
-    }
-
-    fn keep(&self, id: &str, offset: u64, hasher: Hasher) {
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if map.len() < MAX_HASHERS {
-            map.insert(id.to_owned(), (offset, hasher));
-        }
-    }
-}
-
 /// An upload that this holder alone writes to. Dropped, it can be continued.
 #[derive(Debug)]
 pub struct Upload {
@@ -45,6 +24,7 @@ pub struct Upload {
     path: PathBuf,
     file: File,
     offset: u64,
+    /// Of the first `offset` bytes. `None` until it is needed, where it must be read from the disk: a session may be long.
     hasher: Option<Hasher>,
     layout: Arc<Layout>,
     hashers: Arc<Hashers>,
@@ -72,7 +52,7 @@ impl Store {
         let path = self.known_session(repository, id)?;
         match OpenOptions::new().read(true).write(true).open(&path) {
             Ok(file) => self.hold(repository, id, path, file),
-            Err(e) => Err(unknown_or(e, repository, id, path)),
+            Err(e) => Err(self.unknown_or(e, repository, id, path)),
         }
     }
 
@@ -84,7 +64,7 @@ impl Store {
         let path = self.known_session(repository, id)?;
         match path.metadata() {
             Ok(metadata) => Ok(metadata.len()),
-            Err(e) => Err(unknown_or(e, repository, id, path)),
+            Err(e) => Err(self.unknown_or(e, repository, id, path)),
         }
     }
 
@@ -117,23 +97,31 @@ impl Store {
         }
         // Whoever held it may have finished: then the name is gone.
         if !path.exists() {
+            self.hashers.forget(id);
             return Err(Error::UploadUnknown { repository: repository.to_owned(), id: id.to_owned() });
         }
         let offset = file.metadata().map_err(|e| crate::Error::io("read", &path, e))?.len();
-        let hasher = match self.hashers.take(id, offset) {
-            Some(hasher) => hasher,
-            None => hash_file(&file, offset, Algorithm::Sha256).map_err(|e| crate::Error::io("read", &path, e))?,
-        };
+        let hasher = self.hashers.take(id, offset).or_else(|| (offset == 0).then(|| Hasher::new(Algorithm::Sha256)));
         Ok(Upload {
             id: id.to_owned(),
             repository: repository.to_owned(),
             path,
             file,
             offset,
-            hasher: Some(hasher),
+            hasher,
             layout: Arc::clone(&self.layout),
             hashers: Arc::clone(&self.hashers),
         })
+    }
+
+    fn unknown_or(&self, error: std::io::Error, repository: &str, id: &str, path: PathBuf) -> Error {
+        match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                self.hashers.forget(id);
+                Error::UploadUnknown { repository: repository.to_owned(), id: id.to_owned() }
+            }
+            _ => crate::Error::io("read", path, error).into(),
+        }
     }
 }
 
@@ -155,6 +143,9 @@ impl Upload {
     /// # Errors
     /// Whatever the disk reports.
     pub fn append(&mut self, chunks: &[Bytes]) -> Result<(), Error> {
+        if self.hasher.is_none() && !chunks.is_empty() {
+            self.hasher = Some(self.hash(Algorithm::Sha256)?);
+        }
         let mut at = self.offset;
         for chunk in chunks {
             if let Err(e) = self.file.write_all_at(chunk, at) {
@@ -177,9 +168,7 @@ impl Upload {
     pub fn finish(mut self, digest: &Digest) -> Result<Descriptor, Error> {
         let found = match (self.hasher.take(), digest.algorithm()) {
             (Some(hasher), Algorithm::Sha256) => hasher.finish(),
-            (_, algorithm) => hash_file(&self.file, self.offset, algorithm)
-                .map_err(|e| crate::Error::io("read", &self.path, e))?
-                .finish(),
+            (_, algorithm) => self.hash(algorithm)?.finish(),
         };
         if found != *digest {
             let _ = fs::remove_file(&self.path);
@@ -194,7 +183,7 @@ impl Upload {
         Ok(Descriptor::new("application/octet-stream", digest.clone(), self.offset))
     }
 
-    /// Gives the upload up.
+    /// Gives the upload up, however long it is: nothing of it is read.
     ///
     /// # Errors
     /// Whatever the disk reports.
@@ -202,20 +191,19 @@ impl Upload {
         self.hasher = None;
         Ok(durable::remove(&self.path)?)
     }
+
+    /// Reads what is there.
+    fn hash(&self, algorithm: Algorithm) -> Result<Hasher, Error> {
+        hash_file(&self.file, self.offset, algorithm).map_err(|e| crate::Error::io("read", &self.path, e).into())
+    }
 }
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        if let Some(hasher) = self.hasher.take() {
-            self.hashers.keep(&self.id, self.offset, hasher);
+        // of nothing it is made in no time
+        if let Some(hasher) = self.hasher.take().filter(|_| self.offset > 0) {
+            self.hashers.keep(&self.id, self.offset, hasher, Instant::now());
         }
-    }
-}
-
-fn unknown_or(error: std::io::Error, repository: &str, id: &str, path: PathBuf) -> Error {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => Error::UploadUnknown { repository: repository.to_owned(), id: id.to_owned() },
-        _ => crate::Error::io("read", path, error).into(),
     }
 }
 

@@ -7,8 +7,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
-/// Knows whether a password is a user's. An htpasswd file can be one, too.
+/// Knows whether a password is a user's. An htpasswd file can be one, too. What does not say that it may take its time is told out of memory.
 pub trait Passwords: Send + Sync + 'static {
+    /// Whether it is time for [`refresh`](Self::refresh).
+    fn is_stale(&self) -> bool {
+        false
+    }
+
+    /// Takes what changed where the users come from. May take the time that a disk takes.
+    fn refresh(&self) {}
+
     /// Whether `password` is the one of `user`. May take the time that a slow hash takes.
     fn verify(&self, user: &str, password: &str) -> bool;
 
@@ -80,6 +88,15 @@ pub enum Access {
     Users(Arc<dyn Passwords>),
     /// A user and password for changes only; anybody may read.
     UsersToPush(Arc<dyn Passwords>),
+}
+
+impl Access {
+    pub(crate) fn passwords(&self) -> Option<&Arc<dyn Passwords>> {
+        match self {
+            Self::Open => None,
+            Self::Users(passwords) | Self::UsersToPush(passwords) => Some(passwords),
+        }
+    }
 }
 
 impl std::fmt::Debug for Access {

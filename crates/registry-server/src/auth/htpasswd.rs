@@ -22,6 +22,7 @@ const GLANCE: Duration = Duration::from_secs(1);
 /// An htpasswd file.
 pub struct Htpasswd {
     path: PathBuf,
+    /// Never held while the disk is waited for.
     state: Mutex<State>,
     /// Goes into the hashes in memory, so that they say nothing outside this process.
     salt: [u8; 32],
@@ -57,23 +58,8 @@ impl Htpasswd {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The users of today. A file that went away or is wrong changes nothing, and is told: somebody may be writing it.
     fn users(&self) -> Arc<BTreeMap<String, String>> {
-        let mut state = self.state();
-        if state.looked.elapsed() >= GLANCE {
-            state.looked = Instant::now();
-            let now = std::fs::metadata(&self.path).map(|m| version(&m)).ok();
-            if now != Some(state.version) {
-                match read(&self.path) {
-                    Ok((users, version)) => {
-                        tracing::info!(path = %self.path.display(), users = users.len(), "the users were read again");
-                        (state.users, state.version) = (Arc::new(users), version);
-                    }
-                    Err(error) => tracing::error!(%error, "the users stay those that were read before"),
-                }
-            }
-        }
-        Arc::clone(&state.users)
+        Arc::clone(&self.state().users)
     }
 
     fn in_memory(&self, password: &str) -> [u8; 32] {
@@ -84,6 +70,27 @@ impl Htpasswd {
 }
 
 impl Passwords for Htpasswd {
+    fn is_stale(&self) -> bool {
+        self.state().looked.elapsed() >= GLANCE
+    }
+
+    /// A file that went away or is wrong changes nothing, and is told: somebody may be writing it.
+    fn refresh(&self) {
+        let (begun, known) = (Instant::now(), self.state().version);
+        let now = std::fs::metadata(&self.path).map(|m| version(&m)).ok();
+        let found = (now != Some(known)).then(|| read(&self.path));
+        let mut state = self.state();
+        state.looked = begun;
+        match found {
+            None => {}
+            Some(Ok((users, version))) => {
+                tracing::info!(path = %self.path.display(), users = users.len(), "the users were read again");
+                (state.users, state.version) = (Arc::new(users), version);
+            }
+            Some(Err(error)) => tracing::error!(%error, "the users stay those that were read before"),
+        }
+    }
+
     fn verify(&self, user: &str, password: &str) -> bool {
         let users = self.users();
         let expected = users.get(user);
@@ -206,7 +213,12 @@ mod tests {
         assert!(!users.verify("ann", "wrong") && !users.verify("eve", "s:cret"));
         assert!(users.verify("ann", "s:cret") && users.is_known("ann", "s:cret"));
         assert!(!users.is_known("ann", "wrong") && !users.is_known("eve", "s:cret"));
-        let wait = || std::thread::sleep(GLANCE + Duration::from_millis(50));
+        let wait = || {
+            std::thread::sleep(GLANCE);
+            assert!(users.is_stale());
+            users.refresh();
+            assert!(!users.is_stale());
+        };
         // a file that is half-written changes nothing
         std::fs::write(&path, "ann").expect("write");
         wait();
@@ -215,5 +227,9 @@ mod tests {
         wait();
         assert!(!users.is_known("ann", "s:cret") && !users.verify("ann", "s:cret"));
         assert!(users.verify("ann", "new") && users.verify("bob", "b") && users.has("bob") && !users.has("eve"));
+        // one who is not in it any more has no token that is good
+        std::fs::write(&path, line("ann", "new")).expect("write");
+        users.refresh();
+        assert!(!users.has("bob") && !users.is_known("bob", "b") && users.is_known("ann", "new"));
     }
 }

@@ -1,10 +1,13 @@
 //! Pushing blobs: one request, or POST, PATCH…, PUT (distribution-spec, "Pushing Blobs").
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use ferry_content::store::{Error as StoreError, Store, Upload};
 use ferry_image::Digest;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName, LOCATION, RANGE};
 use http::{Response, StatusCode};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::Registry;
@@ -19,6 +22,43 @@ const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uu
 
 /// Bytes gathered before they are hashed and written.
 const BATCH: usize = 1 << 20;
+/// Bytes that all uploads together gather, about. Where they are many, each writes what it has: then memory does not grow with clients.
+const TOGETHER: usize = 64 << 20;
+
+/// What all uploads have gathered and not written yet, in bytes.
+#[derive(Debug)]
+pub(crate) struct Gathered(Arc<Semaphore>);
+
+impl Default for Gathered {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(TOGETHER)))
+    }
+}
+
+/// Bytes on their way to the disk, and the room that they take.
+#[derive(Default)]
+struct Batch {
+    chunks: Vec<Bytes>,
+    size: usize,
+    room: Option<OwnedSemaphorePermit>,
+}
+
+impl Batch {
+    /// Adds what came; whether there is room for more.
+    fn push(&mut self, data: Bytes, gathered: &Gathered) -> bool {
+        self.size += data.len();
+        let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        self.chunks.push(data);
+        // what has come is here whether or not there was room for it
+        let room = Arc::clone(&gathered.0).try_acquire_many_owned(length).ok();
+        let has_room = room.is_some();
+        match (&mut self.room, room) {
+            (Some(all), Some(more)) => all.merge(more),
+            (all, more) => *all = all.take().or(more),
+        }
+        has_room && self.size < BATCH
+    }
+}
 
 /// `POST …/blobs/uploads/`: a mount, a whole blob (`?digest=`), or a new session.
 pub(crate) async fn begin(
@@ -44,7 +84,7 @@ pub(crate) async fn begin(
     let upload = registry.change(move |store| store.start_upload(&name)).await?;
     let Some(digest) = digest else { return Ok(progress(StatusCode::ACCEPTED, &repository, upload.id(), 0)) };
     let id = upload.id().to_owned();
-    match receive(upload, body, &registry.turns.begin(&id)).await {
+    match receive(registry, upload, body, &registry.turns.begin(&id)).await {
         Ok(upload) => complete(registry, &repository, upload, digest).await,
         Err(refusal) => {
             // Nobody was told the name of this session.
@@ -64,7 +104,7 @@ pub(crate) async fn patch(
 ) -> Result<Response<Body>, Refusal> {
     let turn = registry.turns.begin(&id);
     let upload = resume(registry, asked, &repository, &id).await?;
-    let upload = receive(upload, body, &turn).await?;
+    let upload = receive(registry, upload, body, &turn).await?;
     Ok(progress(StatusCode::ACCEPTED, &repository, &id, upload.offset()))
 }
 
@@ -83,7 +123,7 @@ pub(crate) async fn finish(
     let digest = parse(digest)?;
     let turn = registry.turns.begin(&id);
     let upload = resume(registry, asked, &repository, &id).await?;
-    let upload = receive(upload, body, &turn).await?;
+    let upload = receive(registry, upload, body, &turn).await?;
     complete(registry, &repository, upload, digest).await
 }
 
@@ -128,21 +168,18 @@ async fn resume(registry: &Registry, asked: &Asked, repository: &str, id: &str) 
 }
 
 /// Takes the whole body: while one batch is hashed and written, the next arrives. What came before an error stays in the session.
-async fn receive(upload: Upload, body: &mut Incoming, turn: &Turn) -> Result<Upload, Refusal> {
+async fn receive(registry: &Registry, upload: Upload, body: &mut Incoming, turn: &Turn) -> Result<Upload, Refusal> {
     let mut writing: JoinHandle<Result<Upload, StoreError>> = tokio::spawn(async { Ok(upload) });
     loop {
-        let (mut batch, mut size, mut end) = (Vec::new(), 0, None);
-        while size < BATCH && end.is_none() {
+        let (mut batch, mut has_room, mut end) = (Batch::default(), true, None);
+        while has_room && end.is_none() {
             let next = tokio::select! {
                 biased;
                 () = turn.over() => Err(taken_over()),
                 next = body::next(body) => next,
             };
             match next {
-                Ok(Some(data)) => {
-                    size += data.len();
-                    batch.push(data);
-                }
+                Ok(Some(data)) => has_room = batch.push(data, &registry.gathered),
                 Ok(None) => end = Some(Ok(())),
                 Err(refusal) => end = Some(Err(refusal)),
             }
@@ -159,8 +196,12 @@ fn taken_over() -> Refusal {
     Refusal::new(StatusCode::CONFLICT, "BLOB_UPLOAD_INVALID", "another request goes on with this upload")
 }
 
-fn append(mut upload: Upload, batch: Vec<Bytes>) -> JoinHandle<Result<Upload, StoreError>> {
-    tokio::task::spawn_blocking(move || upload.append(&batch).map(|()| upload))
+fn append(mut upload: Upload, batch: Batch) -> JoinHandle<Result<Upload, StoreError>> {
+    tokio::task::spawn_blocking(move || {
+        let appended = upload.append(&batch.chunks);
+        drop(batch);
+        appended.map(|()| upload)
+    })
 }
 
 async fn settled(writing: JoinHandle<Result<Upload, StoreError>>) -> Result<Upload, Refusal> {
@@ -209,4 +250,26 @@ fn upload_location(repository: &str, id: &str) -> String {
 
 fn blob_location(repository: &str, digest: &Digest) -> String {
     format!("/v2/{repository}/blobs/{digest}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_uploads_gather_no_more_than_a_few_and_each_goes_on() {
+        let gathered = Gathered::default();
+        let frame = || Bytes::from(vec![0; 16 << 10]);
+        let mut batches: Vec<Batch> = (0..500).map(|_| Batch::default()).collect();
+        // each as long as it is let
+        for batch in &mut batches {
+            while batch.push(frame(), &gathered) {}
+        }
+        let all: usize = batches.iter().map(|batch| batch.size).sum();
+        assert_eq!(batches[0].size, BATCH, "few have all the room that they want");
+        assert_eq!(batches[499].size, 16 << 10, "and the last one writes what it has");
+        assert!(all <= TOGETHER + 500 * (16 << 10), "{all}");
+        drop(batches);
+        assert_eq!(gathered.0.available_permits(), TOGETHER, "written, it takes no room");
+    }
 }

@@ -4,14 +4,19 @@
 //! FOLDER/ca.crt      what nodes are given; it stays the same for twenty years
 //! FOLDER/ca.key      0600
 //! FOLDER/server.pem  0600: the key and the certificate of the server, made anew when it runs out or lacks a name
+//! FOLDER/lock        held while any of them is looked at or made
 //! ```
+//!
+//! Several servers may share the folder. They have one authority, and one certificate if it has the names of both; otherwise each goes on
+//! with the one that it has, and the file is that of whoever needed a new one last.
 //!
 //! Two certificates and not one that signs itself: rustls takes no authority for a server, and others take nothing but authorities as roots.
 
-use std::fs::{DirBuilder, Permissions};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::fs::{DirBuilder, File, Permissions, TryLockError};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ferry_content::texts;
 use ferry_image::Digest;
@@ -39,6 +44,8 @@ const AUTHORITY: Duration = DAY.saturating_mul(20 * 365);
 const SERVER: Duration = DAY.saturating_mul(397);
 /// A certificate with less left is made anew.
 const LEFT: Duration = DAY.saturating_mul(30);
+/// How long another server is waited for; it needs milliseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A server's certificate, and who made it.
 pub(crate) struct Made {
@@ -47,18 +54,21 @@ pub(crate) struct Made {
     pub(crate) authority: Authority,
 }
 
-/// The certificate in `folder`, if it is good for `names` and for a while yet; otherwise a new one. Blocking.
+/// The certificate in `folder`, if it is good for `names` and for a while yet; otherwise a new one. `None` where the one `in_use` is good,
+/// and that of the folder is not: another server made it, for itself. Blocking.
 pub(crate) fn certificate(
     folder: &Path,
     names: &[String],
     provider: &CryptoProvider,
     now: SystemTime,
-) -> Result<Made, Error> {
+    in_use: Option<&CertificateDer<'static>>,
+) -> Result<Option<Made>, Error> {
     let fail = |why: String| Error::Tls { why: format!("`{}`: {why}", folder.display()) };
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| fail(e.to_string()))?;
     if let Some(name) = names.iter().find(|name| ServerName::try_from(name.replace('*', "x")).is_err()) {
         return Err(Error::Tls { why: format!("`{name}` is no name that a certificate can have") });
     }
+    let _lock = lock(&folder.join("lock"))?;
     let (path, server) = (folder.join("ca.crt"), folder.join("server.pem"));
     let key = authority_key(&folder.join("ca.key"))?;
     let params = authority_params(&key, now);
@@ -74,13 +84,13 @@ pub(crate) fn certificate(
     let belong = |chain: &[CertificateDer<'static>], key: &PrivateKeyDer<'static>| {
         CertifiedKey::from_der(chain.to_vec(), key.clone_key(), provider).is_ok()
     };
-    let is_good = |chain: &[CertificateDer<'static>]| {
-        chain.first().is_some_and(|certificate| holds(certificate, &root, names, provider, now + LEFT))
-    };
+    let does = |certificate: &CertificateDer<'static>| holds(certificate, &root, names, provider, now + LEFT);
+    let is_good = |chain: &[CertificateDer<'static>]| chain.first().is_some_and(does);
     let kept = chain(&server).and_then(|chain| Ok((chain, read_key(&server)?)));
     let kept = kept.ok().filter(|(chain, key)| belong(chain, key));
     let (chain, key) = match (kept, wrong_time(&root, provider, now)) {
         (Some((chain, key)), None) if is_good(&chain) => (chain, key),
+        (_, None) if in_use.is_some_and(does) => return Ok(None),
         // nodes with a right clock take it, and none would take one of this time
         (Some((chain, key)), Some(wrong)) if chain.first().is_some_and(|certificate| has(certificate, names)) => {
             tracing::warn!("{wrong}; the certificate that is there is served as it is");
@@ -102,7 +112,28 @@ pub(crate) fn certificate(
         }
     };
     let pem = texts::read(&path)?;
-    Ok(Made { chain, key, authority: Authority { path, pem } })
+    Ok(Some(Made { chain, key, authority: Authority { path, pem } }))
+}
+
+/// The turn of this server. None is needed where nothing can be written.
+fn lock(path: &Path) -> Result<Option<File>, Error> {
+    let fail = |why: String| Error::TlsFile { path: path.to_owned(), why };
+    let file = match File::options().create(true).truncate(false).write(true).mode(0o600).open(path) {
+        Ok(file) => file,
+        Err(e) if matches!(e.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) => return Ok(None),
+        Err(e) => return Err(fail(e.to_string())),
+    };
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) if Instant::now() < end => std::thread::sleep(Duration::from_millis(2)),
+            Err(TryLockError::WouldBlock) => {
+                return Err(fail(format!("another process has held it for {} s", PATIENCE.as_secs())));
+            }
+            Err(TryLockError::Error(e)) => return Err(fail(format!("it cannot be locked: {e}"))),
+        }
+    }
 }
 
 /// Whether the certificate is of this key.
@@ -134,7 +165,7 @@ fn wrong_time(root: &CertificateDer<'static>, provider: &CryptoProvider, now: Sy
     })
 }
 
-/// The key in the file; a new one where there is none. Of two servers that start at once one makes it.
+/// The key in the file; a new one where there is none.
 fn authority_key(path: &Path) -> Result<KeyPair, Error> {
     let fail = |why: String| Error::TlsFile { path: path.to_owned(), why };
     let read = || KeyPair::from_pem(&texts::read(path)?).map_err(|e| fail(format!("it is no private key: {e}")));
@@ -218,7 +249,12 @@ mod tests {
 
     fn made(folder: &Path, names: &[&str], now: SystemTime) -> Made {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        certificate(folder, &names, &rustls::crypto::ring::default_provider(), now).expect("a certificate")
+        made_for(folder, &names, now)
+    }
+
+    fn made_for(folder: &Path, names: &[String], now: SystemTime) -> Made {
+        let made = certificate(folder, names, &rustls::crypto::ring::default_provider(), now, None);
+        made.expect("a certificate").expect("one that is not in use")
     }
 
     fn mode(path: &Path) -> u32 {
@@ -267,7 +303,7 @@ mod tests {
                 first.chain,
                 "it is good for whose clock is right"
             );
-            let told = certificate(folder, &["other.site".to_owned()], &provider, time).err().expect("refused");
+            let told = certificate(folder, &["other.site".to_owned()], &provider, time, None).err().expect("refused");
             assert!(told.to_string().contains(words), "{told}");
             assert_eq!(bytes(), there);
         }
@@ -282,13 +318,57 @@ mod tests {
         let there = std::fs::read(one.path().join("server.pem")).expect("a file");
         std::fs::copy(two.path().join("ca.crt"), one.path().join("ca.crt")).expect("copy");
         let provider = rustls::crypto::ring::default_provider();
-        let certificate = || certificate(one.path(), &["a".to_owned()], &provider, SystemTime::now()).err();
+        let certificate = || certificate(one.path(), &["a".to_owned()], &provider, SystemTime::now(), None).err();
         let told = certificate().expect("refused").to_string();
         assert!(told.contains("`ca.crt` does not belong to `ca.key`"), "{told}");
         assert_eq!(std::fs::read(one.path().join("server.pem")).expect("a file"), there, "nothing was written");
         std::fs::write(one.path().join("ca.key"), "junk").expect("write");
         assert!(certificate().expect("refused").to_string().contains("ca.key`: it is no private key"));
-        let named = super::certificate(two.path(), &["a b".to_owned()], &provider, SystemTime::now()).err();
+        let named = super::certificate(two.path(), &["a b".to_owned()], &provider, SystemTime::now(), None).err();
         assert!(named.expect("refused").to_string().contains("`a b` is no name that a certificate can have"));
+    }
+
+    #[test]
+    fn servers_that_start_at_once_with_one_folder_have_one_authority() {
+        let (now, provider) = (SystemTime::now(), rustls::crypto::ring::default_provider());
+        for round in 0..60 {
+            let folder = tempfile::tempdir().expect("folder");
+            // the same names, some names of the other's, and other names
+            let names =
+                [["a.site", "b.site"], [["a.site", "b.site"], ["b.site", "b.site"], ["b.site", "c.site"]][round % 3]];
+            let names = names.map(|names| names.map(str::to_owned));
+            let barrier = std::sync::Barrier::new(2);
+            let made = std::thread::scope(|scope| {
+                let threads = names.each_ref().map(|names| {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        made_for(folder.path(), names, now)
+                    })
+                });
+                threads.map(|thread| thread.join().expect("no panic"))
+            });
+            assert_eq!(made[0].authority, made[1].authority);
+            let root = chain(&folder.path().join("ca.crt")).expect("chain").swap_remove(0);
+            for (made, names) in made.iter().zip(&names) {
+                assert!(holds(&made.chain[0], &root, names, &provider, now + LEFT), "{round}");
+            }
+            assert!(round % 3 != 0 || made[0].chain == made[1].chain, "the one that the other made does");
+        }
+    }
+
+    #[test]
+    fn a_server_waits_for_its_turn() {
+        let folder = tempfile::tempdir().expect("folder");
+        let first = made(folder.path(), &["a.site"], SystemTime::now());
+        let path = folder.path().join("lock");
+        assert_eq!(mode(&path), 0o600);
+        let held = lock(&path).expect("free").expect("a file");
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| made(folder.path(), &["a.site"], SystemTime::now()));
+            std::thread::sleep(Duration::from_millis(100));
+            assert!(!waits.is_finished());
+            drop(held);
+            assert_eq!(waits.join().expect("no panic").chain, first.chain);
+        });
     }
 }

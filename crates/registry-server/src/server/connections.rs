@@ -13,6 +13,9 @@ use crate::server::Limits;
 /// How many times the stall limit of a connection one of its answers may stand still: buffers on the way may take that long to drain for a
 /// slow client.
 const STALLS: u32 = 10;
+/// Of the requests that a client may have under way, the part that may bring a body: an HTTP/2 connection takes megabytes of it unasked, and
+/// no client pushes more than a handful of blobs at once. So many may wait besides.
+const BODIES: usize = 4;
 
 /// All connections.
 #[derive(Debug)]
@@ -58,7 +61,58 @@ impl Delivery {
 #[derive(Debug)]
 struct Client {
     connections: usize,
+    /// Requests that came by a proxy, whose connections are not this client's.
+    forwarded: usize,
+    /// Requests that wait for their turn, and those of them that bring a body: so much as a connection takes of that unasked is in memory.
+    waiting: usize,
+    waiting_bodies: usize,
+    turns: Turns,
+}
+
+impl Client {
+    fn new(limits: &Limits) -> Self {
+        Self { connections: 0, forwarded: 0, waiting: 0, waiting_bodies: 0, turns: Turns::new(limits) }
+    }
+}
+
+/// Whose connection ends where there is no room for a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// That which has been idle for the longest time.
+    Anybodys,
+    /// One of the same client, which is on its way out already.
+    ItsOwn,
+}
+
+/// How many requests of one client are under way, and how many of them have a body.
+#[derive(Debug, Clone)]
+struct Turns {
     requests: Arc<Semaphore>,
+    bodies: Arc<Semaphore>,
+}
+
+/// The turn of one request, until it is dropped.
+#[derive(Debug)]
+struct Turn {
+    _body: Option<OwnedSemaphorePermit>,
+    _request: OwnedSemaphorePermit,
+}
+
+impl Turns {
+    fn new(limits: &Limits) -> Self {
+        let bodies = limits.requests.div_ceil(BODIES);
+        Self { requests: Arc::new(Semaphore::new(limits.requests)), bodies: Arc::new(Semaphore::new(bodies)) }
+    }
+
+    fn take(&self, has_body: bool) -> Option<Turn> {
+        let body = if has_body { Some(Arc::clone(&self.bodies).try_acquire_owned().ok()?) } else { None };
+        Some(Turn { _body: body, _request: Arc::clone(&self.requests).try_acquire_owned().ok()? })
+    }
+
+    async fn wait(&self, has_body: bool) -> Option<Turn> {
+        let body = if has_body { Some(Arc::clone(&self.bodies).acquire_owned().await.ok()?) } else { None };
+        Some(Turn { _body: body, _request: Arc::clone(&self.requests).acquire_owned().await.ok()? })
+    }
 }
 
 /// The place of one connection, until it is dropped.
@@ -66,15 +120,33 @@ struct Client {
 pub(crate) struct ConnectionGuard {
     connections: Arc<Connections>,
     id: u64,
+    client: IpAddr,
     leave: Arc<Notify>,
-    requests: Arc<Semaphore>,
+    turns: Turns,
 }
 
 /// One request of a connection, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct RequestGuard {
     _busy: Busy,
-    _permit: OwnedSemaphorePermit,
+    _forwarded: Option<Forwarded>,
+    _turn: Turn,
+}
+
+/// A request that came by a proxy, from whoever it speaks for, until it is dropped.
+#[derive(Debug)]
+struct Forwarded {
+    connections: Arc<Connections>,
+    client: IpAddr,
+    turns: Turns,
+}
+
+/// A request that waits for its client's turn, until it is dropped.
+#[derive(Debug)]
+struct Waiting<'a> {
+    connections: &'a Connections,
+    client: IpAddr,
+    has_body: bool,
 }
 
 /// Something that is to be answered on a connection, until it is dropped: a connection that has any is not idle.
@@ -90,15 +162,25 @@ impl Connections {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a new connection. `None` where all of its client's are at work.
-    pub(crate) fn admit(self: &Arc<Self>, from: IpAddr) -> Option<ConnectionGuard> {
+    /// Who makes room for a new connection, before anything else is done for it: a client that has as many as it may have gets room of
+    /// its own only, however often it comes. `None` where all of its connections are at work.
+    /// A proxy's are not counted as those of one client: [`ConnectionGuard::begin_request`] counts what comes by them.
+    pub(crate) fn room_for(&self, from: IpAddr) -> Option<Room> {
+        if self.limits.proxies.contains(from) {
+            return Some(Room::Anybodys);
+        }
         let client = network(from);
         let mut table = self.lock();
-        if table.clients.get(&client).is_some_and(|c| c.connections >= self.limits.per_client)
-            && !table.evict(Some(client))
-        {
-            return None;
+        if table.clients.get(&client).is_none_or(|c| c.connections < self.limits.per_client) {
+            return Some(Room::Anybodys);
         }
+        table.evict(Some(client)).then_some(Room::ItsOwn)
+    }
+
+    /// A place for a new connection, for which there is room.
+    pub(crate) fn admit(self: &Arc<Self>, from: IpAddr) -> ConnectionGuard {
+        let client = network(from);
+        let mut table = self.lock();
         let id = table.next;
         table.next += 1;
         let leave = Arc::new(Notify::new());
@@ -111,12 +193,36 @@ impl Connections {
             answers: Vec::new(),
         };
         table.all.insert(id, connection);
-        let most = self.limits.requests;
-        let entry = table.clients.entry(client);
-        let entry = entry.or_insert_with(|| Client { connections: 0, requests: Arc::new(Semaphore::new(most)) });
+        let entry = table.clients.entry(client).or_insert_with(|| Client::new(&self.limits));
         entry.connections += 1;
-        let requests = Arc::clone(&entry.requests);
-        Some(ConnectionGuard { connections: Arc::clone(self), id, leave, requests })
+        let turns = entry.turns.clone();
+        ConnectionGuard { connections: Arc::clone(self), id, client, leave, turns }
+    }
+
+    /// A place among the requests of a client that wait. `None` where too many do: for ever so many heads and bodies there is no memory.
+    fn wait(&self, client: IpAddr, has_body: bool) -> Option<Waiting<'_>> {
+        let mut table = self.lock();
+        let entry = table.clients.get_mut(&client)?;
+        if entry.waiting >= self.limits.per_client
+            || (has_body && entry.waiting_bodies >= self.limits.requests.div_ceil(BODIES))
+        {
+            return None;
+        }
+        entry.waiting += 1;
+        entry.waiting_bodies += usize::from(has_body);
+        Some(Waiting { connections: self, client, has_body })
+    }
+
+    /// A request of a client whose connections we do not see. `None` where it has as many as others may have connections: they would
+    /// fill those of the proxy with requests that wait.
+    fn forwarded(self: &Arc<Self>, client: IpAddr) -> Option<Forwarded> {
+        let mut table = self.lock();
+        let entry = table.clients.entry(client).or_insert_with(|| Client::new(&self.limits));
+        if entry.forwarded >= self.limits.per_client {
+            return None;
+        }
+        entry.forwarded += 1;
+        Some(Forwarded { connections: Arc::clone(self), client, turns: entry.turns.clone() })
     }
 
     /// Makes room for one more, if any connection is idle.
@@ -144,6 +250,15 @@ impl Connections {
 }
 
 impl Table {
+    /// Something of a client has ended. One that has nothing left is forgotten.
+    fn leave(&mut self, address: IpAddr, end: impl FnOnce(&mut Client)) {
+        let Some(client) = self.clients.get_mut(&address) else { return };
+        end(client);
+        if client.connections == 0 && client.forwarded == 0 {
+            self.clients.remove(&address);
+        }
+    }
+
     /// Ends the connection, of this client or of any, that has been idle for the longest time; whether there was one.
     fn evict(&mut self, of: Option<IpAddr>) -> bool {
         let idle = self.all.values_mut().filter(|g| g.busy == 0 && !g.is_leaving && of.is_none_or(|c| c == g.client));
@@ -165,12 +280,27 @@ impl ConnectionGuard {
         self.leave.notified().await;
     }
 
-    /// Begins a request: the client's turn, where it has many under way. `None` when that does not come in time.
-    pub(crate) async fn begin_request(self: &Arc<Self>, patience: Duration) -> Option<RequestGuard> {
+    /// Begins a request of `client`, who is at the other end or before a proxy: its turn, where it has many under way. `None` when that
+    /// does not come in time, or too many wait for it.
+    pub(crate) async fn begin_request(
+        self: &Arc<Self>,
+        client: IpAddr,
+        has_body: bool,
+        patience: Duration,
+    ) -> Option<RequestGuard> {
         // before it waits: a client may take the request back while it does, and the rest of this is never run
         let busy = Busy::begin(self);
-        let permit = tokio::time::timeout(patience, Arc::clone(&self.requests).acquire_owned()).await.ok()?.ok()?;
-        Some(RequestGuard { _busy: busy, _permit: permit })
+        let client = network(client);
+        let forwarded = if client == self.client { None } else { Some(self.connections.forwarded(client)?) };
+        let turns = forwarded.as_ref().map_or(&self.turns, |forwarded| &forwarded.turns);
+        let turn = match turns.take(has_body) {
+            Some(turn) => turn,
+            None => {
+                let _waiting = self.connections.wait(client, has_body)?;
+                tokio::time::timeout(patience, turns.wait(has_body)).await.ok()??
+            }
+        };
+        Some(RequestGuard { _busy: busy, _forwarded: forwarded, _turn: turn })
     }
 
     /// An answer is on its way, until what is returned is dropped.
@@ -206,13 +336,24 @@ impl Drop for Busy {
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         let mut table = self.connections.lock();
-        let Some(connection) = table.all.remove(&self.id) else { return };
-        if let Some(client) = table.clients.get_mut(&connection.client) {
-            client.connections -= 1;
-            if client.connections == 0 {
-                table.clients.remove(&connection.client);
-            }
+        if table.all.remove(&self.id).is_some() {
+            table.leave(self.client, |client| client.connections -= 1);
         }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.connections.lock().leave(self.client, |client| {
+            client.waiting -= 1;
+            client.waiting_bodies -= usize::from(self.has_body);
+        });
+    }
+}
+
+impl Drop for Forwarded {
+    fn drop(&mut self) {
+        self.connections.lock().leave(self.client, |client| client.forwarded -= 1);
     }
 }
 
@@ -238,8 +379,13 @@ mod tests {
 
     const HERE: [&str; 2] = ["10.0.0.1", "10.0.0.2"];
 
+    fn ip(client: usize) -> IpAddr {
+        HERE[client].parse().expect("address")
+    }
+
     fn guard(connections: &Arc<Connections>, client: usize) -> Option<Arc<ConnectionGuard>> {
-        connections.admit(HERE[client].parse().expect("address")).map(Arc::new)
+        let address = ip(client);
+        connections.room_for(address).map(|_| Arc::new(connections.admit(address)))
     }
 
     #[tokio::test]
@@ -251,11 +397,14 @@ mod tests {
             guard(&connections, 1).expect("c"),
         );
         // the first asks for something, and is then not the longest idle one
-        drop(first.begin_request(Duration::ZERO).await.expect("its turn"));
+        drop(first.begin_request(ip(0), false, Duration::ZERO).await.expect("its turn"));
         let third = guard(&connections, 0).expect("room is made");
         assert!(must_leave(&second).await && !must_leave(&first).await && !must_leave(&other).await);
         drop(second);
-        let busy = (first.begin_request(Duration::ZERO).await, third.begin_request(Duration::ZERO).await);
+        let busy = (
+            first.begin_request(ip(0), false, Duration::ZERO).await,
+            third.begin_request(ip(0), false, Duration::ZERO).await,
+        );
         assert!(guard(&connections, 0).is_none(), "both are at work");
         assert!(guard(&connections, 1).is_some(), "others are not in the way");
         drop(busy);
@@ -266,6 +415,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_client_at_its_limit_makes_room_by_its_own_connections_only() {
+        let connections = connections(2, 9);
+        let other = guard(&connections, 1).expect("the one that is idle for the longest time");
+        let mut own = Vec::from([0, 0].map(|client| guard(&connections, client).expect("below the limit")));
+        assert_eq!(connections.room_for(ip(1)), Some(Room::Anybodys));
+        for _ in 0..5 {
+            assert_eq!(connections.room_for(ip(0)), Some(Room::ItsOwn));
+            assert!(must_leave(&own.remove(0)).await);
+            own.push(Arc::new(connections.admit(ip(0))));
+        }
+        assert!(!must_leave(&other).await);
+    }
+
+    #[tokio::test]
     async fn requests_of_one_client_wait_for_one_another_on_whatever_connection() {
         let connections = connections(9, 1);
         let (first, second, other) = (
@@ -273,27 +436,87 @@ mod tests {
             guard(&connections, 0).expect("b"),
             guard(&connections, 1).expect("c"),
         );
-        let served = first.begin_request(Duration::ZERO).await.expect("its turn");
-        assert!(second.begin_request(Duration::from_millis(10)).await.is_none());
-        assert!(other.begin_request(Duration::ZERO).await.is_some());
+        let served = first.begin_request(ip(0), false, Duration::ZERO).await.expect("its turn");
+        assert!(second.begin_request(ip(0), false, Duration::from_millis(10)).await.is_none());
+        assert!(other.begin_request(ip(1), false, Duration::ZERO).await.is_some());
         drop(served);
-        assert!(second.begin_request(Duration::from_millis(10)).await.is_some());
+        assert!(second.begin_request(ip(0), false, Duration::from_millis(10)).await.is_some());
         connections.end_idle(Instant::now() + Duration::from_secs(3600));
         assert!(must_leave(&first).await && must_leave(&second).await);
+    }
+
+    #[tokio::test]
+    async fn of_the_requests_that_wait_few_bring_a_body_and_no_more_than_there_may_be_connections() {
+        let connections = Connections::new(&Limits { per_client: 5, requests: 16, ..Limits::default() });
+        let guard = guard(&connections, 0).expect("a");
+        let mut served = Vec::new();
+        for n in 0..16 {
+            served.push(guard.begin_request(ip(0), n % 4 == 0, Duration::ZERO).await.expect("its turn"));
+        }
+        let mut waiting = Vec::new();
+        for has_body in [true, true, true, true, false] {
+            let mut next = Box::pin(guard.begin_request(ip(0), has_body, Duration::from_secs(60)));
+            assert!(tokio::time::timeout(Duration::from_millis(5), &mut next).await.is_err());
+            waiting.push(next);
+            let at_once = guard.begin_request(ip(0), true, Duration::from_secs(60));
+            let is_refused = tokio::time::timeout(Duration::from_millis(5), at_once).await.is_ok();
+            assert_eq!(is_refused, waiting.len() >= 4);
+        }
+        assert!(guard.begin_request(ip(0), false, Duration::from_secs(60)).await.is_none());
+        drop(waiting.pop());
+        let client = |of: fn(&Client) -> usize| of(&connections.lock().clients[&ip(0)]);
+        assert_eq!((client(|c| c.waiting), client(|c| c.waiting_bodies)), (4, 4));
+        served.clear();
+        for next in waiting {
+            served.push(next.await.expect("its turn"));
+        }
+        served.truncate(2);
+        assert_eq!((client(|c| c.waiting), client(|c| c.waiting_bodies)), (0, 0));
+        assert!(guard.begin_request(ip(0), true, Duration::from_millis(5)).await.is_some(), "two of four have a body");
+        served.push(guard.begin_request(ip(0), true, Duration::ZERO).await.expect("three"));
+        served.push(guard.begin_request(ip(0), true, Duration::ZERO).await.expect("four"));
+        assert!(guard.begin_request(ip(0), true, Duration::from_millis(5)).await.is_none(), "and no more have");
+        assert!(guard.begin_request(ip(0), false, Duration::ZERO).await.is_some(), "which is nothing to others");
     }
 
     #[tokio::test]
     async fn a_request_that_is_taken_back_while_it_waits_leaves_its_connection_idle() {
         let connections = connections(9, 1);
         let (first, second) = (guard(&connections, 0).expect("a"), guard(&connections, 0).expect("b"));
-        let served = first.begin_request(Duration::ZERO).await.expect("its turn");
-        let mut waiting = Box::pin(second.begin_request(Duration::from_secs(60)));
+        let served = first.begin_request(ip(0), false, Duration::ZERO).await.expect("its turn");
+        let mut waiting = Box::pin(second.begin_request(ip(0), false, Duration::from_secs(60)));
         assert!(tokio::time::timeout(Duration::from_millis(10), &mut waiting).await.is_err());
         connections.end_idle(Instant::now() + Duration::from_secs(3600));
         assert!(!must_leave(&second).await, "it waits for an answer");
         drop((waiting, served));
         connections.end_idle(Instant::now() + Duration::from_secs(3600));
         assert!(must_leave(&second).await);
+    }
+
+    #[tokio::test]
+    async fn requests_by_a_proxy_are_those_of_whom_it_speaks_for() {
+        let proxies = [HERE[0].parse().expect("network")].into_iter().collect();
+        let connections = Connections::new(&Limits { per_client: 3, requests: 1, proxies, ..Limits::default() });
+        let by: Vec<_> = (0..9).map(|_| guard(&connections, 0).expect("a proxy has as many as it needs")).collect();
+        let (one, two): (IpAddr, IpAddr) = ("1.1.1.1".parse().expect("ip"), "2001:db8::1".parse().expect("ip"));
+        let served = by[0].begin_request(one, false, Duration::ZERO).await.expect("its turn");
+        assert!(by[1].begin_request(one, false, Duration::from_millis(10)).await.is_none(), "one at a time");
+        let _others = (
+            by[1].begin_request(two, false, Duration::ZERO).await.expect("another's turn"),
+            by[2].begin_request(ip(0), false, Duration::ZERO).await.expect("the proxy's own"),
+        );
+        // so many may wait, and one more is told at once
+        let mut waiting: Vec<_> =
+            by[3..5].iter().map(|by| Box::pin(by.begin_request(one, false, Duration::from_secs(60)))).collect();
+        for waiting in &mut waiting {
+            assert!(tokio::time::timeout(Duration::from_millis(10), waiting).await.is_err());
+        }
+        assert!(by[5].begin_request(one, false, Duration::from_secs(60)).await.is_none());
+        drop(served);
+        assert!(waiting.remove(0).await.is_some());
+        drop(waiting);
+        assert!(by[5].begin_request(one, false, Duration::from_secs(60)).await.is_some());
+        assert_eq!(connections.lock().clients.len(), 2, "who has nothing under way is forgotten");
     }
 
     #[test]
@@ -308,7 +531,10 @@ mod tests {
     async fn who_takes_nothing_of_an_answer_is_ended_and_who_takes_is_not() {
         let connections = connections(9, 9);
         let (still, takes) = (guard(&connections, 0).expect("a"), guard(&connections, 1).expect("b"));
-        let _served = (still.begin_request(Duration::ZERO).await, takes.begin_request(Duration::ZERO).await);
+        let _served = (
+            still.begin_request(ip(0), false, Duration::ZERO).await,
+            takes.begin_request(ip(1), false, Duration::ZERO).await,
+        );
         let (_answer, taken) = (still.begin_answer(), takes.begin_answer());
         let limit = Limits::default().stall * STALLS;
         connections.end_idle(Instant::now() + limit / 2);

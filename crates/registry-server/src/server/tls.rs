@@ -62,6 +62,7 @@ pub(crate) struct Current {
 }
 
 type Written = Vec<Option<SystemTime>>;
+type Loaded = Option<(CertifiedKey, Option<Authority>)>;
 
 impl Tls {
     /// Blocking.
@@ -69,7 +70,10 @@ impl Tls {
         // Named, not taken from the process: a library must not depend on who installed a default.
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let written = Mutex::new(self.written());
-        let (key, authority) = self.load(&provider, SystemTime::now())?;
+        let (key, authority) = match self.load(&provider, SystemTime::now(), None)? {
+            Some((key, authority)) => (key, authority),
+            None => return Err(self.unusable(&rustls::Error::NoCertificatesPresented)),
+        };
         let current = Current { tls: self.clone(), provider, key: RwLock::new(Arc::new(key)), written };
         let current = Arc::new(current);
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&current.provider))
@@ -81,16 +85,18 @@ impl Tls {
         Ok(Serving { acceptor: TlsAcceptor::from(Arc::new(config)), authority, current })
     }
 
-    fn load(&self, provider: &CryptoProvider, now: SystemTime) -> Result<(CertifiedKey, Option<Authority>), Error> {
+    /// `None` where the one `in_use` stays.
+    fn load(&self, provider: &CryptoProvider, now: SystemTime, in_use: Option<&CertifiedKey>) -> Result<Loaded, Error> {
         let (chain, key, authority) = match self {
             Self::Files { certificate, key } => (chain(certificate)?, read_key(key)?, None),
             Self::Kept { folder, names } => {
-                let made = authority::certificate(folder, names, provider, now)?;
+                let in_use = in_use.and_then(|key| key.cert.first());
+                let Some(made) = authority::certificate(folder, names, provider, now, in_use)? else { return Ok(None) };
                 (made.chain, made.key, Some(made.authority))
             }
         };
         let key = CertifiedKey::from_der(chain, key, provider).map_err(|e| self.unusable(&e))?;
-        Ok((key, authority))
+        Ok(Some((key, authority)))
     }
 
     fn unusable(&self, error: &rustls::Error) -> Error {
@@ -108,6 +114,12 @@ impl Tls {
 }
 
 impl Current {
+    /// The same as [`refresh`](Self::refresh), whether or not the files look as if they had changed. Blocking.
+    pub(crate) fn reload(&self, now: SystemTime) {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.refresh(now);
+    }
+
     /// Takes a new certificate where there is one. One that cannot be used is told, and the old one stays. Blocking.
     pub(crate) fn refresh(&self, now: SystemTime) {
         let (found, mut known) = (self.tls.written(), self.written.lock().unwrap_or_else(PoisonError::into_inner));
@@ -117,9 +129,12 @@ impl Current {
             }
             tracing::info!(path = %certificate.display(), "the certificate is read again");
         }
-        match self.tls.load(&self.provider, now) {
-            Ok((key, _)) => {
-                *self.key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
+        let in_use = Arc::clone(&self.key.read().unwrap_or_else(PoisonError::into_inner));
+        match self.tls.load(&self.provider, now, Some(&in_use)) {
+            Ok(loaded) => {
+                if let Some((key, _)) = loaded {
+                    *self.key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
+                }
                 // not before: what cannot be read this time may be the next, of the same age (a key that is not readable yet)
                 *known = found;
             }
@@ -158,7 +173,8 @@ mod tests {
         let provider = rustls::crypto::ring::default_provider();
         let make = |name: &str| {
             let folder = folder.path().join(name);
-            authority::certificate(&folder, &["a.site".to_owned()], &provider, SystemTime::now()).expect("made");
+            let names = ["a.site".to_owned()];
+            authority::certificate(&folder, &names, &provider, SystemTime::now(), None).expect("made");
             folder.join("server.pem")
         };
         let (one, two) = (make("one"), make("two"));
@@ -191,5 +207,43 @@ mod tests {
             serving.current.refresh(SystemTime::now());
             assert_eq!(in_use(), expected);
         }
+        // who says so has it read again, whatever its time
+        let (fourth, before) = (make("four"), in_use());
+        let file = std::fs::File::options().write(true).open(&fourth).expect("open");
+        file.set_modified(time).expect("time");
+        std::fs::rename(&fourth, &two).expect("rename");
+        serving.current.refresh(SystemTime::now());
+        assert_eq!(in_use(), before);
+        serving.current.reload(SystemTime::now());
+        assert_eq!(in_use(), chain(&two).expect("chain")[0]);
+        std::fs::write(&two, "junk").expect("write");
+        let before = in_use();
+        serving.current.reload(SystemTime::now());
+        assert_eq!(in_use(), before);
+    }
+
+    #[test]
+    fn two_servers_with_other_names_do_not_make_certificates_over_each_other() {
+        let folder = tempfile::tempdir().expect("folder");
+        let kept = |name: &str| Tls::Kept { folder: folder.path().to_owned(), names: vec![name.to_owned()] };
+        let (one, two) = (kept("a.site").start().expect("one"), kept("b.site").start().expect("two"));
+        assert_eq!(one.authority, two.authority);
+        let in_use = || [&one, &two].map(|serving| serving.current.key.read().expect("lock").cert[0].clone());
+        let (first, file) = (in_use(), || std::fs::read(folder.path().join("server.pem")).expect("a file"));
+        let (there, now) = (file(), SystemTime::now());
+        assert_ne!(first[0], first[1]);
+        for _ in 0..5 {
+            one.current.refresh(now);
+            two.current.refresh(now);
+            assert!(in_use() == first && file() == there);
+        }
+        // it would run out in a month
+        let later = now + std::time::Duration::from_secs(380 * 24 * 3600);
+        one.current.refresh(later);
+        two.current.refresh(later);
+        let renewed = in_use();
+        assert!(renewed[0] != first[0] && renewed[1] != first[1]);
+        one.current.refresh(later);
+        assert_eq!(in_use(), renewed);
     }
 }

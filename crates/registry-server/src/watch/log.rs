@@ -1,10 +1,12 @@
-//! The access log is written by a thread of its own: whoever reads it may stop to, and no request waits for that.
+//! Logs are written by threads of their own: whoever reads one may stop to, and no request waits for that.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::line;
 
@@ -13,49 +15,74 @@ const QUEUE: usize = 4096;
 /// How long the end of a run waits for the last lines.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Where the access log is written, a line for each request. The last lines are written when the last clone is dropped.
+/// Lines on their way to where a thread writes them, each with one call. What cannot be written is lost, and nobody fails or waits for it.
+/// The last ones are written when the last clone is dropped.
 #[derive(Clone)]
-pub struct AccessLog(Arc<Queue>);
+pub struct Lines(Arc<Queue>);
 
 struct Queue {
+    /// What it is, for people.
+    name: &'static str,
     /// `None` when it has ended.
     lines: Option<SyncSender<String>>,
-    lost: Arc<AtomicU64>,
+    counts: Arc<Counts>,
     /// Told nothing: it breaks when the thread has ended.
     ended: Mutex<Receiver<()>>,
 }
 
-impl AccessLog {
-    /// Lines are written whole, each with one call; what cannot be written is lost, and no request fails or waits for it.
+#[derive(Default)]
+struct Counts {
+    taken: AtomicU64,
+    written: AtomicU64,
+    lost: AtomicU64,
+}
+
+impl Lines {
+    /// Begins a thread that writes. `lost` makes the line that stands for so many that were lost.
     #[must_use]
-    pub fn to(mut writer: impl Write + Send + 'static) -> Self {
+    pub fn to(name: &'static str, mut writer: impl Write + Send + 'static, lost: fn(u64) -> String) -> Self {
         let (lines, queue) = mpsc::sync_channel::<String>(QUEUE);
         let (end, ended) = mpsc::channel::<()>();
-        let lost = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&lost);
+        let counts = Arc::new(Counts::default());
+        let counted = Arc::clone(&counts);
         let write = move || {
             let _end = end;
             let mut put = |line: &str| drop(writer.write_all(line.as_bytes()));
-            let tell_lost = |put: &mut dyn FnMut(&str)| match counted.swap(0, Ordering::Relaxed) {
+            let tell_lost = |put: &mut dyn FnMut(&str)| match counted.lost.swap(0, Ordering::Relaxed) {
                 0 => {}
-                lost => put(&line::lost(jiff::Timestamp::now(), lost)),
+                lines => put(&lost(lines)),
             };
-            for line in queue {
+            // the next line, or when there is none the one that comes
+            while let Some(line) = queue.try_recv().ok().or_else(|| {
+                tell_lost(&mut put);
+                queue.recv().ok()
+            }) {
                 tell_lost(&mut put);
                 put(&line);
+                counted.written.fetch_add(1, Ordering::Release);
             }
             tell_lost(&mut put);
             let _ = writer.flush();
         };
-        if let Err(error) = std::thread::Builder::new().name("access log".to_owned()).spawn(write) {
-            tracing::error!(%error, "no access log is written");
+        if let Err(error) = std::thread::Builder::new().name(name.to_owned()).spawn(write) {
+            tracing::error!(%error, "no {name} is written");
         }
-        Self(Arc::new(Queue { lines: Some(lines), lost, ended: Mutex::new(ended) }))
+        Self(Arc::new(Queue { name, lines: Some(lines), counts, ended: Mutex::new(ended) }))
     }
 
-    pub(super) fn write(&self, line: String) {
-        if self.0.lines.as_ref().is_none_or(|lines| lines.try_send(line).is_err()) {
-            self.0.lost.fetch_add(1, Ordering::Relaxed);
+    /// Hands a line on, its end included.
+    pub fn write(&self, line: String) {
+        let is_taken = self.0.lines.as_ref().is_some_and(|lines| lines.try_send(line).is_ok());
+        let count = if is_taken { &self.0.counts.taken } else { &self.0.counts.lost };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits until all is written that was handed on, for as long as a reader may need that has not stopped.
+    pub fn flush(&self) {
+        let (counts, end) = (&self.0.counts, Instant::now() + PATIENCE);
+        let taken = counts.taken.load(Ordering::Relaxed);
+        while counts.written.load(Ordering::Acquire) < taken && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }
@@ -66,22 +93,93 @@ impl Drop for Queue {
         let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
         // a reader that has stopped does not hold up the end
         if ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-            tracing::warn!("the last lines of the access log are lost: nothing takes them");
+            tracing::warn!("the last lines of the {} are lost: nothing takes them", self.name);
         }
     }
 }
 
-impl std::fmt::Debug for AccessLog {
+impl std::fmt::Debug for Lines {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("AccessLog")
+        f.write_str(self.0.name)
+    }
+}
+
+/// Where the access log is written, a line for each request.
+#[derive(Debug, Clone)]
+pub struct AccessLog {
+    lines: Lines,
+    file: Option<Arc<LogFile>>,
+}
+
+/// A file that is written to under its name, and may have been renamed.
+#[derive(Debug)]
+struct LogFile {
+    path: PathBuf,
+    /// What is to be written to from the next line on.
+    next: Mutex<Option<File>>,
+}
+
+impl AccessLog {
+    /// Lines are written as [`Lines`] are.
+    #[must_use]
+    pub fn to(writer: impl Write + Send + 'static) -> Self {
+        let lines = Lines::to("access log", writer, |lines| line::lost(jiff::Timestamp::now(), lines));
+        Self { lines, file: None }
+    }
+
+    /// Adds to the end of a file, so that a restart loses nothing.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn to_file(path: &Path) -> io::Result<Self> {
+        let file = Arc::new(LogFile { path: path.to_owned(), next: Mutex::default() });
+        let writer = Rotated { file: file.open()?, log: Arc::clone(&file) };
+        Ok(Self { file: Some(file), ..Self::to(writer) })
+    }
+
+    pub(super) fn write(&self, line: String) {
+        self.lines.write(line);
+    }
+
+    /// Writes to what the name of the file stands for now: what had it before may have been renamed. Blocking.
+    pub(crate) fn reopen(&self) {
+        let Some(log) = &self.file else { return };
+        match log.open() {
+            Ok(file) => *log.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(file),
+            Err(error) => {
+                tracing::error!(path = %log.path.display(), %error, "the access log goes on in the file that it had before");
+            }
+        }
+    }
+}
+
+impl LogFile {
+    fn open(&self) -> io::Result<File> {
+        File::options().create(true).append(true).open(&self.path)
+    }
+}
+
+struct Rotated {
+    file: File,
+    log: Arc<LogFile>,
+}
+
+impl Write for Rotated {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(next) = self.log.next.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            self.file = next;
+        }
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io;
     use std::sync::mpsc::Sender;
-    use std::time::Instant;
 
     use super::*;
 
@@ -114,6 +212,54 @@ mod tests {
         let number = |line: &&String| line.trim_end().rsplit_once(" lost=").and_then(|(_, n)| n.parse::<usize>().ok());
         assert_eq!(told.iter().filter_map(number).sum::<usize>() + kept.len(), QUEUE + 1000);
         assert!((QUEUE..=QUEUE + 1).contains(&kept.len()) && kept[0] == "0\n", "{}", kept.len());
+    }
+
+    #[test]
+    fn a_log_that_was_renamed_goes_on_under_its_name_when_told() {
+        let folder = tempfile::tempdir().expect("folder");
+        let (path, old) = (folder.path().join("log"), folder.path().join("log.1"));
+        let log = AccessLog::to_file(&path).expect("a file");
+        let say = |line: &str| {
+            log.write(format!("{line}\n"));
+            log.lines.flush();
+        };
+        say("one");
+        std::fs::rename(&path, &old).expect("rename");
+        say("two");
+        log.reopen();
+        assert_eq!(std::fs::read_to_string(&path).expect("at once"), "");
+        say("three");
+        // where it cannot be opened, nothing is lost
+        std::fs::remove_file(&path).expect("remove");
+        std::fs::create_dir(&path).expect("in the way");
+        log.reopen();
+        std::fs::remove_dir(&path).expect("remove");
+        log.reopen();
+        say("four");
+        let read = |path: &Path| std::fs::read_to_string(path).expect("a file");
+        assert_eq!((read(&old), read(&path)), ("one\ntwo\n".to_owned(), "four\n".to_owned()));
+    }
+
+    #[test]
+    fn what_was_lost_is_told_when_nothing_comes_any_more_and_a_flush_waits_for_the_rest() {
+        let ((go, may), (taken, lines)) = (mpsc::channel(), mpsc::channel());
+        let log = Lines::to("log", Stalled(Some(may), taken), |lines| format!("{lines} lost\n"));
+        (0..QUEUE + 10).for_each(|n| log.write(format!("{n}\n")));
+        go.send(()).expect("it waits");
+        log.flush();
+        let kept = lines.try_iter().filter(|line| !line.contains("lost")).count();
+        assert!(kept >= QUEUE, "{kept}");
+        log.write("more\n".to_owned());
+        log.flush();
+        let rest: Vec<String> = lines.recv_timeout(PATIENCE).into_iter().chain(lines.try_iter()).collect();
+        assert!(rest.iter().any(|line| line == "more\n"), "{rest:?}");
+        // begun, with nothing to read
+        let ((_go, may), (taken, _lines)) = (mpsc::channel(), mpsc::channel());
+        let stalled = Lines::to("log", Stalled(Some(may), taken), |_| String::new());
+        stalled.write("x".to_owned());
+        let start = Instant::now();
+        stalled.flush();
+        assert!((PATIENCE..PATIENCE * 5).contains(&start.elapsed()));
     }
 
     #[test]

@@ -47,6 +47,25 @@ async fn an_idle_connection_gives_way_and_one_at_work_does_not() {
 }
 
 #[tokio::test]
+async fn a_client_at_its_limit_pushes_nobody_else_out() {
+    let site = Site::with_store(Settings::default());
+    let server = run(&site, None, Limits { connections: 3, per_client: 2, ..Limits::default() }).await;
+    let socket = TcpSocket::new_v4().expect("socket");
+    socket.bind(([127, 0, 0, 2], 0).into()).expect("another client");
+    let mut other = socket.connect(server.address).await.expect("connect");
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let mut own = Vec::new();
+    for _ in 0..20 {
+        own.push(TcpStream::connect(server.address).await.expect("connect"));
+    }
+    assert!(ping(&server).await.starts_with("HTTP/1.1 200 OK"));
+    other.write_all(PING).await.expect("it is still there");
+    let mut answer = [0; 12];
+    other.read_exact(&mut answer).await.expect("it is still there");
+    assert_eq!(&answer, b"HTTP/1.1 200");
+}
+
+#[tokio::test]
 async fn a_client_that_takes_nothing_is_given_up_and_its_turn_passes_on() {
     let site = Site::with_store(Settings::default());
     let limits = Limits { requests: 1, stall: Duration::from_millis(700), ..Limits::default() };

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ferry_image::Digest;
 use ferry_registry_server::{Access, Limits, Passwords, Settings, Users};
 use http::StatusCode;
 
@@ -93,6 +94,29 @@ async fn where_all_may_read_a_push_takes_a_password_or_its_token() {
     }
 }
 
+/// Whoever may not push keeps nothing from being collected.
+#[tokio::test]
+async fn what_a_guest_asks_about_grows_old_all_the_same() {
+    let site = site(|users| Access::UsersToPush(users));
+    let image = Image::new("one");
+    let name = image.digest.to_string();
+    let (layer, folder) = (Digest::of(&image.layer), site.store().folder());
+    let record = folder.join("ferry/repositories/team/app/_manifests").join(name.replace(':', "-"));
+    let (files, kinds) =
+        ([folder.join(layer.blob_path()), record], [format!("blobs/{layer}"), format!("manifests/{name}")]);
+    let requests = kinds.map(|kind| format!("HEAD /v2/team/app/{kind}"));
+    let old = SystemTime::now() - Duration::from_secs(7200);
+    let good = basic("ann:s:cret");
+    for (file, request) in files.iter().zip(&requests) {
+        for (authorization, is_young) in [(None, false), (Some(good.as_str()), true)] {
+            std::fs::File::open(file).expect("open").set_modified(old).expect("age");
+            assert_eq!(status(&site, request, authorization).await.0, 200, "{request}");
+            let modified = file.metadata().and_then(|metadata| metadata.modified()).expect("a time");
+            assert_eq!(modified > old, is_young, "{request} {authorization:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn whoever_guesses_waits_longer_each_time_and_who_is_known_does_not() {
     let site = site(|users| Access::Users(users));
@@ -162,4 +186,51 @@ async fn the_first_guesses_of_a_client_wait_for_one_another_and_a_right_password
             _ => assert_eq!(slow.verified.load(Ordering::SeqCst), 1, "then it was known"),
         }
     }
+}
+
+/// Users on a disk that does not answer.
+#[derive(Default)]
+struct Hung(AtomicUsize);
+
+impl Passwords for Hung {
+    fn is_stale(&self) -> bool {
+        true
+    }
+
+    fn refresh(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_secs(3));
+    }
+
+    fn verify(&self, _: &str, password: &str) -> bool {
+        password == "s:cret"
+    }
+
+    fn is_known(&self, user: &str, password: &str) -> bool {
+        self.verify(user, password)
+    }
+
+    fn has(&self, _: &str) -> bool {
+        true
+    }
+}
+
+/// One thread moves all bytes here, so that whoever blocks it blocks all.
+#[tokio::test]
+async fn a_disk_of_users_that_does_not_answer_holds_no_thread_and_no_client_up_for_long() {
+    let users = Arc::new(Hung::default());
+    let access = Access::Users(Arc::clone(&users) as Arc<dyn Passwords>);
+    let site = Site::with_store(Settings { access, ..Settings::default() });
+    let good = basic("ann:s:cret");
+    let begun = Instant::now();
+    let ask = async || status(&site, "GET /v2/", Some(&good)).await.0;
+    let open = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        (site.get("/healthz").await.status.as_u16(), begun.elapsed())
+    };
+    let (one, two, (three, took)) = tokio::join!(ask(), ask(), open);
+    assert_eq!((one, two, three), (200, 200, 200));
+    assert!(took < Duration::from_millis(900), "{took:?}");
+    assert!(begun.elapsed() < Duration::from_millis(2500), "{:?}", begun.elapsed());
+    assert_eq!(users.0.load(Ordering::SeqCst), 1, "one looks, and the others wait for it");
 }

@@ -1,7 +1,5 @@
 //! What the page of `ferry serve` says of bundles, and where requests are logged.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +10,7 @@ use ferry_registry_server::page::{About, AboutBundle, AboutImage};
 
 use crate::args::LogTo;
 use crate::failure::End;
-use crate::keys;
+use crate::{keys, print};
 
 /// All that is known of what is served.
 pub(super) fn about(bundles: &[Arc<Bundle>], named: &[Named]) -> About {
@@ -52,28 +50,14 @@ fn about_image(named: &Named) -> AboutImage {
     }
 }
 
-/// Opens the access log. A file is appended to, so that a restart loses nothing and a rotation by copy and truncation works.
+/// Opens the access log.
 pub(super) fn access_log(to: &LogTo) -> Result<Option<AccessLog>, End> {
     match to {
         LogTo::Off => Ok(None),
-        LogTo::Stderr => Ok(Some(AccessLog::to(Stderr))),
+        LogTo::Stderr => Ok(Some(AccessLog::to(print::Stderr))),
         LogTo::File(path) => {
-            let file = File::options().create(true).append(true).open(path);
-            let file = file.map_err(|e| ferry_content::Error::io("write", path, e))?;
-            Ok(Some(AccessLog::to(file)))
+            let log = AccessLog::to_file(path).map_err(|e| ferry_content::Error::io("write", path, e))?;
+            Ok(Some(log))
         }
-    }
-}
-
-/// Standard error, a line with one call.
-struct Stderr;
-
-impl Write for Stderr {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        std::io::stderr().lock().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        std::io::stderr().lock().flush()
     }
 }

@@ -91,6 +91,24 @@ fn only_what_is_old_and_named_by_nobody_goes() {
 }
 
 #[test]
+fn an_abandoned_upload_goes_with_its_hash() {
+    let (_folder, store) = store();
+    let begin = || {
+        let mut upload = store.start_upload("a/b").expect("begin");
+        upload.append(&["half".into()]).expect("append");
+        upload.id().to_owned()
+    };
+    let (abandoned, live) = (begin(), begin());
+    let path = names(&store.layout.uploads()).expect("uploads").into_iter().find(|name| name.contains(&abandoned));
+    let file = store.layout.uploads().join(path.expect("its file"));
+    let old = SystemTime::now() - HOUR * 2;
+    fs::File::options().write(true).open(&file).expect("open").set_modified(old).expect("age");
+    assert_eq!(store.collect(&how(HOUR)).expect("collect").uploads, 4);
+    assert!(!file.exists());
+    assert!(store.hashers.take(&abandoned, 4).is_none() && store.hashers.take(&live, 4).is_some());
+}
+
+#[test]
 fn shared_layers_go_with_the_last_image() {
     let (_folder, store) = store();
     let one = image(&store, "a", Some("v1"), "same");
