@@ -21,7 +21,7 @@ use crate::auth::penalty::Penalties;
 use crate::auth::token::{LIFE, Tokens};
 use crate::refusal::Refusal;
 use crate::registry::Asked;
-use crate::server::connections::network;
+use crate::server::client::network;
 
 /// The path of our token server.
 pub(crate) const TOKEN: &str = "/token";

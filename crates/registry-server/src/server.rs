@@ -1,6 +1,7 @@
 //! Sockets: accept, TLS, HTTP/1.1 and HTTP/2, limits, a graceful end.
 
 mod authority;
+pub(crate) mod client;
 pub(crate) mod connections;
 pub mod proxies;
 pub mod reload;
@@ -78,7 +79,7 @@ impl Default for Limits {
 const MAX_HEAD: usize = 64 << 10;
 /// Bytes of requests in flight per HTTP/2 connection, on one stream or on all together: the default of 64 KiB crawls over a line with any
 /// delay, and with less than this pushes are slower even without one. It is also what each connection may make us keep of bodies that nobody
-/// has looked at yet; hence fewer requests with a body than others (`connections::BODIES`).
+/// has looked at yet; hence fewer requests with a body than others (`client::BODIES`).
 const WINDOW: u32 = 4 << 20;
 
 /// A registry that listens.

@@ -9,7 +9,7 @@ use ferry_image::Reference;
 use ferry_install::export::{self, Export, Exported, Options, Part, To, plan, write_file, write_folder, write_pipe};
 use serde_json::{Value, json};
 
-use crate::commands::install;
+use crate::commands::damage;
 use crate::failure::{End, Error};
 use crate::progress::Meter;
 use crate::{args, opened, print};
@@ -33,7 +33,7 @@ enum Output {
 pub(crate) async fn run(args: args::Export) -> Result<(), End> {
     match run_all(&args).await {
         Err(End::Problems(mut problems)) => {
-            problems.warn(install::mendable(&args.bundles, &problems));
+            problems.warn(damage::mendable(&args.bundles, &problems));
             Err(problems.into())
         }
         result => result,

@@ -3,10 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ferry_archive::recovery::{Protected, protection};
-use ferry_archive::{Bundle, Error as ArchiveError, Location, Trust};
 use ferry_content::store::Store;
-use ferry_content::{Problems, copy, disk};
+use ferry_content::{copy, disk};
 use ferry_image::{Target, referrer};
 use ferry_install::{
     Bundles, Destination, Options, PlannedReferrer, Preflight, Probe, Pushed, ReferrerState, State, Written, preflight,
@@ -14,8 +12,8 @@ use ferry_install::{
 use ferry_registry_client::Login;
 use tempfile::TempDir;
 
-use crate::commands::{emitted, node, verify};
-use crate::failure::{End, Error, is_damage};
+use crate::commands::{damage, emitted, node};
+use crate::failure::{End, Error};
 use crate::progress::Meter;
 use crate::secrets::{self, Account};
 use crate::{args, config, opened, print, registry};
@@ -31,49 +29,11 @@ pub(crate) async fn run(args: args::Install) -> Result<(), End> {
     let bundles = args.bundles.clone();
     match install(args).await {
         Err(End::Problems(mut problems)) => {
-            problems.warn(mendable(&bundles, &problems));
+            problems.warn(damage::mendable(&bundles, &problems));
             Err(problems.into())
         }
         result => result,
     }
-}
-
-/// What can be done about damage to a bundle.
-pub(super) fn mendable(bundles: &[PathBuf], problems: &Problems) -> Vec<String> {
-    let files: Vec<PathBuf> = bundles.iter().filter(|path| path.as_os_str() != "-").cloned().collect();
-    let Ok(locations) = Location::group(&files) else { return Vec::new() };
-    let places: Vec<String> = locations.iter().map(|location| location.base.display().to_string()).collect();
-    let name = match places.as_slice() {
-        [] => return Vec::new(),
-        [one] => one.as_str(),
-        _ => "BUNDLE",
-    };
-    let want = format!("`ferry verify {name} --want want.json` lists what a small patch must bring");
-    let is_patchable = is_damage(problems, &places, ArchiveError::is_patchable);
-    let patch =
-        is_patchable.then(|| format!("what is damaged or lost need not be carried over with all the rest: {want}"));
-    if !is_damage(problems, &places, ArchiveError::is_damage) {
-        return patch.into_iter().collect();
-    }
-    let protected: Vec<Protected> = locations.iter().map(protected).collect();
-    let first =
-        |wanted| protected.iter().zip(&locations).find(|(one, _)| **one == wanted).map(|(_, location)| location);
-    match (first(Protected::Yes), first(Protected::ByOthers)) {
-        (Some(location), _) => {
-            let path = location.base.display();
-            let repair =
-                format!("recovery files stand beside {path}: `ferry repair {path}` may mend what is damaged or lost");
-            vec![if is_patchable { format!("{repair}; else {want}") } else { repair }]
-        }
-        (None, others) => others.map(verify::no_help).into_iter().chain(patch).collect(),
-    }
-}
-
-/// Whether recovery files stand beside a bundle, and are its own: a front that holds says which bundle it is, whatever else is damaged.
-fn protected(location: &Location) -> Protected {
-    let anybody = Trust { allow_unsigned: true, ..Trust::default() };
-    let sums = Bundle::open_damaged(location, &anybody).ok().map(|(bundle, _)| bundle.sums_digest().clone());
-    protection(location, sums.as_ref())
 }
 
 async fn install(args: args::Install) -> Result<(), End> {

@@ -1,6 +1,7 @@
 //! One file a command: arguments in, library calls, words out.
 
 pub(crate) mod bundle;
+mod damage;
 pub(crate) mod diff;
 pub(crate) mod emitted;
 pub(crate) mod export;
