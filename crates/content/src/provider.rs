@@ -17,8 +17,9 @@ pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>>;
 /// What [`Provider::version`] tells. The default is that of what never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Version {
-    /// The file's number; another file was put in its place when this differs.
-    pub file: u64,
+    /// The file's number and when it was made, in nanoseconds, where the file system tells; another file was put in its place when this
+    /// differs. Numbers alone are given to new files at once when old ones are removed.
+    pub file: (u64, u128),
     /// When it was last written to, or said to be needed, in seconds and nanoseconds.
     pub written: (i64, i64),
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! DIR/oci-layout
-//! DIR/index.json                     one entry per tag; `org.opencontainers.image.ref.name` is `repository:tag`
+//! DIR/index.json                     one entry per tag; `org.opencontainers.image.ref.name` is `repository:tag`,
+//!                                    `ferry.origin` the host that the image is from, where that is known
 //! DIR/blobs/sha256/HEX               blobs and manifests, seen by every repository
 //! DIR/ferry/lock                     held for the moment of a change to index.json or to a repository; says who holds it
 //! DIR/ferry/blobs.lock               shared while a blob gets its name, alone while one is removed
@@ -10,7 +11,6 @@
 //! DIR/ferry/repositories/a/b/_manifests/sha256-HEX             the manifest's descriptor
 //! DIR/ferry/repositories/a/b/_referrers/sha256-HEX/sha256-HEX  the descriptor of what refers to the first
 //! DIR/ferry/repositories/a/b/_deleted/sha256-HEX               a blob that this repository deleted, and others may have
-//! DIR/ferry/repositories/a/b/_origins                          the hosts that its images are from, where that is known
 //! ```
 //!
 //! A file gets its final name only by a rename after fsync, so readers need no lock and a killed process leaves nothing wrong, only
@@ -28,7 +28,6 @@ mod index;
 mod ingest;
 mod layout;
 mod manifests;
-mod origins;
 mod recheck;
 mod upload;
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ferry_content::store::{self, ManifestRecord, ManifestRef, Store};
+use ferry_content::store::{ManifestRecord, ManifestRef, Store};
 use ferry_content::{BoxFuture, ByteStream, Ingest, Ingester, Provider};
 use ferry_image::{Descriptor, Digest, Target};
 use ferry_registry_client::{Client, ListedBy, Ping, Repository};
@@ -150,13 +150,6 @@ impl Destination {
         }
     }
 
-    /// Says that images of `host` come into a repository, to a store, which must not give them out as those of another host.
-    pub(crate) async fn add_origin(&self, repository: &str, host: &str) -> Result<(), Error> {
-        let Self::Store { store, .. } = self else { return Ok(()) };
-        let (store, repository, host) = (Arc::clone(store), repository.to_owned(), host.to_owned());
-        change(move || store.add_origin(&repository, &host)).await
-    }
-
     /// Puts a manifest as [`put_manifest`](Self::put_manifest). Whether the target lists it by itself among the referrers of `subject`.
     pub(crate) async fn put_referrer(
         &self,
@@ -183,6 +176,18 @@ impl Destination {
         media_type: &str,
         bytes: &Bytes,
     ) -> Result<(), Error> {
+        self.put_image(None, repository, reference, media_type, bytes).await
+    }
+
+    /// The same of an image that is from `host`: a store must not give it out as another host's.
+    pub(crate) async fn put_image(
+        &self,
+        host: Option<&str>,
+        repository: &str,
+        reference: &str,
+        media_type: &str,
+        bytes: &Bytes,
+    ) -> Result<(), Error> {
         match self {
             Self::Registry { client, target } => {
                 Ok(client.repository(target.host(), repository)?.put_manifest(reference, media_type, bytes).await?)
@@ -193,18 +198,17 @@ impl Destination {
                     ManifestRef::Digest(_) => None,
                 };
                 let (store, repository) = (Arc::clone(store), repository.to_owned());
-                let (media_type, bytes) = (media_type.to_owned(), bytes.clone());
-                change(move || store.put_manifest(&repository, tag.as_deref(), &media_type, &bytes).map(|_| ())).await
+                let (media_type, bytes, host) = (media_type.to_owned(), bytes.clone(), host.map(str::to_owned));
+                let put = move || match (&host, &tag) {
+                    (Some(host), Some(tag)) => store.put_manifest_of(host, &repository, tag, &media_type, &bytes),
+                    _ => store.put_manifest(&repository, tag.as_deref(), &media_type, &bytes),
+                };
+                match tokio::task::spawn_blocking(put).await {
+                    Ok(result) => Ok(result.map(|_| ())?),
+                    Err(error) => Err(ferry_content::Error::io("write", "store", std::io::Error::other(error)).into()),
+                }
             }
         }
-    }
-}
-
-/// Changes a store, away from the threads that move bytes.
-async fn change(work: impl FnOnce() -> Result<(), store::Error> + Send + 'static) -> Result<(), Error> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => Ok(result?),
-        Err(error) => Err(ferry_content::Error::io("write", "store", std::io::Error::other(error)).into()),
     }
 }
 

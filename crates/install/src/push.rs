@@ -145,9 +145,6 @@ impl Preflight {
         let mut notes = self.notes.clone();
         let copied = done.iter().filter(|(need, outcome)| *outcome == Outcome::Copied && need.home.is_none());
         notes.extend(self.bundles.patched(copied.map(|(need, _)| &need.blob)));
-        for planned in self.images.iter().filter(|planned| !matches!(planned.state, State::Skipped(_))) {
-            self.destination.add_origin(&planned.repository, planned.image.reference.host()).await?;
-        }
         let digests = self.manifests(&mut notes).await?;
         let done = self.push_referrers(&digests).await?;
         notes.extend(done.notes.into_iter().filter(|note| !self.notes.contains(note)));
@@ -421,7 +418,8 @@ impl Preflight {
 
     async fn put(&self, planned: &Planned, form: &Form) -> Result<(), Error> {
         let reference = planned.tag.clone().unwrap_or_else(|| form.root.digest.to_string());
-        self.destination.put_manifest(&planned.repository, &reference, &form.root.media_type, &form.bytes).await
+        let host = Some(planned.image.reference.host());
+        self.destination.put_image(host, &planned.repository, &reference, &form.root.media_type, &form.bytes).await
     }
 }
 

@@ -101,11 +101,17 @@ impl Backend for Store {
     }
 
     fn tags(&self, name: &Name) -> Result<Option<Vec<String>>, Error> {
-        first(self, name, |repository| Ok(self.tags(repository)?))
+        first(name, |path| Ok(self.tags(path)?), |path, host| Ok(self.tags_of(path, host)?))
     }
 
     fn manifest(&self, name: &Name, reference: &ManifestRef) -> Result<Option<ManifestRecord>, Error> {
-        first(self, name, |repository| Ok(self.manifest(repository, reference)?))
+        let may_be_of = |path: &str, host: &str| match reference {
+            ManifestRef::Tag(tag) => Ok::<_, Error>(self.tags_of(path, host)?.is_some_and(|tags| tags.contains(tag))),
+            // a digest stands for the same bytes, whoever has them
+            ManifestRef::Digest(_) => Ok(true),
+        };
+        let look = |path: &str| Ok(self.manifest(path, reference)?);
+        first(name, look, |path, host| if may_be_of(path, host)? { look(path) } else { Ok(None) })
     }
 
     fn blob(&self, name: &Name, digest: &Digest) -> Result<Option<Descriptor>, Error> {
@@ -115,8 +121,8 @@ impl Backend for Store {
     }
 
     fn referrers(&self, name: &Name, digest: &Digest) -> Result<Vec<Descriptor>, Error> {
-        let found =
-            first(self, name, |repository| Ok(Some(self.referrers(repository, digest)?).filter(|r| !r.is_empty())))?;
+        let look = |path: &str| Ok(Some(self.referrers(path, digest)?).filter(|found| !found.is_empty()));
+        let found = first(name, look, |path, _| look(path))?;
         Ok(found.unwrap_or_default())
     }
 
@@ -200,23 +206,21 @@ impl Backend for ReadOnly {
     }
 }
 
-/// As a mirror a store looks under the host's name first (`--layout host`), then under the bare path, as docker-registry does, but for a
-/// repository that is known to have another host's images. docker asks a mirror for paths of docker.io, and does not say so.
-fn first<T>(store: &Store, name: &Name, look: impl Fn(&str) -> Result<Option<T>, Error>) -> Result<Option<T>, Error> {
+/// Looks where a name may stand in a store. As a mirror it looks under the host's name first (`--layout host`), then under the bare path, as
+/// docker-registry does; `of_another` is told which host is meant then. docker asks a mirror for paths of docker.io, and does not say so.
+fn first<T>(
+    name: &Name,
+    look: impl Fn(&str) -> Result<Option<T>, Error>,
+    of_another: impl Fn(&str, &str) -> Result<Option<T>, Error>,
+) -> Result<Option<T>, Error> {
     // as `Reference` normalises hosts, so must we
     let host = name.ns.as_deref().map(|ns| if reference::is_docker_hub(ns) { reference::DOCKER_HUB } else { ns });
-    if let Some(host) = host {
-        let with_host = format!("{host}/{}", name.repository);
-        if reference::is_path(&with_host)
-            && let Some(found) = look(&with_host)?
-        {
-            return Ok(Some(found));
-        }
-        return if store.may_be_of(&name.repository, host)? { look(&name.repository) } else { Ok(None) };
+    let below = |host: &str| {
+        let path = format!("{host}/{}", name.repository);
+        if reference::is_path(&path) { look(&path) } else { Ok(None) }
+    };
+    match host {
+        Some(host) => below(host)?.map_or_else(|| of_another(&name.repository, host), |found| Ok(Some(found))),
+        None => look(&name.repository)?.map_or_else(|| below(reference::DOCKER_HUB), |found| Ok(Some(found))),
     }
-    if let Some(found) = look(&name.repository)? {
-        return Ok(Some(found));
-    }
-    let of_hub = format!("{}/{}", reference::DOCKER_HUB, name.repository);
-    if reference::is_path(&of_hub) { look(&of_hub) } else { Ok(None) }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ferry_content::{ByteStream, Error, Version};
 use ferry_image::{Descriptor, Digest, Hasher};
 use futures_util::StreamExt as _;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::Backend;
 
@@ -22,6 +22,18 @@ pub(crate) struct Checks {
     blobs: Mutex<HashMap<Digest, Known>>,
     /// The hashes of blobs that are being read whole.
     hashes: Mutex<HashMap<Digest, Weak<SharedHash>>>,
+    /// Reads that no client waits for any more must not take the disk from those that one waits for.
+    turns: Turns,
+}
+
+/// Blobs that are read for the sake of a check alone, at once.
+#[derive(Debug)]
+struct Turns(Semaphore);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Semaphore::new(2))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -58,8 +70,9 @@ impl Known {
     }
 }
 
-/// The hash of a blob that is read whole, by one client or by many at once. Each reader begins at the first byte and brings in what comes;
-/// whoever is the furthest moves the hash on, so that the bytes are hashed once, and nobody waits for a slower one.
+/// The hash of a blob that is read whole, by one client, or by many at once where its bytes cannot become others (a bundle's are refused
+/// then; a store's file has a hash for each reader). Each begins at the first byte and brings in what comes; whoever is the furthest moves
+/// the hash on, so that the bytes are hashed once, and nobody waits for a slower one.
 #[derive(Debug)]
 pub(crate) struct SharedHash {
     /// The blob's generation when it began.
@@ -160,6 +173,13 @@ impl Checks {
         (states().filter(|s| s.is_good()).count() as u64, states().filter(|s| s.is_damaged()).count() as u64)
     }
 
+    /// Told that the blob is not here.
+    pub(crate) fn gone(&self, digest: &Digest) {
+        if let Some(known) = self.blobs().get_mut(digest) {
+            known.change();
+        }
+    }
+
     /// The blob was written anew, or comes from elsewhere from now on.
     pub(crate) fn forget(&self, digest: &Digest) {
         self.blobs().entry(digest.clone()).or_default().change();
@@ -167,7 +187,13 @@ impl Checks {
 
     /// The hash for a whole read that begins now; [`conclude`](Self::conclude) ends it.
     pub(crate) fn begin(&self, blob: &Descriptor) -> Arc<SharedHash> {
-        let begun = self.blobs().get(&blob.digest).map(|known| known.generation).unwrap_or_default();
+        let (begun, version) = match self.blobs().get(&blob.digest) {
+            Some(known) => (known.generation, known.version),
+            None => Default::default(),
+        };
+        if version != Version::default() {
+            return Arc::new(SharedHash::new(begun, blob));
+        }
         let mut hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
         hashes.retain(|_, hash| hash.strong_count() > 0);
         let shared = hashes.get(&blob.digest).and_then(Weak::upgrade).filter(|hash| hash.begun == begun);
@@ -193,15 +219,17 @@ impl Checks {
 
     /// Notes what a whole read of `size` bytes found.
     pub(crate) fn conclude(&self, hash: &SharedHash, place: &str, blob: &Descriptor, size: u64) -> Result<(), Error> {
-        let (begun, found) = (hash.begun, hash.finish(blob));
-        let error = if size != blob.size {
-            let (place, digest) = (place.to_owned(), blob.digest.clone());
-            Error::SizeMismatch { place, digest, expected: blob.size, found: size }
-        } else if found != blob.digest {
-            Error::DigestMismatch { place: place.to_owned(), expected: blob.digest.clone(), found }
+        let (begun, place, expected) = (hash.begun, place.to_owned(), blob.digest.clone());
+        let error = if size == blob.size {
+            let found = hash.finish(blob);
+            if found == expected {
+                self.note(begun, &blob.digest, State::Good);
+                return Ok(());
+            }
+            Error::DigestMismatch { place, expected, found }
         } else {
-            self.note(begun, &blob.digest, State::Good);
-            return Ok(());
+            // others may go on with the hash
+            Error::SizeMismatch { place, digest: expected, expected: blob.size, found: size }
         };
         tracing::error!(%error, "a damaged blob is refused from now on");
         self.note(begun, &blob.digest, State::Damaged);
@@ -230,6 +258,7 @@ impl Checks {
 }
 
 async fn check(checks: Arc<Checks>, backend: Arc<dyn Backend>, blob: Descriptor, _done: watch::Sender<()>) {
+    let _turn = checks.turns.0.acquire().await;
     let (place, hash) = (backend.blobs().place(), checks.begin(&blob));
     let read = match backend.blobs().open(&blob, 0..blob.size).await {
         Ok(stream) => read_whole(stream, &hash).await,
@@ -281,7 +310,7 @@ mod tests {
     #[test]
     fn another_file_is_another_blob_and_one_that_was_written_to_is_checked_again() {
         let (checks, blob) = (Checks::default(), Descriptor::of("x", b"blob"));
-        let version = |file, second| Version { file, written: (second, 0) };
+        let version = |file, second| Version { file: (file, 0), written: (second, 0) };
         let find = |bytes: &[u8]| {
             let hash = checks.begin(&blob);
             hash.update(0, bytes);
@@ -341,6 +370,29 @@ mod tests {
                 prop_assert_eq!(checks.is_damaged(&blob.digest), flip.is_some());
             }
         }
+    }
+
+    #[test]
+    fn one_that_ends_short_says_nothing_of_what_others_read() {
+        let (checks, blob) = (Checks::default(), Descriptor::of("x", b"blob"));
+        let (short, whole) = (checks.begin(&blob), checks.begin(&blob));
+        short.update(0, b"bl");
+        let error = checks.conclude(&short, "b.tar", &blob, 2).expect_err("too short");
+        assert!(matches!(error, Error::SizeMismatch { found: 2, .. }), "{error}");
+        whole.update(0, b"blob");
+        checks.conclude(&whole, "b.tar", &blob, 4).expect("good");
+        assert!(checks.is_good(&blob.digest));
+    }
+
+    #[test]
+    fn of_a_file_that_may_be_written_to_each_reader_hashes_what_it_gets() {
+        let (checks, blob) = (Checks::default(), Descriptor::of("x", b"blob"));
+        checks.see(&blob.digest, Version { file: (1, 1), written: (1, 1) });
+        let (first, behind) = (checks.begin(&blob), checks.begin(&blob));
+        first.update(0, b"blob");
+        behind.update(0, b"bad!");
+        checks.conclude(&first, "store", &blob, 4).expect("good");
+        assert!(checks.conclude(&behind, "store", &blob, 4).is_err());
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Store {
     /// # Errors
     /// Whatever the disk reports.
     pub fn renew_blob(&self, digest: &Digest) -> Result<bool, Error> {
-        Ok(self.layout.renew(digest)?)
+        Ok(durable::is_young(&self.layout.blob(digest)) || self.layout.renew(digest)?)
     }
 
     /// What a manifest names is seen by its repository.

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ferry_image::Digest;
 
@@ -106,6 +107,14 @@ pub(super) fn remove(path: &Path) -> Result<(), Error> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(Error::io("remove", path, e)),
     }
+}
+
+/// Whether a file is here and was written or touched a moment ago: for who only asks about it, it need not be touched again. No sensible
+/// grace of a garbage collection is shorter.
+pub(super) fn is_young(path: &Path) -> bool {
+    const YOUNG: Duration = Duration::from_secs(30);
+    let modified = path.metadata().and_then(|found| found.modified());
+    modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < YOUNG))
 }
 
 /// Gives a file the time of now. Not when it is gone, or is another user's: then it must be written anew.

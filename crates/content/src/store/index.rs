@@ -14,6 +14,8 @@ use super::{Error, durable};
 
 /// The annotation that names an entry of a layout (image-spec, annotations.md).
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The annotation that names the host which an image is from.
+pub(super) const ORIGIN: &str = "ferry.origin";
 /// A limit against nonsense; a thousand images take 300 KiB.
 const MAX_INDEX: u64 = 256 << 20;
 
@@ -57,7 +59,8 @@ impl IndexFile {
         Ok(tags)
     }
 
-    /// Points tags to a manifest, or removes them (`None`). The caller holds the store's lock.
+    /// Points tags to a manifest, or removes them (`None`). The caller holds the store's lock. What it says of the image, beside what it is,
+    /// stands in the manifest's annotations.
     pub(super) fn set(
         &self,
         layout: &Layout,
@@ -69,11 +72,13 @@ impl IndexFile {
         self.edit(layout, |entries| {
             entries.retain(|entry| name_of(entry).is_none_or(|old| names.iter().all(|name| name != old)));
             entries.extend(names.iter().zip(manifest.into_iter().cycle()).map(|(name, manifest)| {
+                let mut annotations = manifest.annotations.clone();
+                annotations.insert(REF_NAME.to_owned(), name.clone());
                 json!({
                     "mediaType": manifest.media_type,
                     "digest": manifest.digest.to_string(),
                     "size": manifest.size,
-                    "annotations": {REF_NAME: name},
+                    "annotations": annotations,
                 })
             }));
         })

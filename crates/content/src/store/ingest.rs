@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
 use ferry_image::Descriptor;
@@ -28,8 +29,10 @@ impl Provider for Store {
     }
 
     fn version(&self, blob: &Descriptor) -> Version {
-        let found = self.layout.blob(&blob.digest).metadata();
-        found.map(|m| Version { file: m.ino(), written: (m.mtime(), m.mtime_nsec()) }).unwrap_or_default()
+        let Ok(found) = self.layout.blob(&blob.digest).metadata() else { return Version::default() };
+        let made = found.created().ok().and_then(|made| made.duration_since(UNIX_EPOCH).ok());
+        let file = (found.ino(), made.unwrap_or_default().as_nanos());
+        Version { file, written: (found.mtime(), found.mtime_nsec()) }
     }
 
     fn place(&self) -> String {

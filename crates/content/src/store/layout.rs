@@ -70,11 +70,6 @@ impl Layout {
         self.repositories().join(repository)
     }
 
-    /// The file that names the hosts whose images a repository has, where that is known.
-    pub(super) fn origins(&self, repository: &str) -> PathBuf {
-        self.repository(repository).join("_origins")
-    }
-
     /// The folder of a repository's manifest records. No path segment begins with `_`, so nothing collides.
     pub(super) fn manifests(&self, repository: &str) -> PathBuf {
         self.repository(repository).join("_manifests")

@@ -3,16 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use ferry_image::manifest::MAX_MANIFEST;
 use ferry_image::{Algorithm, Descriptor, Digest, Hasher, Manifest, media_type, referrer};
 
+use super::index::ORIGIN;
 use super::layout::record;
 use super::{Error, ManifestRecord, ManifestRef, Store, check_repository, durable};
-
-/// What was asked about within this time need not be made young again: no sensible grace is shorter.
-const YOUNG: Duration = Duration::from_secs(30);
 
 /// A type of its own choice would keep a manifest's blobs from being found, and browsers would be told to show it as that.
 fn refuse_unknown(manifest: Manifest) -> Result<Manifest, ferry_image::Error> {
@@ -61,8 +58,7 @@ impl Store {
     pub fn renew_manifest(&self, repository: &str, digest: &Digest) -> Result<bool, Error> {
         check_repository(repository)?;
         let path = self.layout.manifests(repository).join(record(digest));
-        let age = |path: &Path| path.metadata().ok()?.modified().ok()?.elapsed().ok();
-        if age(&path).is_some_and(|age| age < YOUNG) {
+        if durable::is_young(&path) {
             return Ok(true);
         }
         let _guard = self.layout.lock()?;
@@ -87,7 +83,28 @@ impl Store {
         bytes: &[u8],
     ) -> Result<Digest, Error> {
         let digest = Digest::of(bytes);
-        self.put_checked(repository, tag.as_slice(), &digest, media_type, bytes)?;
+        self.put_checked(repository, tag.as_slice(), &digest, media_type, bytes, None)?;
+        Ok(digest)
+    }
+
+    /// Stores a manifest as [`put_manifest`](Self::put_manifest), whose image is from `host`: as a mirror of another host it is not given
+    /// out under `tag`.
+    ///
+    /// # Errors
+    /// As there; [`Error::Name`] for what is no host.
+    pub fn put_manifest_of(
+        &self,
+        host: &str,
+        repository: &str,
+        tag: &str,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<Digest, Error> {
+        if !ferry_image::reference::is_host(host) {
+            return Err(Error::Name { what: "host", text: host.chars().take(160).collect() });
+        }
+        let digest = Digest::of(bytes);
+        self.put_checked(repository, &[tag], &digest, media_type, bytes, Some(host))?;
         Ok(digest)
     }
 
@@ -109,7 +126,7 @@ impl Store {
             return Err(crate::Error::DigestMismatch { place, expected: digest.clone(), found }.into());
         }
         let tags: Vec<&str> = tags.iter().map(AsRef::as_ref).collect();
-        self.put_checked(repository, &tags, digest, media_type, bytes)
+        self.put_checked(repository, &tags, digest, media_type, bytes, None)
     }
 
     fn put_checked(
@@ -119,6 +136,7 @@ impl Store {
         digest: &Digest,
         announced: &str,
         bytes: &[u8],
+        origin: Option<&str>,
     ) -> Result<(), Error> {
         check_repository(repository)?;
         if let Some(tag) = tags.iter().find(|tag| !ferry_image::reference::is_tag(tag)) {
@@ -140,12 +158,15 @@ impl Store {
         self.write_record(&self.layout.manifests(repository), &descriptor)?;
         let known = self.index.tags()?;
         let is_set = |tag: &&str| {
-            known.get(repository).and_then(|tags| tags.get(*tag)).is_some_and(|old| same(old, &descriptor))
+            let old = known.get(repository).and_then(|tags| tags.get(*tag));
+            old.is_some_and(|old| same(old, &descriptor) && host_of(old) == origin)
         };
         if tags.iter().all(is_set) {
             return Ok(());
         }
-        self.index.set(&self.layout, repository, tags, Some(&descriptor))
+        let mut tagged = descriptor;
+        tagged.annotations.extend(origin.map(|host| (ORIGIN.to_owned(), host.to_owned())));
+        self.index.set(&self.layout, repository, tags, Some(&tagged))
     }
 
     /// Whatever a manifest needs to be pulled whole must be here, and is young from now on: a garbage collection that has begun already
@@ -221,6 +242,20 @@ impl Store {
             Some(tags) => Ok(Some(tags.keys().cloned().collect())),
             None => Ok((!names(&self.layout.manifests(repository))?.is_empty()).then(Vec::new)),
         }
+    }
+
+    /// The tags of a repository whose images may be those that `host` has under the same path, in lexical order: all but those that are
+    /// known to be of another. `None` when there is no such repository, or none of them may be.
+    ///
+    /// # Errors
+    /// Whatever the disk reports.
+    pub fn tags_of(&self, repository: &str, host: &str) -> Result<Option<Vec<String>>, Error> {
+        let Some(all) = self.tags(repository)? else { return Ok(None) };
+        let known = self.index.tags()?;
+        let origin = |tag: &String| host_of(known.get(repository)?.get(tag)?);
+        let is_empty = all.is_empty();
+        let tags: Vec<String> = all.into_iter().filter(|tag| origin(tag).is_none_or(|of| of == host)).collect();
+        Ok((is_empty || !tags.is_empty()).then_some(tags))
     }
 
     /// Repository, tag and manifest of every tag, in lexical order.
@@ -301,6 +336,11 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// The host that the image of a tag is from, if somebody said so.
+fn host_of(tagged: &Descriptor) -> Option<&str> {
+    tagged.annotations.get(ORIGIN).map(String::as_str)
 }
 
 fn same(a: &Descriptor, b: &Descriptor) -> bool {

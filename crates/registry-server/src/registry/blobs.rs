@@ -29,8 +29,9 @@ pub(crate) async fn serve(
     let checks = Arc::clone(&registry.checks);
     let look = move |backend: &dyn Backend| {
         let blob = backend.blob(&name, &digest)?;
-        if let Some(blob) = &blob {
-            checks.see(&blob.digest, backend.blobs().version(blob));
+        match &blob {
+            Some(blob) => checks.see(&blob.digest, backend.blobs().version(blob)),
+            None => checks.gone(&digest),
         }
         Ok(blob.ok_or(digest))
     };
@@ -62,6 +63,11 @@ pub(crate) async fn serve(
         _ => Vec::new(),
     };
     let is_whole = parts.iter().all(|part| *part == (0..blob.size));
+    if blob.size == 0 {
+        // nothing is read of it: a file that was cut would be good for ever
+        let hash = registry.checks.begin(&blob);
+        let _ = registry.checks.conclude(&hash, &registry.backend.blobs().place(), &blob, 0);
+    }
     if !asked.is_head() && !is_whole {
         registry.checks.settle(&registry.backend, &blob).await;
     }
@@ -151,12 +157,16 @@ pub(crate) async fn delete(registry: &Registry, repository: String, digest: Dige
 }
 
 async fn content(registry: &Registry, blob: &Descriptor, part: Range<u64>, is_whole: bool) -> Result<Body, Refusal> {
-    let (provider, mut hash) = (registry.backend.blobs(), registry.checks.begin(blob));
+    let (provider, checks) = (registry.backend.blobs(), &registry.checks);
+    let is_checked = is_whole && !checks.is_good(&blob.digest);
+    // before it is opened: what is put in its place after that is another
+    let begin = || is_checked.then(|| checks.begin(blob));
+    let mut hash = begin();
     let opened = match provider.open(blob, part.clone()).await {
         Err(error) if provider.turns_elsewhere(blob) => {
             tracing::warn!(%error, "a blob is served from another bundle");
-            registry.checks.abandon(blob);
-            hash = registry.checks.begin(blob);
+            checks.abandon(blob);
+            hash = begin();
             provider.open(blob, part).await
         }
         opened => opened,
@@ -169,10 +179,8 @@ async fn content(registry: &Registry, blob: &Descriptor, part: Range<u64>, is_wh
         }
         error => Refusal::internal(&error),
     })?;
-    if !is_whole || registry.checks.is_good(&blob.digest) {
-        return Ok(body::streamed(stream));
-    }
-    let checks = Arc::clone(&registry.checks);
+    let Some(hash) = hash else { return Ok(body::streamed(stream)) };
+    let checks = Arc::clone(checks);
     Ok(body::checked(stream, Checked { checks, blob: blob.clone(), place: provider.place(), hash }))
 }
 

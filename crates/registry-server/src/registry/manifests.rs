@@ -84,17 +84,11 @@ pub(crate) async fn put(
     let tags = tags(asked, &reference)?;
     let accepted = tags.join(", ");
     let digest = registry
-        .change(move |store| {
-            let digest = match &reference {
-                ManifestRef::Tag(tag) => store.put_manifest(&name, Some(tag), &media_type, &bytes)?,
-                ManifestRef::Digest(digest) => {
-                    store.put_manifest_as(&name, digest, &tags, &media_type, &bytes)?;
-                    digest.clone()
-                }
-            };
-            // a push does not say whose image it is
-            store.forget_origins(&name)?;
-            Ok(digest)
+        .change(move |store| match &reference {
+            ManifestRef::Tag(tag) => store.put_manifest(&name, Some(tag), &media_type, &bytes),
+            ManifestRef::Digest(digest) => {
+                store.put_manifest_as(&name, digest, &tags, &media_type, &bytes).map(|()| digest.clone())
+            }
         })
         .await?;
     let mut response = created(&format!("/v2/{repository}/manifests/{digest}"), &digest);

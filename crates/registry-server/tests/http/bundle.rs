@@ -110,8 +110,8 @@ async fn a_store_as_a_mirror_gives_out_no_other_hosts_image_where_it_knows_whose
         image.put(site.store(), "somewhere/else", None);
     }
     let put = |host: &str, repository: &str, image: &Image| {
-        site.store().add_origin(repository, host).expect("origin");
-        site.store().put_manifest(repository, Some("1"), OCI_MANIFEST, &image.manifest).expect("put");
+        let store = site.store();
+        store.put_manifest_of(host, repository, "1", OCI_MANIFEST, &image.manifest).expect("put");
     };
     put("docker.io", "library/nginx", &hub);
     put("quay.io", "quay.io/library/nginx", &quay);
@@ -134,6 +134,14 @@ async fn a_store_as_a_mirror_gives_out_no_other_hosts_image_where_it_knows_whose
     let answer = site.ask("PUT /v2/library/nginx/manifests/2", &type_, &pushed.manifest).await;
     assert_eq!(answer.status, StatusCode::CREATED);
     assert_eq!(site.get("/v2/library/nginx/manifests/2?ns=ghcr.io").await.body(), pushed.manifest);
+    // and is told by its own tag, not by its neighbours
+    assert_eq!(site.get("/v2/library/nginx/manifests/1?ns=ghcr.io").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(site.get("/v2/library/nginx/tags/list?ns=ghcr.io").await.json()["tags"], json!(["2"]));
+    let by_digest = format!("/v2/library/nginx/manifests/{}?ns=ghcr.io", hub.digest);
+    assert_eq!(site.get(&by_digest).await.body(), hub.manifest, "a digest is the same everywhere");
+    let answer = site.ask("PUT /v2/library/nginx/manifests/1", &type_, &hub.manifest).await;
+    assert_eq!(answer.status, StatusCode::CREATED);
+    assert_eq!(site.get("/v2/library/nginx/manifests/1?ns=ghcr.io").await.body(), hub.manifest, "pushed, too");
 }
 
 #[test]

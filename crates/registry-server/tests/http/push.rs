@@ -190,6 +190,18 @@ async fn what_becomes_of_a_blobs_file_while_it_is_served_is_seen() {
     std::fs::rename(&whole, &file).expect("rename");
     assert!(!String::from_utf8_lossy(site.get("/metrics").await.body()).contains(metric));
     assert_eq!(site.get(&path).await.body(), image.layer);
+    // once more, and this time it is removed before: a new file may have the number of the old one
+    for _ in 0..5 {
+        std::fs::write(&file, &bytes).expect("damage");
+        assert_eq!(site.get(&path).await.body, None);
+        std::fs::remove_file(&file).expect("remove");
+        std::fs::write(&file, &image.layer).expect("mend");
+        assert_eq!(site.get(&path).await.body(), image.layer);
+    }
+    // cut to nothing, there is nothing that could be read and found wrong
+    std::fs::write(&file, b"").expect("cut");
+    assert_eq!(site.get(&path).await.status, StatusCode::NOT_FOUND);
+    assert!(String::from_utf8_lossy(site.get("/metrics").await.body()).contains(metric));
 }
 
 #[tokio::test]
