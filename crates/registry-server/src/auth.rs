@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use ferry_image::reference;
+use http::StatusCode;
 use http::header::AUTHORIZATION;
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -19,6 +20,7 @@ use tokio::sync::Semaphore;
 use crate::auth::access::{Access, Credentials, Passwords};
 use crate::auth::penalty::Penalties;
 use crate::auth::token::{LIFE, Tokens};
+use crate::query::Query;
 use crate::refusal::Refusal;
 use crate::registry::Asked;
 use crate::server::client::network;
@@ -91,17 +93,33 @@ impl Authenticator {
             },
             Some(_) => return Err(denied(asked, is_open, path)),
         };
-        // the question whether a login is needed: see `token`
-        let is_ping = matches!(path, "/v2/" | "/v2") && asked.header(AUTHORIZATION.as_str()).is_none();
-        let is_enough = matches!(identity, Identity::User(_)) || (is_open && asked.is_read() && !is_ping);
+        // The question whether a login is needed: see `token`. Whoever asks whether a blob is here is about to push: helm has no other
+        // request in which it could be told that a login is needed without having sent what it cannot send again.
+        let is_question = matches!(path, "/v2/" | "/v2") || (asked.is_head() && path.contains("/blobs/"));
+        let is_question = is_question && asked.header(AUTHORIZATION.as_str()).is_none();
+        let is_enough = matches!(identity, Identity::User(_)) || (is_open && asked.is_read() && !is_question);
         if is_enough { Ok(identity) } else { Err(denied(asked, is_open, path)) }
     }
 
-    /// What our token server answers, where there is one: a guest's token, or with a password that of its user.
-    pub(crate) async fn token(&self, access: &Access, asked: &Asked) -> Option<Result<serde_json::Value, Refusal>> {
+    /// What our token server answers, where there is one: a guest's token, or with a password that of its user, which stands in the header
+    /// or in `form` (distribution's "OAuth2 Token Authentication").
+    pub(crate) async fn token(
+        &self,
+        access: &Access,
+        asked: &Asked,
+        form: &Query,
+    ) -> Option<Result<serde_json::Value, Refusal>> {
         let Access::UsersToPush(passwords) = access else { return None };
         self.refresh(passwords).await;
-        let user = match asked.header(AUTHORIZATION.as_str()).map(Credentials::parse) {
+        let in_form = || {
+            let (user, password) = (form.value("username")?.to_owned(), form.value("password")?.to_owned());
+            Some(Credentials::Basic { user, password })
+        };
+        if form.value("grant_type").is_some_and(|grant| grant != "password") {
+            let message = "only a password gets a token here: `grant_type=password`";
+            return Some(Err(Refusal::new(StatusCode::BAD_REQUEST, "UNSUPPORTED", message)));
+        }
+        let user = match asked.header(AUTHORIZATION.as_str()).map(Credentials::parse).or_else(in_form) {
             None => String::new(),
             Some(Credentials::Basic { user, password }) => {
                 match self.check(passwords, &user, &password, asked.client).await {

@@ -205,8 +205,8 @@ impl Registry {
         body: &mut crate::body::Incoming,
     ) -> Result<Response<Body>, Refusal> {
         if path == TOKEN
-            && asked.is_read()
-            && let Some(answer) = self.auth.token(&self.settings.access, &asked).await
+            && (asked.is_read() || asked.method == Method::POST)
+            && let Some(answer) = self.auth.token(&self.settings.access, &asked, &form(&asked, body).await?).await
         {
             let mut response = answer.map(|token| lists::answer("application/json", &token))?;
             // whoever asks this next is somebody else, and what is between us and them must not hand it out
@@ -285,6 +285,22 @@ impl Registry {
         let store = self.writable()?.clone();
         Ok(blocking(move || change(&store)).await??)
     }
+}
+
+/// The most that a form may take, in bytes.
+const MAX_FORM: u64 = 16 << 10;
+
+/// The form in the body of a POST; none in that of anything else.
+async fn form(asked: &Asked, body: &mut crate::body::Incoming) -> Result<Query, Refusal> {
+    if asked.method != Method::POST {
+        return Ok(Query::default());
+    }
+    let too_large = || {
+        let message = format!("a form has at most {MAX_FORM} bytes");
+        Refusal::new(http::StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", message)
+    };
+    let bytes = crate::body::collected(body, MAX_FORM).await?.ok_or_else(too_large)?;
+    Ok(Query::parse(std::str::from_utf8(&bytes).ok()))
 }
 
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {

@@ -222,6 +222,8 @@ fn helm_pushes_and_pulls_charts_and_curl_takes_parts_of_them_over_tls() {
     assert!(!helm(&["push", &at("shop-1.2.3.tgz"), &charts, "--plain-http"]).status.success());
     must(&["registry", "login", &host, "--username", USER, "--password", PASSWORD]);
     must(&["push", &at("shop-1.2.3.tgz"), &charts, "--plain-http"]);
+    // also where all of it is here already, and the manifest is all that it sends
+    must(&["push", &at("shop-1.2.3.tgz"), &format!("oci://{host}/other"), "--plain-http"]);
     must(&["registry", "logout", &host]);
     std::fs::create_dir(site.at("back")).unwrap();
     must(&["pull", &format!("{charts}/shop"), "--version", "1.2.3", "--plain-http", "--destination", &at("back")]);

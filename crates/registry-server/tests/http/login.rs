@@ -89,6 +89,24 @@ async fn where_all_may_read_a_push_takes_a_password_or_its_token() {
         assert_eq!(status(&site, request, Some(&guest)).await.0, as_guest, "{request}");
         assert!(matches!(status(&site, request, Some(&ann)).await.0, 200 | 202), "{request}");
     }
+    // as OAuth 2 has it, with the password in the body
+    let post = async |form: &str| {
+        let answer =
+            site.ask("POST /token", &[("content-type", "application/x-www-form-urlencoded")], form.as_bytes()).await;
+        let token = || format!("Bearer {}", answer.json()["access_token"].as_str().expect("a token"));
+        (answer.status.as_u16(), if answer.status == StatusCode::OK { token() } else { String::new() })
+    };
+    let scope = "service=ferry&scope=repository%3Ateam%2Fapp%3Apull%2Cpush&client_id=helm";
+    let (code, by_form) = post(&format!("grant_type=password&username=ann&password=s%3Acret&{scope}")).await;
+    assert_eq!((code, status(&site, PUSH, Some(&by_form)).await.0), (200, 202));
+    assert_eq!(post(&format!("grant_type=password&username=ann&password=wrong&{scope}")).await.0, 401);
+    assert_eq!(post("grant_type=refresh_token&refresh_token=x").await.0, 400);
+    let (code, by_nobody) = post(scope).await;
+    assert_eq!((code, status(&site, PUSH, Some(&by_nobody)).await.0), (200, 401), "a guest's");
+    assert_eq!(post(&"x".repeat(17 << 10)).await.0, 413);
+    // whoever asks whether a blob is here is told that there are logins, while it has sent nothing that it could not send again
+    let head = format!("HEAD /v2/team/app/blobs/sha256:{}", "0".repeat(64));
+    assert_eq!((status(&site, &head, None).await.0, status(&site, &head, Some(&guest)).await.0), (401, 404));
     for forged in [format!("{ann}x"), guest.replacen("Bearer ", "Bearer A", 1), "Bearer ".to_owned()] {
         assert_eq!(status(&site, READ, Some(&forged)).await.0, 401, "{forged}");
     }
@@ -107,8 +125,10 @@ async fn what_a_guest_asks_about_grows_old_all_the_same() {
     let requests = kinds.map(|kind| format!("HEAD /v2/team/app/{kind}"));
     let old = SystemTime::now() - Duration::from_secs(7200);
     let good = basic("ann:s:cret");
+    let token = site.get("/token").await.json()["token"].as_str().expect("a guest's").to_owned();
+    let guest = format!("Bearer {token}");
     for (file, request) in files.iter().zip(&requests) {
-        for (authorization, is_young) in [(None, false), (Some(good.as_str()), true)] {
+        for (authorization, is_young) in [(Some(guest.as_str()), false), (Some(good.as_str()), true)] {
             std::fs::File::open(file).expect("open").set_modified(old).expect("age");
             assert_eq!(status(&site, request, authorization).await.0, 200, "{request}");
             let modified = file.metadata().and_then(|metadata| metadata.modified()).expect("a time");
