@@ -1,6 +1,7 @@
 //! One request in, one answer out: access, route, endpoint. [`crate::watch`] tells of it.
 
 mod blobs;
+mod gathered;
 mod large;
 mod lists;
 mod manifests;
@@ -26,6 +27,7 @@ use crate::check::Checks;
 use crate::monitoring::{self, Health, Monitoring};
 use crate::query::Query;
 use crate::refusal::Refusal;
+use crate::registry::gathered::Gathered;
 use crate::registry::large::Large;
 use crate::registry::turns::Turns;
 use crate::route::{Route, RouteError, route};
@@ -53,7 +55,7 @@ pub struct Registry {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) checks: Arc<Checks>,
     pub(crate) turns: Arc<Turns>,
-    pub(crate) gathered: Arc<uploads::Gathered>,
+    pub(crate) gathered: Arc<Gathered>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) page: Arc<page::State>,

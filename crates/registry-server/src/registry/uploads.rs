@@ -1,64 +1,21 @@
 //! Pushing blobs: one request, or POST, PATCH…, PUT (distribution-spec, "Pushing Blobs").
 
-use std::sync::Arc;
-
-use bytes::Bytes;
 use ferry_content::store::{Error as StoreError, Store, Upload};
 use ferry_image::Digest;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName, LOCATION, RANGE};
 use http::{Response, StatusCode};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::Registry;
 use crate::body::{self, Body, Incoming};
 use crate::range::chunk;
 use crate::refusal::Refusal;
+use crate::registry::gathered::Batch;
 use crate::registry::manifests::{created, empty, set};
 use crate::registry::turns::Turn;
 use crate::registry::{Asked, blocking};
 
 const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
-
-/// Bytes gathered before they are hashed and written.
-const BATCH: usize = 1 << 20;
-/// Bytes that all uploads together gather, about. Where they are many, each writes what it has: then memory does not grow with clients.
-const TOGETHER: usize = 64 << 20;
-
-/// What all uploads have gathered and not written yet, in bytes.
-#[derive(Debug)]
-pub(crate) struct Gathered(Arc<Semaphore>);
-
-impl Default for Gathered {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(TOGETHER)))
-    }
-}
-
-/// Bytes on their way to the disk, and the room that they take.
-#[derive(Default)]
-struct Batch {
-    chunks: Vec<Bytes>,
-    size: usize,
-    room: Option<OwnedSemaphorePermit>,
-}
-
-impl Batch {
-    /// Adds what came; whether there is room for more.
-    fn push(&mut self, data: Bytes, gathered: &Gathered) -> bool {
-        self.size += data.len();
-        let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
-        self.chunks.push(data);
-        // what has come is here whether or not there was room for it
-        let room = Arc::clone(&gathered.0).try_acquire_many_owned(length).ok();
-        let has_room = room.is_some();
-        match (&mut self.room, room) {
-            (Some(all), Some(more)) => all.merge(more),
-            (all, more) => *all = all.take().or(more),
-        }
-        has_room && self.size < BATCH
-    }
-}
 
 /// `POST …/blobs/uploads/`: a mount, a whole blob (`?digest=`), or a new session.
 pub(crate) async fn begin(
@@ -176,6 +133,7 @@ async fn receive(registry: &Registry, upload: Upload, body: &mut Incoming, turn:
             let next = tokio::select! {
                 biased;
                 () = turn.over() => Err(taken_over()),
+                () = batch.due() => break,
                 next = body::next(body) => next,
             };
             match next {
@@ -196,9 +154,9 @@ fn taken_over() -> Refusal {
     Refusal::new(StatusCode::CONFLICT, "BLOB_UPLOAD_INVALID", "another request goes on with this upload")
 }
 
-fn append(mut upload: Upload, batch: Batch) -> JoinHandle<Result<Upload, StoreError>> {
+fn append(mut upload: Upload, mut batch: Batch) -> JoinHandle<Result<Upload, StoreError>> {
     tokio::task::spawn_blocking(move || {
-        let appended = upload.append(&batch.chunks);
+        let appended = upload.append(batch.chunks());
         drop(batch);
         appended.map(|()| upload)
     })
@@ -250,26 +208,4 @@ fn upload_location(repository: &str, id: &str) -> String {
 
 fn blob_location(repository: &str, digest: &Digest) -> String {
     format!("/v2/{repository}/blobs/{digest}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn many_uploads_gather_no_more_than_a_few_and_each_goes_on() {
-        let gathered = Gathered::default();
-        let frame = || Bytes::from(vec![0; 16 << 10]);
-        let mut batches: Vec<Batch> = (0..500).map(|_| Batch::default()).collect();
-        // each as long as it is let
-        for batch in &mut batches {
-            while batch.push(frame(), &gathered) {}
-        }
-        let all: usize = batches.iter().map(|batch| batch.size).sum();
-        assert_eq!(batches[0].size, BATCH, "few have all the room that they want");
-        assert_eq!(batches[499].size, 16 << 10, "and the last one writes what it has");
-        assert!(all <= TOGETHER + 500 * (16 << 10), "{all}");
-        drop(batches);
-        assert_eq!(gathered.0.available_permits(), TOGETHER, "written, it takes no room");
-    }
 }

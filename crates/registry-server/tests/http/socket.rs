@@ -129,6 +129,25 @@ async fn a_client_that_comes_back_need_not_wait_for_its_lost_connection() {
 }
 
 #[tokio::test]
+async fn what_came_of_an_upload_that_goes_slowly_is_written_all_the_same() {
+    let site = Site::with_store(Settings::default());
+    let server = run(&site, None, Limits::default()).await;
+    let begin = site.ask("POST /v2/r/blobs/uploads/", &[], b"").await;
+    let location = begin.header("location").to_owned();
+    let mut slow = TcpStream::connect(server.address).await.expect("connect");
+    let head = format!("PATCH {location} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n");
+    slow.write_all(head.as_bytes()).await.expect("write");
+    let mut offset = String::new();
+    // a byte now and then: with each a pause begins anew
+    for _ in 0..12 {
+        slow.write_all(b"x").await.expect("write");
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        offset = site.get(&location).await.header("range").to_owned();
+    }
+    assert!(!matches!(offset.as_str(), "0-0" | ""), "{offset}");
+}
+
+#[tokio::test]
 async fn slow_and_endless_heads_are_cut_off() {
     let site = Site::with_store(Settings::default());
     let limits = Limits { header_timeout: Duration::from_millis(200), ..Limits::default() };
