@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod connections;
 pub mod proxies;
 pub mod reload;
+mod rounds;
 pub mod tls;
 mod write_timeout;
 
@@ -12,7 +13,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use http::Request;
 use hyper::body::{Body as _, Incoming};
@@ -24,7 +25,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
 use tokio_rustls::TlsAcceptor;
 
 use crate::refusal::Refusal;
@@ -32,6 +32,7 @@ use crate::registry::{Peer, Secure};
 use crate::server::connections::{ConnectionGuard, Connections, Room};
 use crate::server::proxies::Proxies;
 use crate::server::reload::Reload;
+use crate::server::rounds::ROUND;
 use crate::server::tls::Serving;
 use crate::server::write_timeout::WriteTimeout;
 use crate::{Authority, Error, Registry, Tls, body};
@@ -145,23 +146,12 @@ impl Server {
         });
         // dropped before the connections, also when all of this is
         let cutting = shared.registry.watch.cutting();
-        let (mut rounds, mut round) = (tokio::time::interval(ROUND), 0_u64);
-        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let certificate = tls.map(|tls| tls.current);
+        connections.spawn(rounds::run(ROUND, Arc::clone(&shared.connections), certificate));
         tokio::pin!(shutdown);
         loop {
             let accepted = tokio::select! {
                 () = &mut shutdown => break,
-                _ = rounds.tick() => {
-                    shared.connections.end_idle(Instant::now());
-                    round += 1;
-                    if let Some(tls) = &tls
-                        && round % CERTIFICATES == 0
-                    {
-                        let current = Arc::clone(&tls.current);
-                        connections.spawn_blocking(move || current.refresh(SystemTime::now()));
-                    }
-                    continue;
-                }
                 accepted = listener.accept() => accepted,
             };
             while connections.try_join_next().is_some() {}
@@ -215,11 +205,6 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.bind(address)?;
     socket.listen(WAITING)
 }
-
-/// How often idle connections are looked for.
-const ROUND: Duration = Duration::from_secs(5);
-/// After how many rounds certificates are looked at: each minute.
-const CERTIFICATES: u64 = 12;
 
 /// A slot for one more connection; idle ones make room.
 async fn slot(slots: &Arc<Semaphore>, connections: &Connections, room: Room) -> Option<OwnedSemaphorePermit> {

@@ -89,6 +89,40 @@ async fn a_client_with_too_many_requests_under_way_is_told_so() {
     assert!(answer.starts_with("HTTP/1.1 429 ") && answer.contains("retry-after: "), "{answer}");
 }
 
+/// Asks for a blob over HTTP/2 with a window of nothing: the connection is well, its pings are answered, and no byte of the answer is taken.
+async fn takes_nothing_over_http2(site: &Site, server: &Running) -> TcpStream {
+    let blob = site.store().put_blob("x", &vec![7; 4 << 20]).expect("put");
+    let mut stream = TcpStream::connect(server.address).await.expect("connect");
+    let path = format!("/v2/r/blobs/{}", blob.digest);
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        let length = u8::try_from(payload.len()).expect("short");
+        [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+    };
+    // SETTINGS_INITIAL_WINDOW_SIZE is 0; then GET, http, the path and a host, as HPACK has them
+    let settings = frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    let length = u8::try_from(path.len()).expect("short");
+    let head = [&[0x82, 0x86, 0x04, length], path.as_bytes(), &[0x01, 0x01, b'x']].concat();
+    let bytes = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), settings, frame(1, 5, 1, &head)].concat();
+    stream.write_all(&bytes).await.expect("write");
+    stream.readable().await.expect("it begins");
+    stream
+}
+
+#[tokio::test]
+async fn who_takes_nothing_is_ended_also_where_another_waits_for_its_connection() {
+    let site = Site::with_store(Settings::default());
+    let limits = Limits { connections: 1, stall: Duration::from_millis(50), ..Limits::default() };
+    let server = run(&site, None, limits).await;
+    let _stands = takes_nothing_over_http2(&site, &server).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut waits = TcpStream::connect(server.address).await.expect("connect");
+    waits.write_all(PING).await.expect("write");
+    let mut answer = [0; 12];
+    let read = tokio::time::timeout(Duration::from_secs(20), waits.read_exact(&mut answer)).await;
+    read.expect("in time").expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 200");
+}
+
 #[tokio::test]
 async fn a_connection_that_does_nothing_is_ended() {
     let site = Site::with_store(Settings::default());
