@@ -42,7 +42,7 @@ pub use ferry_content::store::{ManifestRecord, ManifestRef};
 pub use registry::{Registry, Settings};
 pub use route::{Route, RouteError, route};
 pub use server::proxies::{Network, Proxies};
-pub use server::reload::Reload;
+pub use server::reload::{Reload, Reloaded, Reread};
 pub use server::tls::{Authority, Tls};
 pub use server::{Limits, Server};
 pub use watch::{AccessLog, Lines};

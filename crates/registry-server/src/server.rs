@@ -90,6 +90,8 @@ pub struct Server {
     tls: Option<Serving>,
     registry: Registry,
     limits: Limits,
+    /// How often idle connections are looked for.
+    round: Duration,
 }
 
 impl Server {
@@ -108,7 +110,7 @@ impl Server {
         let fail = |source| Error::Bind { address, source };
         let listener = listen(address).map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
-        Ok(Self { listener, address, tls, registry, limits })
+        Ok(Self { listener, address, tls, registry, limits, round: ROUND })
     }
 
     /// Where it listens.
@@ -133,7 +135,7 @@ impl Server {
     /// Serves until `shutdown` is done, then lets transfers end for as long as [`Limits::grace`], or until `cut` is done, which is waited
     /// for only then. Dropped before, it cuts them off.
     pub async fn serve(self, shutdown: impl Future<Output = ()>, cut: impl Future<Output = ()>) {
-        let Self { listener, tls, registry, limits, .. } = self;
+        let Self { listener, tls, registry, limits, round, .. } = self;
         let slots = Arc::new(Semaphore::new(limits.connections));
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
@@ -147,7 +149,7 @@ impl Server {
         // dropped before the connections, also when all of this is
         let cutting = shared.registry.watch.cutting();
         let certificate = tls.map(|tls| tls.current);
-        connections.spawn(rounds::run(ROUND, Arc::clone(&shared.connections), certificate));
+        connections.spawn(rounds::run(round, Arc::clone(&shared.connections), certificate));
         tokio::pin!(shutdown);
         loop {
             let accepted = tokio::select! {

@@ -126,7 +126,7 @@ fn a_hangup_reads_certificate_and_users_again_and_opens_the_log_anew() {
     user("eve");
     std::fs::rename(site.at("log"), site.at("log.1")).unwrap();
     serving.signal("HUP");
-    serving.until_it_says("were read again");
+    serving.until_it_says("read again or opened anew: certificate, users, access log");
     assert_eq!(site.read("log"), "", "it is there at once");
     assert_eq!((asks(&second.chain, "eve"), asks(&second.chain, USER)), ("200".to_owned(), "401".to_owned()));
     within(5, "the lines are written", || site.read("log").lines().count() == 2);
@@ -138,6 +138,30 @@ fn a_hangup_reads_certificate_and_users_again_and_opens_the_log_anew() {
     serving.signal("HUP");
     serving.until_it_says("the certificate stays");
     serving.until_it_says("the users stay");
+    serving.until_it_says("opened anew: access log");
+    serving.until_it_says("cannot be read: certificate, users");
     assert_eq!(asks(&second.chain, "eve"), "200");
     assert!(serving.runs());
+}
+
+#[test]
+fn a_hangup_says_what_there_was_to_read_and_a_disk_that_does_not_answer_does_not_hold_up_the_end() {
+    require!("openssl", "mkfifo");
+    let site = Site::without_keys();
+    let (_host, mut serving) = site.serve("--store shelf --access-log off");
+    serving.signal("HUP");
+    serving.until_it_says("there is no certificate, users or access log in a file to read again");
+    drop(serving);
+
+    let certificate = self_signed(site.path());
+    let options = "--store shelf --tls-cert server.crt --tls-key server.key --access-log log";
+    let (_host, mut serving) = site.serve(options);
+    std::fs::remove_file(&certificate.chain).unwrap();
+    tools::succeed("mkfifo", &[&certificate.chain.display().to_string()]);
+    std::fs::rename(site.at("log"), site.at("log.1")).unwrap();
+    serving.signal("HUP");
+    within(5, "the log is opened anew all the same", || site.at("log").exists());
+    serving.signal("TERM");
+    within(5, "it ends", || !serving.runs());
+    assert!(!serving.stderr().contains("read again or opened anew"), "{}", serving.stderr());
 }

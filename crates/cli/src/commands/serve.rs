@@ -14,7 +14,7 @@ use ferry_content::store::Store;
 use ferry_image::Digest;
 use ferry_registry_server::page::About;
 use ferry_registry_server::{
-    Access, Authority, Backend, Htpasswd, Limits, ReadOnly, Registry, Reload, Server, Settings, Tls,
+    Access, Authority, Backend, Htpasswd, Limits, ReadOnly, Registry, Reload, Reloaded, Reread, Server, Settings, Tls,
 };
 use ferry_rewrite::emit::{Answers, Options};
 use tokio::signal::unix::Signal;
@@ -30,6 +30,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
     // before anything that takes its time: until then this signal ends the process
     let hangups = signals::hangups()?;
     let access_log = about::access_log(&args.access_log)?;
+    let log = access_log.clone();
     let Content { backend, what, images, about, no_pushes } = content(&args)?;
     let machine = Machine::look();
     let listen = args.listen.address().await?;
@@ -81,15 +82,47 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
     reloading.abort();
     // it holds the access log, whose last lines are written when nobody does any more
     let _ = reloading.await;
+    if let Some(log) = log {
+        log.end();
+    }
     Ok(())
 }
+
+/// How long what is read again at SIGHUP is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reads again what is in files, at each SIGHUP.
 async fn reload_at(mut hangups: Signal, reload: Reload) {
     while hangups.recv().await.is_some() {
         let reload = reload.clone();
-        let _ = tokio::task::spawn_blocking(move || reload.run()).await;
-        print::talk("certificates and users were read again, and the access log was opened anew");
+        let reloading = tokio::task::spawn_blocking(move || reload.run());
+        match tokio::time::timeout(PATIENCE, reloading).await {
+            Ok(Ok(reloaded)) => tell_reloaded(reloaded),
+            // a panic has told of itself
+            Ok(Err(_)) => {}
+            Err(_) => print::warnings(&[format!(
+                "SIGHUP: what is to be read again could not be for {} s, for a disk does not answer",
+                PATIENCE.as_secs()
+            )]),
+        }
+    }
+}
+
+fn tell_reloaded(Reloaded { access_log, users, certificate }: Reloaded) {
+    let all = [("certificate", certificate), ("users", users), ("access log", access_log)];
+    let those = |which: Reread| {
+        let names: Vec<&str> = all.iter().filter(|(_, what)| *what == Some(which)).map(|(name, _)| *name).collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    };
+    let (done, kept) = (those(Reread::Done), those(Reread::Kept));
+    if let Some(done) = &done {
+        print::talk(&format!("SIGHUP: read again or opened anew: {done}"));
+    }
+    if let Some(kept) = &kept {
+        print::warnings(&[format!("SIGHUP: as before, for it cannot be read: {kept}")]);
+    }
+    if done.is_none() && kept.is_none() {
+        print::talk("SIGHUP: there is no certificate, users or access log in a file to read again");
     }
 }
 

@@ -7,6 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
+use crate::Reread;
+
 /// Knows whether a password is a user's. An htpasswd file can be one, too. What does not say that it may take its time is told out of memory.
 pub trait Passwords: Send + Sync + 'static {
     /// Whether it is time for [`refresh`](Self::refresh).
@@ -15,7 +17,9 @@ pub trait Passwords: Send + Sync + 'static {
     }
 
     /// Takes what changed where the users come from. May take the time that a disk takes.
-    fn refresh(&self) {}
+    fn refresh(&self) -> Reread {
+        Reread::Done
+    }
 
     /// Whether `password` is the one of `user`. May take the time that a slow hash takes.
     fn verify(&self, user: &str, password: &str) -> bool;

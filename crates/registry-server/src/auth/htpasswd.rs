@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use crate::{Error, Passwords};
+use crate::{Error, Passwords, Reread};
 
 /// The largest file that is read, in bytes: some ten thousand users.
 const MAX_FILE: u64 = 1 << 20;
@@ -75,7 +75,7 @@ impl Passwords for Htpasswd {
     }
 
     /// A file that went away or is wrong changes nothing, and is told: somebody may be writing it.
-    fn refresh(&self) {
+    fn refresh(&self) -> Reread {
         let (begun, known) = (Instant::now(), self.state().version);
         let now = std::fs::metadata(&self.path).map(|m| version(&m)).ok();
         let found = (now != Some(known)).then(|| read(&self.path));
@@ -87,8 +87,12 @@ impl Passwords for Htpasswd {
                 tracing::info!(path = %self.path.display(), users = users.len(), "the users were read again");
                 (state.users, state.version) = (Arc::new(users), version);
             }
-            Some(Err(error)) => tracing::error!(%error, "the users stay those that were read before"),
+            Some(Err(error)) => {
+                tracing::error!(%error, "the users stay those that were read before");
+                return Reread::Kept;
+            }
         }
+        Reread::Done
     }
 
     fn verify(&self, user: &str, password: &str) -> bool {
@@ -216,15 +220,16 @@ mod tests {
         let wait = || {
             std::thread::sleep(GLANCE);
             assert!(users.is_stale());
-            users.refresh();
+            let reread = users.refresh();
             assert!(!users.is_stale());
+            reread
         };
         // a file that is half-written changes nothing
         std::fs::write(&path, "ann").expect("write");
-        wait();
+        assert_eq!(wait(), Reread::Kept);
         assert!(users.is_known("ann", "s:cret"));
         std::fs::write(&path, line("ann", "new") + &line("bob", "b")).expect("write");
-        wait();
+        assert_eq!(wait(), Reread::Done);
         assert!(!users.is_known("ann", "s:cret") && !users.verify("ann", "s:cret"));
         assert!(users.verify("ann", "new") && users.verify("bob", "b") && users.has("bob") && !users.has("eve"));
         // one who is not in it any more has no token that is good

@@ -1,8 +1,8 @@
 //! Certificates: from files, or made here by a small authority that is kept. Both are looked at again while the server runs.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
@@ -13,7 +13,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
 use super::authority;
-use crate::Error;
+use crate::{Error, Reread};
+
+/// How long whoever wants a certificate read waits for one who is reading it; that takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where the server's certificate comes from.
 #[derive(Debug, Clone)]
@@ -115,17 +118,50 @@ impl Tls {
 
 impl Current {
     /// The same as [`refresh`](Self::refresh), whether or not the files look as if they had changed. Blocking.
-    pub(crate) fn reload(&self, now: SystemTime) {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.refresh(now);
+    pub(crate) fn reload(&self, now: SystemTime) -> Reread {
+        let end = Instant::now() + PATIENCE;
+        let mut known = loop {
+            match self.turn() {
+                Some(known) => break known,
+                None if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
+                None => {
+                    tracing::error!("the certificate stays: it is being read already, and the disk does not answer");
+                    return Reread::Kept;
+                }
+            }
+        };
+        known.clear();
+        self.take(known, now)
     }
 
-    /// Takes a new certificate where there is one. One that cannot be used is told, and the old one stays. Blocking.
+    /// Takes a new certificate where there is one. One that cannot be used is told, and the old one stays. Nothing is done where that is being
+    /// done: on a disk that does not answer, every look would take a thread for itself. Blocking.
     pub(crate) fn refresh(&self, now: SystemTime) {
-        let (found, mut known) = (self.tls.written(), self.written.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(known) = self.turn() {
+            self.take(known, now);
+        }
+    }
+
+    /// Whether somebody looks at the files.
+    #[cfg(test)]
+    pub(crate) fn is_looking(&self) -> bool {
+        self.turn().is_none()
+    }
+
+    /// The turn to look at the files. It is kept for as long as the disk takes.
+    fn turn(&self) -> Option<MutexGuard<'_, Written>> {
+        match self.written.try_lock() {
+            Ok(known) => Some(known),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    fn take(&self, mut known: MutexGuard<'_, Written>, now: SystemTime) -> Reread {
+        let found = self.tls.written();
         if let Tls::Files { certificate, .. } = &self.tls {
             if *known == found {
-                return;
+                return Reread::Done;
             }
             tracing::info!(path = %certificate.display(), "the certificate is read again");
         }
@@ -137,8 +173,12 @@ impl Current {
                 }
                 // not before: what cannot be read this time may be the next, of the same age (a key that is not readable yet)
                 *known = found;
+                Reread::Done
             }
-            Err(error) => tracing::error!(%error, "the certificate stays the one that was there before"),
+            Err(error) => {
+                tracing::error!(%error, "the certificate stays the one that was there before");
+                Reread::Kept
+            }
         }
     }
 }
@@ -214,12 +254,38 @@ mod tests {
         std::fs::rename(&fourth, &two).expect("rename");
         serving.current.refresh(SystemTime::now());
         assert_eq!(in_use(), before);
-        serving.current.reload(SystemTime::now());
+        assert_eq!(serving.current.reload(SystemTime::now()), Reread::Done);
         assert_eq!(in_use(), chain(&two).expect("chain")[0]);
         std::fs::write(&two, "junk").expect("write");
         let before = in_use();
-        serving.current.reload(SystemTime::now());
+        assert_eq!(serving.current.reload(SystemTime::now()), Reread::Kept);
         assert_eq!(in_use(), before);
+    }
+
+    #[test]
+    fn a_disk_that_does_not_answer_holds_one_look_and_no_other() {
+        let folder = tempfile::tempdir().expect("folder");
+        let (names, provider) = (["a.site".to_owned()], rustls::crypto::ring::default_provider());
+        authority::certificate(folder.path(), &names, &provider, SystemTime::now(), None).expect("made");
+        let file = folder.path().join("server.pem");
+        let current = Tls::Files { certificate: file.clone(), key: file.clone() }.start().expect("serving").current;
+        // whoever opens a pipe that nobody writes into waits
+        std::fs::remove_file(&file).expect("remove");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).expect("a pipe");
+        let looking = Arc::clone(&current);
+        let looking = std::thread::spawn(move || looking.reload(SystemTime::now()));
+        while !current.is_looking() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            current.refresh(SystemTime::now());
+            done.send(current.reload(SystemTime::now()))
+        });
+        assert_eq!(is_done.recv_timeout(PATIENCE * 2), Ok(Reread::Kept));
+        assert!(!looking.is_finished(), "it was held all the while");
+        drop(std::fs::File::options().write(true).open(&file).expect("it answers"));
+        looking.join().expect("it ends");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::line;
+use crate::Reread;
 
 /// Lines that wait to be written; what comes while there are so many is lost, and counted.
 const QUEUE: usize = 4096;
@@ -137,17 +138,29 @@ impl AccessLog {
         Ok(Self { file: Some(file), ..Self::to(writer) })
     }
 
+    /// Ends it here. The last lines are waited for also where somebody else has it still, who may wait for a disk for ever. Blocking.
+    pub fn end(self) {
+        if Arc::strong_count(&self.lines.0) > 1 {
+            self.lines.flush();
+        }
+    }
+
     pub(super) fn write(&self, line: String) {
         self.lines.write(line);
     }
 
     /// Writes to what the name of the file stands for now: what had it before may have been renamed. Blocking.
-    pub(crate) fn reopen(&self) {
-        let Some(log) = &self.file else { return };
+    /// `None` where it is written to no file.
+    pub(crate) fn reopen(&self) -> Option<Reread> {
+        let log = self.file.as_ref()?;
         match log.open() {
-            Ok(file) => *log.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(file),
+            Ok(file) => {
+                *log.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+                Some(Reread::Done)
+            }
             Err(error) => {
                 tracing::error!(path = %log.path.display(), %error, "the access log goes on in the file that it had before");
+                Some(Reread::Kept)
             }
         }
     }
@@ -226,15 +239,15 @@ mod tests {
         say("one");
         std::fs::rename(&path, &old).expect("rename");
         say("two");
-        log.reopen();
+        assert_eq!(log.reopen(), Some(Reread::Done));
         assert_eq!(std::fs::read_to_string(&path).expect("at once"), "");
         say("three");
         // where it cannot be opened, nothing is lost
         std::fs::remove_file(&path).expect("remove");
         std::fs::create_dir(&path).expect("in the way");
-        log.reopen();
+        assert_eq!(log.reopen(), Some(Reread::Kept));
         std::fs::remove_dir(&path).expect("remove");
-        log.reopen();
+        assert_eq!(log.reopen(), Some(Reread::Done));
         say("four");
         let read = |path: &Path| std::fs::read_to_string(path).expect("a file");
         assert_eq!((read(&old), read(&path)), ("one\ntwo\n".to_owned(), "four\n".to_owned()));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ferry_image::Digest;
-use ferry_registry_server::{Access, Limits, Passwords, Settings, Users};
+use ferry_registry_server::{Access, Limits, Passwords, Reread, Settings, Users};
 use http::StatusCode;
 
 use crate::site::{Image, Site};
@@ -217,9 +217,10 @@ impl Passwords for Hung {
         true
     }
 
-    fn refresh(&self) {
+    fn refresh(&self) -> Reread {
         self.0.fetch_add(1, Ordering::SeqCst);
         std::thread::sleep(Duration::from_secs(3));
+        Reread::Done
     }
 
     fn verify(&self, _: &str, password: &str) -> bool {
