@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ferry_tests::ferry;
+use ferry_tests::http::Endpoint;
 use ferry_tests::registry::certificate::self_signed;
 use ferry_tests::registry::{PASSWORD, USER, free_port};
 use ferry_tests::site::Site;
@@ -164,4 +165,28 @@ fn a_hangup_says_what_there_was_to_read_and_a_disk_that_does_not_answer_does_not
     serving.signal("TERM");
     within(5, "it ends", || !serving.runs());
     assert!(!serving.stderr().contains("read again or opened anew"), "{}", serving.stderr());
+}
+
+#[test]
+fn an_access_log_on_a_full_disk_is_told_of_once_and_what_it_lacks_is_counted() {
+    let site = Site::without_keys();
+    std::os::unix::fs::symlink("/dev/full", site.at("log")).unwrap();
+    let (host, mut serving) = site.serve("--store shelf --access-log log");
+    let ask = || Endpoint::plain(&host).send("GET", "/v2/", &[], &[]).unwrap();
+    for _ in 0..5 {
+        assert_eq!(ask().status, 200);
+    }
+    let words = "lines of the access log are lost, and counted";
+    serving.until_it_says(words);
+    std::fs::remove_file(site.at("log")).unwrap();
+    serving.signal("HUP");
+    serving.until_it_says("opened anew: access log");
+    ask();
+    serving.until_it_says("the access log is written again");
+    within(5, "the lines are written", || site.read("log").lines().count() == 2);
+    let log = site.read("log");
+    let lost: usize = log.lines().next().and_then(|line| line.split_once(" lost=")?.1.parse().ok()).unwrap();
+    // whatever asked whether it listens counts as well
+    assert!(lost >= 5 && log.ends_with('\n'), "{log}");
+    assert_eq!(serving.stderr().matches(words).count(), 1, "{}", serving.stderr());
 }

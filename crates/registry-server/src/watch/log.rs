@@ -1,5 +1,6 @@
 //! Logs are written by threads of their own: whoever reads one may stop to, and no request waits for that.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,8 @@ const QUEUE: usize = 4096;
 /// How long the end of a run waits for the last lines.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Lines on their way to where a thread writes them, each with one call. What cannot be written is lost, and nobody fails or waits for it.
+/// Lines on their way to where a thread writes them, each with one call. What cannot be written is lost and counted, and nobody fails or waits
+/// for it.
 /// The last ones are written when the last clone is dropped.
 #[derive(Clone)]
 pub struct Lines(Arc<Queue>);
@@ -41,29 +43,24 @@ struct Counts {
 impl Lines {
     /// Begins a thread that writes. `lost` makes the line that stands for so many that were lost.
     #[must_use]
-    pub fn to(name: &'static str, mut writer: impl Write + Send + 'static, lost: fn(u64) -> String) -> Self {
+    pub fn to(name: &'static str, writer: impl Write + Send + 'static, lost: fn(u64) -> String) -> Self {
         let (lines, queue) = mpsc::sync_channel::<String>(QUEUE);
         let (end, ended) = mpsc::channel::<()>();
         let counts = Arc::new(Counts::default());
         let counted = Arc::clone(&counts);
         let write = move || {
             let _end = end;
-            let mut put = |line: &str| drop(writer.write_all(line.as_bytes()));
-            let tell_lost = |put: &mut dyn FnMut(&str)| match counted.lost.swap(0, Ordering::Relaxed) {
-                0 => {}
-                lines => put(&lost(lines)),
-            };
+            let mut pen = Pen { name, writer, lost, counts: counted, is_failing: false, is_torn: false };
             // the next line, or when there is none the one that comes
             while let Some(line) = queue.try_recv().ok().or_else(|| {
-                tell_lost(&mut put);
+                pen.tell_lost();
                 queue.recv().ok()
             }) {
-                tell_lost(&mut put);
-                put(&line);
-                counted.written.fetch_add(1, Ordering::Release);
+                pen.tell_lost();
+                pen.write(&line);
             }
-            tell_lost(&mut put);
-            let _ = writer.flush();
+            pen.tell_lost();
+            let _ = pen.writer.flush();
         };
         if let Err(error) = std::thread::Builder::new().name(name.to_owned()).spawn(write) {
             tracing::error!(%error, "no {name} is written");
@@ -102,6 +99,69 @@ impl Drop for Queue {
 impl std::fmt::Debug for Lines {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.0.name)
+    }
+}
+
+/// Writes lines, and counts those that cannot be.
+struct Pen<W> {
+    name: &'static str,
+    writer: W,
+    lost: fn(u64) -> String,
+    counts: Arc<Counts>,
+    is_failing: bool,
+    /// Whether what was written last is part of a line.
+    is_torn: bool,
+}
+
+impl<W: Write> Pen<W> {
+    fn write(&mut self, line: &str) {
+        if !self.put(line) {
+            self.counts.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        self.counts.written.fetch_add(1, Ordering::Release);
+    }
+
+    fn tell_lost(&mut self) {
+        let lines = self.counts.lost.swap(0, Ordering::Relaxed);
+        if lines > 0 && !self.put(&(self.lost)(lines)) {
+            self.counts.lost.fetch_add(lines, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it was written. Where that changes, it is told, once.
+    fn put(&mut self, line: &str) -> bool {
+        let line = if self.is_torn { Cow::Owned(format!("\n{line}")) } else { Cow::Borrowed(line) };
+        match self.put_all(line.as_bytes()) {
+            Ok(()) if self.is_failing => {
+                self.is_failing = false;
+                tracing::warn!("the {} is written again", self.name);
+                true
+            }
+            Ok(()) => true,
+            Err(error) => {
+                if !self.is_failing {
+                    tracing::warn!(%error, "lines of the {} are lost, and counted: it cannot be written", self.name);
+                }
+                self.is_failing = true;
+                false
+            }
+        }
+    }
+
+    fn put_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.writer.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(size) => {
+                    let (written, rest) = bytes.split_at(size);
+                    self.is_torn = !rest.is_empty() && !written.ends_with(b"\n");
+                    bytes = rest;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -225,6 +285,49 @@ mod tests {
         let number = |line: &&String| line.trim_end().rsplit_once(" lost=").and_then(|(_, n)| n.parse::<usize>().ok());
         assert_eq!(told.iter().filter_map(number).sum::<usize>() + kept.len(), QUEUE + 1000);
         assert!((QUEUE..=QUEUE + 1).contains(&kept.len()) && kept[0] == "0\n", "{}", kept.len());
+    }
+
+    /// A disk with room for so many bytes.
+    #[derive(Clone, Default)]
+    struct Disk(Arc<Mutex<(usize, Vec<u8>)>>);
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let (room, written) = &mut *self.0.lock().expect("lock");
+            let size = bytes.len().min(*room);
+            if size == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            *room -= size;
+            written.extend_from_slice(&bytes[..size]);
+            Ok(size)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_a_full_disk_does_not_take_are_counted_and_told_when_it_does() {
+        let disk = Disk::default();
+        let room = |bytes| disk.0.lock().expect("lock").0 = bytes;
+        let log = Lines::to("log", disk.clone(), |lines| format!("{lines} lost\n"));
+        let say = |line: &str| {
+            log.write(format!("{line}\n"));
+            log.flush();
+        };
+        // the second in part
+        room(6);
+        ["one", "two", "three"].into_iter().for_each(say);
+        room(1000);
+        say("four");
+        room(0);
+        ["five", "six"].into_iter().for_each(say);
+        room(1000);
+        drop(log);
+        let text = String::from_utf8(disk.0.lock().expect("lock").1.clone()).expect("text");
+        assert_eq!(text, "one\ntw\n2 lost\nfour\n2 lost\n");
     }
 
     #[test]
