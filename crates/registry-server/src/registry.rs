@@ -184,20 +184,20 @@ impl Registry {
                 refusal.into_response()
             }
         };
-        if method == Method::HEAD {
-            *response.body_mut() = crate::body::empty();
-        }
-        let version = HeaderValue::from_static("registry/2.0");
-        response.headers_mut().insert("docker-distribution-api-version", version);
-        // What was pushed is for registry clients, and no page of ours, whatever a browser would make of it.
-        let headers = response.headers_mut();
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        let nothing = HeaderValue::from_static("default-src 'none'; sandbox");
-        headers.entry(CONTENT_SECURITY_POLICY).or_insert(nothing);
+        dress(&method, &mut response);
         if let Some(namespace) = namespace {
             response.headers_mut().insert("oci-namespace", namespace);
         }
         watched.answered(&method, response)
+    }
+
+    /// Refuses a request without a look at what it asks for, or for whom.
+    pub(crate) fn refuse<B>(&self, request: Request<B>, refusal: Refusal) -> Response<Body> {
+        let (parts, _) = request.into_parts();
+        let watched = self.watch.begin(&parts);
+        let mut response = refusal.into_response();
+        dress(&parts.method, &mut response);
+        watched.answered(&parts.method, response)
     }
 
     async fn dispatch(
@@ -303,6 +303,20 @@ async fn form(asked: &Asked, body: &mut crate::body::Incoming) -> Result<Query, 
     };
     let bytes = crate::body::collected(body, MAX_FORM).await?.ok_or_else(too_large)?;
     Ok(Query::parse(std::str::from_utf8(&bytes).ok()))
+}
+
+/// What all answers have; and those to HEAD have no body.
+fn dress(method: &Method, response: &mut Response<Body>) {
+    if *method == Method::HEAD {
+        *response.body_mut() = crate::body::empty();
+    }
+    let version = HeaderValue::from_static("registry/2.0");
+    response.headers_mut().insert("docker-distribution-api-version", version);
+    // What was pushed is for registry clients, and no page of ours, whatever a browser would make of it.
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let nothing = HeaderValue::from_static("default-src 'none'; sandbox");
+    headers.entry(CONTENT_SECURITY_POLICY).or_insert(nothing);
 }
 
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {

@@ -290,7 +290,7 @@ impl Shared {
                 let has_body = !request.body().is_end_stream();
                 let Some(served) = guard.begin_request(client, has_body, patience).await else {
                     let refusal = Refusal::too_many("too many requests from here are under way", ROUND);
-                    return Ok::<_, Infallible>(refusal.into_response());
+                    return Ok::<_, Infallible>(registry.refuse(request, refusal));
                 };
                 // it is under way until the last byte is taken
                 Ok(registry.answer(request).await.map(|body| body::with(body, served, guard.begin_answer())))

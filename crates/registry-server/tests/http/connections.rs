@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ferry_image::Digest;
-use ferry_registry_server::{Limits, Settings};
+use ferry_registry_server::{AccessLog, Limits, Settings};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
@@ -80,13 +80,27 @@ async fn a_client_that_takes_nothing_is_given_up_and_its_turn_passes_on() {
 }
 
 #[tokio::test]
-async fn a_client_with_too_many_requests_under_way_is_told_so() {
-    let site = Site::with_store(Settings::default());
+async fn a_client_with_too_many_requests_under_way_is_told_so_and_so_is_who_watches() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("log");
+    let log = AccessLog::to_file(&path).expect("a log");
+    let site = Site::with_store(Settings { access_log: Some(log), ..Settings::default() });
     let limits = Limits { requests: 1, header_timeout: Duration::from_millis(300), ..Limits::default() };
     let server = run(&site, None, limits).await;
     let _stands = takes_nothing(&site, &server).await;
     let answer = ping(&server).await;
     assert!(answer.starts_with("HTTP/1.1 429 ") && answer.contains("retry-after: "), "{answer}");
+    let metrics = site.get("/metrics").await;
+    let metrics = std::str::from_utf8(metrics.body()).expect("text");
+    assert!(metrics.contains("code=\"429\""), "{metrics}");
+    let logged = || std::fs::read_to_string(&path).expect("the log").contains("\"GET /v2/ HTTP/1.1\" 429 ");
+    for _ in 0..100 {
+        if logged() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("it is not in the log");
 }
 
 /// Asks for a blob over HTTP/2 with a window of nothing: the connection is well, its pings are answered, and no byte of the answer is taken.
