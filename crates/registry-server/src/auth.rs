@@ -42,6 +42,8 @@ pub(crate) struct Authenticator {
     checks: Arc<Semaphore>,
     /// Who looks whether the users have changed.
     looking: Arc<tokio::sync::Mutex<()>>,
+    /// Until when that is waited for, while somebody does.
+    until: Arc<Mutex<Option<Instant>>>,
     tokens: Tokens,
 }
 
@@ -54,6 +56,7 @@ impl Default for Authenticator {
             hasher: RandomState::new(),
             checks: Arc::new(Semaphore::new(cores.div_ceil(2))),
             looking: Arc::default(),
+            until: Arc::default(),
             tokens: Tokens::default(),
         }
     }
@@ -135,20 +138,28 @@ impl Authenticator {
     }
 
     /// Looks whether the users have changed, where it is time to. One request looks, away from the threads that move bytes, and others wait
-    /// for it; a disk that does not answer leaves the users as they are.
+    /// for it, all of them for no longer than [`PATIENCE`] after it began; a disk that does not answer leaves the users as they are.
     async fn refresh(&self, passwords: &Arc<dyn Passwords>) {
         if !passwords.is_stale() {
             return;
         }
+        let end = Instant::now() + PATIENCE;
         let look = async {
             let turn = Arc::clone(&self.looking).lock_owned().await;
             if passwords.is_stale() {
-                let passwords = Arc::clone(passwords);
+                *lock(&self.until) = Some(end);
+                let (passwords, until) = (Arc::clone(passwords), Arc::clone(&self.until));
                 // the turn is kept for as long as the disk takes: a second look would wait for it as well
-                let _ = tokio::task::spawn_blocking(move || (passwords.refresh(), drop(turn))).await;
+                let looked = tokio::task::spawn_blocking(move || {
+                    passwords.refresh();
+                    *lock(&until) = None;
+                    drop(turn);
+                });
+                let _ = looked.await;
             }
         };
-        let _ = tokio::time::timeout(PATIENCE, look).await;
+        let end = lock(&self.until).unwrap_or(end);
+        let _ = tokio::time::timeout_at(end.into(), look).await;
     }
 
     async fn check(
@@ -204,8 +215,8 @@ impl Authenticator {
     }
 }
 
-fn lock(penalties: &Mutex<Penalties>) -> MutexGuard<'_, Penalties> {
-    penalties.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 const BASIC: &str = r#"Basic realm="ferry", charset="UTF-8""#;

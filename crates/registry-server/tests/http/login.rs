@@ -253,5 +253,9 @@ async fn a_disk_of_users_that_does_not_answer_holds_no_thread_and_no_client_up_f
     assert_eq!((one, two, three), (200, 200, 200));
     assert!(took < Duration::from_millis(900), "{took:?}");
     assert!(begun.elapsed() < Duration::from_millis(2500), "{:?}", begun.elapsed());
+    // it has been waited for
+    let later = Instant::now();
+    assert_eq!((ask().await, ask().await), (200, 200));
+    assert!(later.elapsed() < Duration::from_millis(300), "{:?}", later.elapsed());
     assert_eq!(users.0.load(Ordering::SeqCst), 1, "one looks, and the others wait for it");
 }
