@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use ferry_tests::disks::SmallDisk;
 use ferry_tests::ferry;
 use ferry_tests::http::Endpoint;
 use ferry_tests::registry::certificate::self_signed;
@@ -189,4 +190,26 @@ fn an_access_log_on_a_full_disk_is_told_of_once_and_what_it_lacks_is_counted() {
     // whatever asked whether it listens counts as well
     assert!(lost >= 5 && log.ends_with('\n'), "{log}");
     assert_eq!(serving.stderr().matches(words).count(), 1, "{}", serving.stderr());
+}
+
+#[test]
+fn a_certificate_that_is_good_is_served_from_a_disk_without_room_for_a_lock() {
+    require!("root", "mount");
+    let site = Site::without_keys();
+    let disk = SmallDisk::mount(&site.at("disk"), "1m,nr_inodes=12");
+    let options = "--store shelf --tls auto --tls-dir disk/tls";
+    drop(site.serve(options));
+    std::fs::remove_file(site.at("disk/tls/lock")).unwrap();
+    let full = (0..100).find_map(|n| std::fs::File::create(site.at(&format!("disk/{n}"))).err());
+    assert_eq!(full.map(|error| error.kind()), Some(std::io::ErrorKind::StorageFull));
+    let (_host, serving) = site.serve(options);
+    drop(serving);
+    // without one there must be room to make it
+    std::fs::remove_file(site.at("disk/tls/server.pem")).unwrap();
+    std::fs::File::create(site.at("disk/last")).unwrap();
+    site.ferry(&format!("serve --listen 127.0.0.1:0 {options}"))
+        .run()
+        .expect_code(6)
+        .says(&["No space left on device"]);
+    drop(disk);
 }

@@ -13,7 +13,7 @@
 //! Two certificates and not one that signs itself: rustls takes no authority for a server, and others take nothing but authorities as roots.
 
 use std::fs::{DirBuilder, File, Permissions, TryLockError};
-use std::io::ErrorKind;
+use std::io::ErrorKind as E;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -115,12 +115,16 @@ pub(crate) fn certificate(
     Ok(Some(Made { chain, key, authority: Authority { path, pem } }))
 }
 
-/// The turn of this server. None is needed where nothing can be written.
+/// The turn of this server. None is needed where nothing can be written: what is there may be good, and if not, writing that fails.
 fn lock(path: &Path) -> Result<Option<File>, Error> {
     let fail = |why: String| Error::TlsFile { path: path.to_owned(), why };
     let file = match File::options().create(true).truncate(false).write(true).mode(0o600).open(path) {
         Ok(file) => file,
-        Err(e) if matches!(e.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) => return Ok(None),
+        Err(e)
+            if matches!(e.kind(), E::ReadOnlyFilesystem | E::PermissionDenied | E::StorageFull | E::QuotaExceeded) =>
+        {
+            return Ok(None);
+        }
         Err(e) => return Err(fail(e.to_string())),
     };
     let end = Instant::now() + PATIENCE;
