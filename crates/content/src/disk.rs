@@ -1,5 +1,6 @@
 //! What is asked of a disk before anything is written to it.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,13 @@ const MOST_LINKS: usize = 40;
 
 /// What to try where there is no room.
 pub const MAKE_ROOM: &str = "make room there (or choose another disk), then run the same command again";
+
+/// Whether a name at the top of a disk is the file system's own: a folder that holds nothing else is empty to people, and a disk of its own for
+/// images is what they use.
+#[must_use]
+pub fn is_of_file_system(name: &OsStr) -> bool {
+    name == "lost+found"
+}
 
 /// Bytes that an ordinary user may still write where `path` stands, or shall stand.
 ///

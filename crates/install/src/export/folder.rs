@@ -101,6 +101,9 @@ fn refuse_other(path: &Path) -> Result<(), Error> {
     };
     for entry in entries {
         let name = entry.map_err(io)?.file_name();
+        if disk::is_of_file_system(&name) {
+            continue;
+        }
         let name = name.to_string_lossy();
         // what a killed run left of these
         let plain = name.strip_prefix('.').and_then(|name| name.strip_suffix(".new")).unwrap_or(&name);
