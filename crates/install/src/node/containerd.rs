@@ -52,7 +52,7 @@ impl Node {
         let command = self.ctr(arguments);
         let typed = shown(&command);
         let ended = self.ask(command).await?;
-        if ended.status.success() { Ok(ended.out) } else { Err(ended.failed(typed)) }
+        if ended.status.success() { ended.printed(typed) } else { Err(ended.failed(typed)) }
     }
 }
 

@@ -42,7 +42,7 @@ impl Node {
             if !ended.status.success() && !is_only_absence(&ended.said) {
                 return Err(ended.failed(typed));
             }
-            stock.0.extend(read(&ended.out));
+            stock.0.extend(read(&ended.printed(typed)?));
         }
         Ok(stock)
     }

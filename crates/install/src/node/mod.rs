@@ -228,7 +228,8 @@ struct Running {
 /// A command that ended.
 struct Ended {
     status: ExitStatus,
-    out: String,
+    /// `None` when it is more than is read.
+    out: Option<String>,
     said: String,
     program: &'static str,
 }
@@ -267,8 +268,9 @@ impl Running {
             file.seek(SeekFrom::Start(0)).and_then(|_| file.take(MAX_SAID).read_to_end(&mut bytes)).map_err(fail)?;
             Ok::<_, Error>(String::from_utf8_lossy(&bytes).into_owned())
         };
+        let is_whole = self.out.metadata().map_err(fail)?.len() <= MAX_SAID;
         let (out, said) = (text(&mut self.out)?, text(&mut self.said)?);
-        Ok(Ended { status, out, said, program: self.program })
+        Ok(Ended { status, out: is_whole.then_some(out), said, program: self.program })
     }
 }
 
@@ -282,6 +284,12 @@ impl Drop for Running {
 }
 
 impl Ended {
+    /// What it printed. Half of a list would be taken for what the node has.
+    fn printed(self, command: String) -> Result<String, Error> {
+        let words = format!("it prints more than {} MiB, which is no list of images or blobs", MAX_SAID >> 20);
+        self.out.ok_or_else(|| Fault::Failed { program: self.program, command, words }.into())
+    }
+
     fn failed(&self, command: String) -> Error {
         let mut lines: Vec<&str> = self.said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         // asked for several images, docker says the same of each
@@ -301,4 +309,23 @@ fn no_end(program: &'static str, source: std::io::Error) -> Error {
 fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_list_that_is_too_long_to_read_whole_is_an_error_and_not_half_a_list() {
+        let says = async |bytes: u64| {
+            let mut command = Command::new("head");
+            command.args(["-c", &bytes.to_string(), "/dev/zero"]);
+            let ended = Running::start("ctr", command).expect("it starts").end(false).await.expect("it ends");
+            assert!(ended.status.success());
+            ended.printed("ctr content ls".to_owned())
+        };
+        assert_eq!(says(MAX_SAID).await.expect("all of it").len() as u64, MAX_SAID);
+        let told = says(MAX_SAID + 1).await.expect_err("too long").to_string();
+        assert!(told.contains("`ctr content ls` failed") && told.contains("more than 64 MiB"), "{told}");
+    }
 }
