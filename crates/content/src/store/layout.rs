@@ -112,7 +112,8 @@ impl Layout {
         let entries = fs::read_dir(&self.root).map_err(|e| crate::Error::io("read", &self.root, e))?;
         for entry in entries {
             let name = entry.map_err(|e| crate::Error::io("read", &self.root, e))?.file_name();
-            if !["blobs", "ferry", "index.json", "oci-layout", "lost+found"].iter().any(|known| name == *known) {
+            let is_ours = ["blobs", "ferry", "index.json", "oci-layout"].iter().any(|known| name == *known);
+            if !is_ours && !crate::disk::is_of_file_system(&name) {
                 let why = format!("it has no `oci-layout`, but `{}`", name.to_string_lossy());
                 return Err(Error::NotAStore { path: self.root.clone(), why });
             }
