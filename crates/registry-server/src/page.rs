@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use crate::body::Body;
 use crate::refusal::Refusal;
 use crate::registry::Asked;
-use crate::{Registry, monitoring};
+use crate::{Backend, Error, Registry, monitoring};
 
 use listing::Summaries;
 
@@ -100,6 +100,14 @@ impl State {
         let found = self.by_name.get(&(repository.to_owned(), tag.to_owned()));
         found.into_iter().flatten().filter_map(|at| self.about.images.get(*at)).map(|image| image.original.as_str())
     }
+}
+
+/// How many images the page lists.
+///
+/// # Errors
+/// Whatever the backend reports.
+pub fn count(backend: &dyn Backend, about: &About) -> Result<usize, Error> {
+    Ok(listing::named(backend, about)?.0.len())
 }
 
 pub(crate) async fn serve(registry: &Registry, asked: &Asked) -> Result<Response<Body>, Refusal> {

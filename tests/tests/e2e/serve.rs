@@ -68,6 +68,30 @@ fn a_crossing_between_two_stores_needs_nothing_else() {
 }
 
 #[test]
+fn a_store_that_was_not_there_is_said_to_be_new_and_others_say_how_many_images_they_have() {
+    let site = Site::without_keys();
+    let (host, serving, said) = site.serve_and_hear("--store typo/srv/images");
+    for words in
+        ["a new, empty store was made in `typo/srv/images`, and `typo` was not there", "images: 0 images at http"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let endpoint = Endpoint::plain(&host);
+    for tag in ["1", "2"] {
+        push(&endpoint, &format!("app/one:{tag}"), &small(1));
+    }
+    push(&endpoint, "app/two:1", &small(2));
+    drop(serving);
+    let (host, _serving, said) = site.serve_and_hear("--store typo/srv/images");
+    assert!(!said.contains("new, empty") && said.contains("the store typo/srv/images: 2 images at http"), "{said}");
+    let page = String::from_utf8(Endpoint::plain(&host).send("GET", "/", &[], &[]).unwrap().body).unwrap();
+    assert!(page.contains("2 images"), "two tags of one are one, as on the page: {page}");
+    site.write("shop.tar", "a bundle");
+    let told = site.ferry("serve --store shop.tar --listen 127.0.0.1:0").run().expect_code(2);
+    told.says(&["a store is a folder", "`ferry serve shop.tar`"]);
+}
+
+#[test]
 fn it_ends_on_a_signal() {
     let site = Site::without_keys();
     for signal in ["TERM", "INT"] {

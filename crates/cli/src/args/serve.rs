@@ -29,7 +29,7 @@ pub(crate) struct Serve {
     /// Bundles to serve without unpacking: files, or volumes (any of them, or their common name; those in other folders too)
     #[arg(value_name = "BUNDLE")]
     pub(crate) bundles: Vec<PathBuf>,
-    /// A store's folder; it is made when it is not there. One that can only be read is served without pushes
+    /// A store's folder; it is made when it is not there, which is said. One that can only be read is served without pushes
     #[arg(long, value_name = "DIR")]
     pub(crate) store: Option<PathBuf>,
     /// Let clients delete tags, manifests and blobs; the bytes go with the next `ferry gc`

@@ -1,6 +1,7 @@
 //! `ferry serve`.
 
 mod about;
+mod folder;
 mod images;
 mod listen;
 mod nodes;
@@ -10,9 +11,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferry_content::store::Store;
 use ferry_image::Digest;
-use ferry_registry_server::page::About;
+use ferry_registry_server::page::{self, About};
 use ferry_registry_server::{
     Access, Authority, Backend, Htpasswd, Limits, ReadOnly, Registry, Reload, Reloaded, Reread, Server, Settings, Tls,
 };
@@ -31,7 +31,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
     let hangups = signals::hangups()?;
     let access_log = about::access_log(&args.access_log)?;
     let log = access_log.clone();
-    let Content { backend, what, images, about, no_pushes } = content(&args)?;
+    let Content { backend, what, new, images, about, no_pushes } = content(&args)?;
     let machine = Machine::look();
     let listen = args.listen.address().await?;
     let tls = tls(&args, listen, &machine)?;
@@ -58,6 +58,9 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
         (Some(nodes), Some(folder)) => Some((nodes.write(folder)?, folder)),
         _ => None,
     };
+    if let Some(new) = &new {
+        print::talk(new);
+    }
     introduce(&what, address, &reach, tls.is_some());
     print::warnings(&warnings(&args, address, no_pushes.as_ref()));
     if let Some(authority) = server.authority() {
@@ -131,6 +134,8 @@ struct Content {
     backend: Arc<dyn Backend>,
     /// In a few words.
     what: String,
+    /// That a store was made, and what that may mean.
+    new: Option<String>,
     images: Vec<Image>,
     about: About,
     /// Why a store takes no pushes.
@@ -140,21 +145,28 @@ struct Content {
 fn content(args: &args::Serve) -> Result<Content, End> {
     let Some(folder) = &args.store else {
         let (catalog, images, about) = images::catalog(args)?;
-        let what = format!("{} (read-only)", print::count(images.len(), "image"));
-        return Ok(Content { backend: Arc::new(catalog), what, images, about, no_pushes: None });
+        let what = format!("{} (read-only)", counted(&catalog, &about)?);
+        return Ok(Content { backend: Arc::new(catalog), what, new: None, images, about, no_pushes: None });
     };
+    let (store, new) = folder::open(folder)?;
     // an image may be pushed for some of its platforms under the index that its digest names
-    let store = Store::open(folder)?.with_sparse_indexes(true);
+    let store = store.with_sparse_indexes(true);
     // to no other end: a store may have very many
     let images = if args.emit.is_some() { nodes::of_store(&store)? } else { Vec::new() };
-    let (what, about) = (format!("the store {}", folder.display()), About::default());
+    let about = About::default();
+    let what = format!("the store {}: {}", folder.display(), counted(&store, &about)?);
     Ok(match store.check_writable() {
-        Ok(()) => Content { backend: Arc::new(store), what, images, about, no_pushes: None },
+        Ok(()) => Content { backend: Arc::new(store), what, new, images, about, no_pushes: None },
         Err(why) => {
             let backend = Arc::new(ReadOnly::new(store, system_words(&why)));
-            Content { backend, what: format!("{what} (read-only)"), images, about, no_pushes: Some(why) }
+            Content { backend, what: format!("{what} (read-only)"), new, images, about, no_pushes: Some(why) }
         }
     })
+}
+
+/// As many as the page lists.
+fn counted(backend: &dyn Backend, about: &About) -> Result<String, End> {
+    Ok(print::count(page::count(backend, about)?, "image"))
 }
 
 /// Without the path, which is nobody's business who is not at this machine.

@@ -8,7 +8,7 @@ use ferry_image::{Descriptor, Digest, Manifest, Platform, manifest::ImageManifes
 use futures_util::{StreamExt as _, stream};
 use serde::Deserialize;
 
-use super::State;
+use super::{About, State};
 use crate::backend::Tagged;
 use crate::{Backend, Error, Name, Registry};
 
@@ -132,12 +132,14 @@ async fn known(registry: &Registry) -> Result<Vec<Image>, Error> {
 }
 
 type New = HashMap<Digest, Summary>;
+/// Tags of manifests, by repository.
+type Named = BTreeMap<(String, Digest), Vec<String>>;
+/// What stands beside manifests under cosign's tags, by repository and the hex digits of the digest.
+type Attached = HashMap<(String, String), BTreeSet<&'static str>>;
 
-/// The images, and summaries of those that were not seen before: their platforms may still be unknown.
-fn look(backend: &dyn Backend, state: &State) -> Result<(Vec<Image>, New), Error> {
-    let mut rows: BTreeMap<(String, Vec<String>), Digest> = BTreeMap::new();
-    let mut attached: HashMap<(String, String), BTreeSet<&'static str>> = HashMap::new();
-    let mut tags: BTreeMap<(String, Digest), Vec<String>> = BTreeMap::new();
+/// What there is, by the names that it is pulled by.
+pub(super) fn named(backend: &dyn Backend, about: &About) -> Result<(Named, Attached), Error> {
+    let (mut tags, mut attached) = (Named::new(), Attached::new());
     for Tagged { repository, tag, manifest } in backend.tagged()? {
         match cosign(&tag) {
             Some((subject, what)) => {
@@ -146,9 +148,16 @@ fn look(backend: &dyn Backend, state: &State) -> Result<(Vec<Image>, New), Error
             None => tags.entry((repository, manifest)).or_default().push(tag),
         }
     }
-    for image in state.about.images.iter().filter(|image| image.tag.is_none()) {
+    for image in about.images.iter().filter(|image| image.tag.is_none()) {
         tags.entry((image.repository.clone(), image.digest.clone())).or_default();
     }
+    Ok((tags, attached))
+}
+
+/// The images, and summaries of those that were not seen before: their platforms may still be unknown.
+fn look(backend: &dyn Backend, state: &State) -> Result<(Vec<Image>, New), Error> {
+    let mut rows: BTreeMap<(String, Vec<String>), Digest> = BTreeMap::new();
+    let (tags, mut attached) = named(backend, &state.about)?;
     for ((repository, digest), tags) in tags {
         // two that are pulled by digest only differ in nothing else
         let order = if tags.is_empty() { vec![String::new(), digest.to_string()] } else { tags };
