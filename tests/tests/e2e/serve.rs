@@ -92,6 +92,28 @@ fn a_store_that_was_not_there_is_said_to_be_new_and_others_say_how_many_images_t
 }
 
 #[test]
+fn nodes_of_a_proxy_that_does_tls_are_told_to_speak_https() {
+    let site = Site::without_keys();
+    let advertised = "--store shelf --advertise https://registry.site";
+    let (_host, serving, said) = site.serve_and_hear(advertised);
+    for words in [
+        "0 images at https://registry.site (listening on 127.0.0.1:",
+        "[host.\"https://registry.site\"]",
+        "  # ca = \"/etc/containerd/ferry-ca.crt\"",
+        "/etc/docker/certs.d/registry.site/ca.crt",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(!said.contains("http://"), "{said}");
+    drop(serving);
+    let (_host, _serving, _) = site.serve_and_hear(&format!("{advertised}:8443 --emit nodes"));
+    for file in ["hosts-toml/_default/hosts.toml", "registries-yaml/registries.yaml", "daemon-json/daemon.json"] {
+        let text = site.read(&format!("nodes/{file}"));
+        assert!(text.contains("https://registry.site:8443") && !text.contains("insecure"), "{file}: {text}");
+    }
+}
+
+#[test]
 fn it_ends_on_a_signal() {
     let site = Site::without_keys();
     for signal in ["TERM", "INT"] {

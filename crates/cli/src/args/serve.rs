@@ -41,8 +41,9 @@ pub(crate) struct Serve {
     /// How names are made, for bundles [default: the bundle's choice, usually path]; a store has the names that were pushed
     #[arg(long, value_enum, conflicts_with = "store")]
     pub(crate) layout: Option<Layout>,
-    /// How nodes reach this server, in what is printed for them [default: a guess from --listen and this machine's interfaces]
-    #[arg(long, value_name = "HOST[:PORT]", help_heading = "Nodes")]
+    /// How nodes reach this server, in what is printed for them [default: a guess from --listen and this machine's interfaces]; with
+    /// `https://` before it where a proxy does TLS
+    #[arg(long, value_name = "[https://]HOST[:PORT]", help_heading = "Nodes")]
     pub(crate) advertise: Option<Advertise>,
     /// Write what nodes need below DIR: for containerd, k3s and RKE2, CRI-O and podman, docker
     #[arg(long, value_name = "DIR", help_heading = "Nodes")]

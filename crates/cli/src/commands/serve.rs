@@ -22,7 +22,7 @@ use tokio::signal::unix::Signal;
 pub(crate) use self::listen::Listen;
 use self::nodes::{Image, Nodes};
 pub(crate) use self::reach::Advertise;
-use self::reach::{How, Machine, Reach};
+use self::reach::{How, Machine, Reach, Scheme};
 use crate::failure::{End, Error};
 use crate::{args, environment, print, signals};
 
@@ -42,10 +42,10 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
     let server = Server::bind(listen, registry, tls.as_ref(), limits).await?;
 
     let address = server.local_addr();
-    let reach = reach::choose(address, args.advertise.as_ref(), &machine);
+    let reach = reach::choose(address, Scheme::of(tls.is_some()), args.advertise.as_ref(), &machine);
     let options = Options {
-        plain_http: tls.is_none(),
-        ca: server.authority().map(|authority| authority.pem.clone()),
+        plain_http: reach.scheme == Scheme::Http,
+        ca: server.authority().filter(|_| reach.scheme == Scheme::Https).map(|authority| authority.pem.clone()),
         answers: if args.store.is_some() { Answers::OriginalOfAny } else { Answers::Original },
     };
     // a name that no image can have, such as one without a dot, may still be good for a browser
@@ -61,7 +61,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
     if let Some(new) = &new {
         print::talk(new);
     }
-    introduce(&what, address, &reach, tls.is_some());
+    introduce(&what, address, &reach);
     print::warnings(&warnings(&args, address, no_pushes.as_ref()));
     if let Some(authority) = server.authority() {
         tell_authority(authority, &reach);
@@ -71,7 +71,8 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
         (None, Some(nodes)) => tell_nodes(&args, nodes, &reach),
         (None, None) => {}
     }
-    if nodes.is_some() && args.tls_cert.is_some() {
+    // made by a CA that may be the site's own: this server's, or that of a proxy before it
+    if nodes.is_some() && reach.scheme == Scheme::Https && server.authority().is_none() {
         print::talk(&nodes::foreign_ca(&reach.host));
     }
 
@@ -215,8 +216,8 @@ fn limits() -> Limits {
     Limits { per_client: usual.per_client.min(connections - connections / 4), connections, ..usual }
 }
 
-fn introduce(what: &str, address: SocketAddr, reach: &Reach, is_tls: bool) {
-    let scheme = if is_tls { "https" } else { "http" };
+fn introduce(what: &str, address: SocketAddr, reach: &Reach) {
+    let scheme = reach.scheme.name();
     let listens = if reach.host == address.to_string() { String::new() } else { format!(" (listening on {address})") };
     print::talk(&format!("serving {what} at {scheme}://{}{listens}", reach.host));
     match &reach.how {

@@ -5,26 +5,73 @@ use std::str::FromStr;
 
 use ferry_image::reference::is_host;
 
-/// `HOST[:PORT]`, IPv6 in brackets, as in an image's name.
+/// `[SCHEME://]HOST[:PORT]`, IPv6 in brackets, as in an image's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Advertise(String);
+pub(crate) struct Advertise {
+    /// With its port, where one was given.
+    host: String,
+    scheme: Option<Scheme>,
+}
+
+/// What nodes speak: not what this server does, where a proxy stands before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    pub(crate) fn of(is_tls: bool) -> Self {
+        if is_tls { Self::Https } else { Self::Http }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
 
 impl FromStr for Advertise {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bare_ipv6 = text.parse::<Ipv6Addr>().is_ok();
-        if bare_ipv6 || !is_host(text) {
-            return Err("not a host, or a host and a port: registry.local:5000, 10.0.0.5, [fd00::5]:5000".to_owned());
+        let (scheme, host) = match text.split_once("://") {
+            Some(("http", host)) => (Some(Scheme::Http), host),
+            Some(("https", host)) => (Some(Scheme::Https), host),
+            Some(_) => (None, ""),
+            None => (None, text),
+        };
+        // as an address is copied from a browser
+        let host = if scheme.is_some() { host.strip_suffix('/').unwrap_or(host) } else { host };
+        if host.parse::<Ipv6Addr>().is_ok() || !is_host(host) {
+            return Err("not a host, or a host and a port, with `http://` or `https://` before it or without: \
+                        registry.local:5000, 10.0.0.5, [fd00::5]:5000, https://registry.site"
+                .to_owned());
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self { host: host.to_owned(), scheme })
     }
 }
 
 impl Advertise {
     /// Without its port.
     pub(crate) fn name(&self) -> &str {
-        if self.0.ends_with(']') { &self.0 } else { self.0.rsplit_once(':').map_or(&self.0, |(name, _)| name) }
+        let host = &self.host;
+        if host.ends_with(']') { host } else { host.rsplit_once(':').map_or(host, |(name, _)| name) }
+    }
+
+    /// As nodes must name it: without a scheme the port is the one that is listened on, with one the scheme's own.
+    fn host_or(&self, listens: u16) -> String {
+        let host = &self.host;
+        match self.scheme {
+            _ if host.len() > self.name().len() => host.clone(),
+            None => format!("{host}:{listens}"),
+            Some(Scheme::Http) => format!("{host}:80"),
+            // the name of an image begins with a host only where that has a dot or a port
+            Some(Scheme::Https) if host.contains('.') => host.clone(),
+            Some(Scheme::Https) => format!("{host}:443"),
+        }
     }
 }
 
@@ -72,8 +119,10 @@ fn routed() -> Option<IpAddr> {
 /// How nodes are told to reach this server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reach {
-    /// `HOST:PORT`.
+    /// `HOST:PORT`; without the port where it is that of HTTPS, and said so.
     pub(crate) host: String,
+    /// What nodes speak there.
+    pub(crate) scheme: Scheme,
     /// How sure that is.
     pub(crate) how: How,
 }
@@ -91,29 +140,28 @@ pub(crate) enum How {
     Nowhere,
 }
 
-/// The address to print.
-pub(crate) fn choose(listens: SocketAddr, advertise: Option<&Advertise>, machine: &Machine) -> Reach {
-    let at = |ip: IpAddr| SocketAddr::new(ip, listens.port()).to_string();
-    if let Some(Advertise(host)) = advertise {
-        let has_port = host.len() > advertise.map_or(0, |a| a.name().len());
-        let host = if has_port { host.clone() } else { format!("{host}:{}", listens.port()) };
-        return Reach { host, how: How::Known };
+/// The address to print; `own` is what this server speaks.
+pub(crate) fn choose(listens: SocketAddr, own: Scheme, advertise: Option<&Advertise>, machine: &Machine) -> Reach {
+    if let Some(advertise) = advertise {
+        let scheme = advertise.scheme.unwrap_or(own);
+        return Reach { host: advertise.host_or(listens.port()), scheme, how: How::Known };
     }
+    let at = |ip: IpAddr, how| Reach { host: SocketAddr::new(ip, listens.port()).to_string(), scheme: own, how };
     if listens.ip().is_loopback() {
         let network = machine.routed.or_else(|| machine.interfaces.first().map(|(_, address)| *address));
-        return Reach { host: at(listens.ip()), how: How::Here { network } };
+        return at(listens.ip(), How::Here { network });
     }
     if !listens.ip().is_unspecified() {
-        return Reach { host: at(listens.ip()), how: How::Known };
+        return at(listens.ip(), How::Known);
     }
     let heard = |address: &IpAddr| address.is_ipv4() || listens.is_ipv6();
     let mut candidates: Vec<&(String, IpAddr)> = machine.interfaces.iter().filter(|(_, a)| heard(a)).collect();
     candidates.sort_by_key(|(_, address)| (Some(*address) != machine.routed, address.is_ipv6()));
     match candidates.split_first() {
-        None => Reach { host: at(Ipv4Addr::LOCALHOST.into()), how: How::Nowhere },
+        None => at(Ipv4Addr::LOCALHOST.into(), How::Nowhere),
         Some(((interface, address), others)) => {
             let others = others.iter().map(|(_, address)| *address).collect();
-            Reach { host: at(*address), how: How::Guessed { interface: interface.clone(), others } }
+            at(*address, How::Guessed { interface: interface.clone(), others })
         }
     }
 }
@@ -131,7 +179,7 @@ mod tests {
 
     fn host(listens: &str, advertise: Option<&str>, machine: &Machine) -> (String, How) {
         let advertise = advertise.map(|a| a.parse().expect("a host"));
-        let reach = choose(listens.parse().expect("address"), advertise.as_ref(), machine);
+        let reach = choose(listens.parse().expect("address"), Scheme::Http, advertise.as_ref(), machine);
         (reach.host, reach.how)
     }
 
@@ -147,8 +195,27 @@ mod tests {
         ] {
             assert_eq!(host("0.0.0.0:5000", Some(advertise), &machine), (expected.to_owned(), How::Known));
         }
-        for wrong in ["", "fd00::7", "http://x", "a/b", "a b", "x:port", "-x"] {
+        for wrong in
+            ["", "fd00::7", "ftp://x.y", "https://", "https://x.y/z", "http://a b", "a/b", "a b", "x:port", "-x"]
+        {
             assert!(wrong.parse::<Advertise>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_a_proxy_speaks_is_what_nodes_are_told() {
+        for (advertise, own, host, scheme) in [
+            ("https://registry.site", Scheme::Http, "registry.site", Scheme::Https),
+            ("https://registry.site/", Scheme::Https, "registry.site", Scheme::Https),
+            ("https://registry.site:8443", Scheme::Http, "registry.site:8443", Scheme::Https),
+            ("https://registry", Scheme::Http, "registry:443", Scheme::Https),
+            ("https://[fd00::7]", Scheme::Http, "[fd00::7]:443", Scheme::Https),
+            ("http://registry.site", Scheme::Https, "registry.site:80", Scheme::Http),
+            ("registry.site", Scheme::Https, "registry.site:5000", Scheme::Https),
+        ] {
+            let given: Advertise = advertise.parse().expect(advertise);
+            let reach = choose("127.0.0.1:5000".parse().expect("address"), own, Some(&given), &machine(None));
+            assert_eq!(reach, Reach { host: host.to_owned(), scheme, how: How::Known }, "{advertise}");
         }
     }
 
