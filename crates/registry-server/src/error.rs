@@ -30,6 +30,16 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// The authority that is kept cannot be used.
+    #[error("cannot serve TLS with the CA in `{}`: {why}", .folder.display())]
+    Authority {
+        /// Its folder.
+        folder: PathBuf,
+        /// What is wrong.
+        why: String,
+        /// What to do.
+        hint: &'static str,
+    },
     /// A file of users cannot be used.
     #[error("cannot take users from `{}{}`: {why}", .path.display(), match line { 0 => String::new(), line => format!(":{line}") })]
     Users {
@@ -69,7 +79,11 @@ pub enum Error {
 impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Bind { .. } | Self::TlsFile { .. } | Self::Tls { .. } | Self::Users { .. } => Kind::Local,
+            Self::Bind { .. }
+            | Self::TlsFile { .. }
+            | Self::Tls { .. }
+            | Self::Authority { .. }
+            | Self::Users { .. } => Kind::Local,
             Self::Manifest { .. } => Kind::Invalid,
             Self::Collision { .. } => Kind::Conflict,
             Self::Store(error) => error.kind(),
@@ -89,6 +103,7 @@ impl Failure for Error {
         let hint = match self {
             Self::Store(error) => return error.hint(),
             Self::Content(error) => return error.hint(),
+            Self::Authority { hint, .. } => hint,
             Self::Bind { source, .. } => match source.kind() {
                 std::io::ErrorKind::AddrInUse => {
                     "another program listens there; choose another port, or port 0 for any"

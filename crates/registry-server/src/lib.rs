@@ -43,6 +43,6 @@ pub use registry::{Registry, Settings};
 pub use route::{Route, RouteError, route};
 pub use server::proxies::{Network, Proxies};
 pub use server::reload::{Reload, Reloaded, Reread};
-pub use server::tls::{Authority, Tls};
+pub use server::tls::{Authority, Found, Tls};
 pub use server::{Limits, Server};
 pub use watch::{AccessLog, Lines};

@@ -98,7 +98,7 @@ impl Server {
     /// Listens on `address`; port 0 takes a free one. Nothing is answered before [`serve`](Self::serve).
     ///
     /// # Errors
-    /// [`Error::Bind`]; [`Error::TlsFile`] and [`Error::Tls`] for certificates that do not do.
+    /// [`Error::Bind`]; [`Error::TlsFile`], [`Error::Authority`] and [`Error::Tls`] for certificates that do not do.
     pub async fn bind(
         address: SocketAddr,
         mut registry: Registry,

@@ -272,6 +272,7 @@ fn the_certificate_that_nodes_need_is_to_be_had_from_the_server_and_of_another_i
     };
     let (host, serving, said) = site.serve_and_hear("--store shelf --tls auto --tls-dir tls --htpasswd users");
     assert!(said.contains(&format!("https://{host}/ca.crt")), "{said}");
+    assert!(said.contains("a new CA was made in tls: no node knows it yet"), "{said}");
     let (certificate, page) = (format!("https://{host}/ca.crt"), format!("https://{host}/"));
     assert_eq!(fetch(&certificate, &["-k"]), Some(site.bytes("tls/ca.crt")), "without a login");
     let trusted = ["--cacert", &site.at("tls/ca.crt").display().to_string()];
@@ -283,7 +284,10 @@ fn the_certificate_that_nodes_need_is_to_be_had_from_the_server_and_of_another_i
     push(&Endpoint::plain(&host), "app/one:1", &small(1));
     assert_eq!(Endpoint::plain(&host).send("GET", "/ca.crt", &[], &[]).unwrap().status, 404, "there is none");
     drop(serving);
-    let (host, _serving) = site.serve("--store shelf --tls auto --tls-dir tls");
+    let (host, _serving, said) = site.serve_and_hear("--store shelf --tls auto --tls-dir tls");
+    assert!(said.contains("the CA is that in tls, of 20") && !said.contains("new CA"), "{said}");
+    let refused = site.ferry("serve --store shelf --listen 127.0.0.1:0 --tls auto --tls-dir /proc/tls").run();
+    refused.expect_code(6).says(&["the CA in `/proc/tls`: it cannot be made", "can write to with `--tls-dir`"]);
     let text = String::from_utf8(fetch(&format!("https://{host}/"), &trusted).unwrap()).unwrap();
     assert!(
         text.contains("href=\"/ca.crt\"") && text.contains(&format!("/etc/docker/certs.d/{host}/ca.crt")),

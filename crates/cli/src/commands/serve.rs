@@ -9,12 +9,13 @@ mod reach;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ferry_image::Digest;
 use ferry_registry_server::page::{self, About};
 use ferry_registry_server::{
-    Access, Authority, Backend, Htpasswd, Limits, ReadOnly, Registry, Reload, Reloaded, Reread, Server, Settings, Tls,
+    Access, Authority, Backend, Found, Htpasswd, Limits, ReadOnly, Registry, Reload, Reloaded, Reread, Server,
+    Settings, Tls,
 };
 use ferry_rewrite::emit::{Answers, Options};
 use tokio::signal::unix::Signal;
@@ -269,6 +270,16 @@ fn warnings(args: &args::Serve, address: SocketAddr, no_pushes: Option<&ferry_co
 }
 
 fn tell_authority(authority: &Authority, reach: &Reach) {
+    let folder = authority.path.parent().unwrap_or(&authority.path).display();
+    print::talk(&match authority.found {
+        Found::New => format!("a new CA was made in {folder}: no node knows it yet"),
+        Found::MadeAnew => format!(
+            "`ca.crt` was missing in {folder}, and was made anew from `ca.key`: its sum is another one; nodes that have the old one trust \
+             this server as before"
+        ),
+        Found::There { since: Some(since) } => format!("the CA is that in {folder}, of {}", day(since)),
+        Found::There { since: None } => format!("the CA is that in {folder}"),
+    });
     let sha256 = Digest::of(authority.pem.as_bytes()).to_string();
     print::talk(&format!(
         "nodes must trust its CA: {}, or https://{}/ca.crt (`curl -k`)\n  sha256 of that file: {}",
@@ -276,6 +287,10 @@ fn tell_authority(authority: &Authority, reach: &Reach) {
         reach.host,
         sha256.trim_start_matches("sha256:")
     ));
+}
+
+fn day(time: SystemTime) -> String {
+    jiff::Timestamp::try_from(time).map_or_else(|_| "no date".to_owned(), |time| time.strftime("%Y-%m-%d").to_string())
 }
 
 fn tell_nodes(args: &args::Serve, nodes: &Nodes, reach: &Reach) {

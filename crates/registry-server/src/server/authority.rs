@@ -1,7 +1,7 @@
 //! A small certificate authority in a folder, for a site that has none.
 //!
 //! ```text
-//! FOLDER/ca.crt      what nodes are given; it stays the same for twenty years
+//! FOLDER/ca.crt      what nodes are given; it stays the same for twenty years. Lost, it is made anew for the same key
 //! FOLDER/ca.key      0600
 //! FOLDER/server.pem  0600: the key and the certificate of the server, made anew when it runs out or lacks a name
 //! FOLDER/lock        held while any of them is looked at or made
@@ -34,7 +34,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 use crate::Error;
-use crate::server::tls::{Authority, chain, read_key};
+use crate::server::tls::{Authority, Found, chain, read_key};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Clocks inside an air gap go wrong, and nobody sets them: a certificate is good from so long ago.
@@ -63,23 +63,36 @@ pub(crate) fn certificate(
     now: SystemTime,
     in_use: Option<&CertificateDer<'static>>,
 ) -> Result<Option<Made>, Error> {
-    let fail = |why: String| Error::Tls { why: format!("`{}`: {why}", folder.display()) };
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| fail(e.to_string()))?;
+    let fail = |why: String, hint| Error::Authority { folder: folder.to_owned(), why, hint };
     if let Some(name) = names.iter().find(|name| ServerName::try_from(name.replace('*', "x")).is_err()) {
         return Err(Error::Tls { why: format!("`{name}` is no name that a certificate can have") });
     }
-    let _lock = lock(&folder.join("lock"))?;
-    let (path, server) = (folder.join("ca.crt"), folder.join("server.pem"));
-    let key = authority_key(&folder.join("ca.key"))?;
-    let params = authority_params(&key, now);
-    if !path.exists() {
-        let made = params.self_signed(&key).map_err(|e| fail(e.to_string()))?;
-        write(&path, made.pem().as_bytes(), 0o644)?;
+    if in_use.is_none() {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(|e| fail(format!("it cannot be made: {e}"), WRITABLE))?;
     }
-    let root = chain(&path)?.swap_remove(0);
-    let foreign = "`ca.crt` does not belong to `ca.key`; if no node trusts that CA yet, move the folder away, and a new one is made";
+    let _lock = lock(&folder.join("lock"))?;
+    let (path, server, key_path) = (folder.join("ca.crt"), folder.join("server.pem"), folder.join("ca.key"));
+    let (has_key, has_certificate) = (key_path.exists(), path.exists());
+    // a server that is at work, too, makes none that its nodes do not know
+    if !has_key && (has_certificate || in_use.is_some()) {
+        return Err(fail("`ca.key` is missing".to_owned(), RESTORE));
+    }
+    let key = if has_key { authority_key(folder, &key_path)? } else { new_key(folder, &key_path)? };
+    let params = authority_params(&key, now);
+    if !has_certificate {
+        let made = params.self_signed(&key).map_err(|e| fail(e.to_string(), RESTORE))?;
+        write(&path, made.pem().as_bytes(), 0o644).map_err(|e| unwritable(folder, "ca.crt", &e))?;
+    }
+    let found = match (has_key, has_certificate) {
+        (false, _) => Found::New,
+        (true, false) => Found::MadeAnew,
+        (true, true) => Found::There { since: path.metadata().and_then(|metadata| metadata.modified()).ok() },
+    };
+    let root = chain(&path).map_err(|e| fail(format!("`ca.crt`: {}", reason(&e)), ANEW))?.swap_remove(0);
+    let foreign = || fail("`ca.crt` does not belong to `ca.key`".to_owned(), RESTORE);
     if !is_of(&root, &key) {
-        return Err(fail(foreign.to_owned()));
+        return Err(foreign());
     }
     let belong = |chain: &[CertificateDer<'static>], key: &PrivateKeyDer<'static>| {
         CertifiedKey::from_der(chain.to_vec(), key.clone_key(), provider).is_ok()
@@ -96,23 +109,23 @@ pub(crate) fn certificate(
             tracing::warn!("{wrong}; the certificate that is there is served as it is");
             (chain, key)
         }
-        (_, Some(wrong)) => return Err(fail(wrong)),
+        (_, Some(wrong)) => return Err(fail(wrong, CLOCK)),
         (_, None) => {
-            let pem = sign(names, Issuer::new(params, key), now).map_err(|e| fail(e.to_string()))?;
+            let pem = sign(names, Issuer::new(params, key), now).map_err(|e| fail(e.to_string(), RESTORE))?;
             let made = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
             let made = made.and_then(|chain| Ok((chain, PrivateKeyDer::from_pem_slice(pem.as_bytes())?)));
-            let (chain, key) = made.map_err(|e| fail(e.to_string()))?;
+            let (chain, key) = made.map_err(|e| fail(e.to_string(), RESTORE))?;
             // what is there may be better than one that nobody takes
             if !(belong(&chain, &key) && is_good(&chain)) {
-                return Err(fail(foreign.to_owned()));
+                return Err(foreign());
             }
-            write(&server, pem.as_bytes(), 0o600)?;
+            write(&server, pem.as_bytes(), 0o600).map_err(|e| unwritable(folder, "server.pem", &e))?;
             tracing::info!(names = names.join(" "), "a new certificate was made");
             (chain, key)
         }
     };
     let pem = texts::read(&path)?;
-    Ok(Some(Made { chain, key, authority: Authority { path, pem } }))
+    Ok(Some(Made { chain, key, authority: Authority { path, pem, found } }))
 }
 
 /// The turn of this server. None is needed where nothing can be written: what is there may be good, and if not, writing that fails.
@@ -162,24 +175,50 @@ fn wrong_time(root: &CertificateDer<'static>, provider: &CryptoProvider, now: Sy
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             format!("the clock of this machine says {says}, and `ca.crt` was made later: set the clock")
         }
-        _ => format!(
-            "the clock of this machine says {says}, and `ca.crt` has run out by then: set the clock; if it is right, move the folder \
-             away, and a new CA is made, which all nodes must be given"
-        ),
+        _ => format!("the clock of this machine says {says}, and `ca.crt` has run out by then: set the clock"),
     })
 }
 
-/// The key in the file; a new one where there is none.
-fn authority_key(path: &Path) -> Result<KeyPair, Error> {
-    let fail = |why: String| Error::TlsFile { path: path.to_owned(), why };
-    let read = || KeyPair::from_pem(&texts::read(path)?).map_err(|e| fail(format!("it is no private key: {e}")));
-    if path.exists() {
-        return read();
-    }
+/// The key in the file.
+fn authority_key(folder: &Path, path: &Path) -> Result<KeyPair, Error> {
+    let fail = |why: String, hint| Error::Authority { folder: folder.to_owned(), why, hint };
+    let text = texts::read(path).map_err(|e| fail(format!("`ca.key` cannot be read: {}", reason(&e.into())), OWNER))?;
+    KeyPair::from_pem(&text).map_err(|_| fail("`ca.key` is no private key".to_owned(), RESTORE))
+}
+
+/// A new key. The caller has seen that there is none, and holds the lock.
+fn new_key(folder: &Path, path: &Path) -> Result<KeyPair, Error> {
+    let fail = |why: String| Error::Authority { folder: folder.to_owned(), why, hint: RESTORE };
     let made = KeyPair::generate().map_err(|e| fail(e.to_string()))?;
     // whole or not at all: half a key would be refused for ever
-    if texts::write_new_as(path, made.serialize_pem().as_bytes(), 0o600)? { Ok(made) } else { read() }
+    let written = texts::write_new_as(path, made.serialize_pem().as_bytes(), 0o600);
+    match written.map_err(|e| unwritable(folder, "ca.key", &e.into()))? {
+        true => Ok(made),
+        // where nothing can be locked, another server may have been faster
+        false => authority_key(folder, path),
+    }
 }
+
+fn unwritable(folder: &Path, name: &str, error: &Error) -> Error {
+    let why = format!("`{name}` cannot be written: {}", reason(error));
+    Error::Authority { folder: folder.to_owned(), why, hint: WRITABLE }
+}
+
+/// Without the path, which is said already.
+fn reason(error: &Error) -> String {
+    match error {
+        Error::TlsFile { why, .. } => why.clone(),
+        Error::Content(ferry_content::Error::Io { source, .. }) => source.to_string(),
+        other => other.to_string(),
+    }
+}
+
+const RESTORE: &str =
+    "put it back from a backup; if no node trusts that CA yet, move the folder away, and a new one is made";
+const ANEW: &str = "put it back from a backup or from a node that has it; moved away, it is made anew from `ca.key`";
+const OWNER: &str = "serve as the user who owns the folder, or name another folder with `--tls-dir`";
+const WRITABLE: &str = "name a folder that this user can write to with `--tls-dir`, on a disk that is not read-only";
+const CLOCK: &str = "where the clock is right, move the folder away: a new CA is made, which all nodes must be given";
 
 /// They follow from the key, so that they need not be read out of the certificate.
 fn authority_params(key: &KeyPair, now: SystemTime) -> CertificateParams {
@@ -271,7 +310,7 @@ mod tests {
         let (folder, now) = (folder.path().join("a/tls"), SystemTime::now());
         let names = ["registry.site", "*.dc.site", "10.0.0.5", "fd00::5", "node"];
         let first = made(&folder, &names, now);
-        assert_eq!(first.authority.path, folder.join("ca.crt"));
+        assert_eq!((&first.authority.path, first.authority.found), (&folder.join("ca.crt"), Found::New));
         assert_eq!(
             (mode(&folder), mode(&folder.join("ca.key")), mode(&folder.join("server.pem"))),
             (0o700, 0o600, 0o600)
@@ -284,10 +323,11 @@ mod tests {
         let other = made(&folder, &["other.site"], now);
         assert!(!same(&other) && later.chain != other.chain, "it lacked a name");
         for made in [&later, &other] {
-            assert_eq!(made.authority, first.authority, "nodes need not be visited");
+            assert_eq!(made.authority.pem, first.authority.pem, "nodes need not be visited");
+            assert!(matches!(made.authority.found, Found::There { since: Some(_) }));
         }
         std::fs::remove_file(folder.join("server.pem")).expect("remove");
-        assert_eq!(made(&folder, &names, now).authority, first.authority);
+        assert_eq!(made(&folder, &names, now).authority.pem, first.authority.pem);
     }
 
     #[test]
@@ -327,9 +367,43 @@ mod tests {
         assert!(told.contains("`ca.crt` does not belong to `ca.key`"), "{told}");
         assert_eq!(std::fs::read(one.path().join("server.pem")).expect("a file"), there, "nothing was written");
         std::fs::write(one.path().join("ca.key"), "junk").expect("write");
-        assert!(certificate().expect("refused").to_string().contains("ca.key`: it is no private key"));
+        assert!(certificate().expect("refused").to_string().contains("`ca.key` is no private key"));
         let named = super::certificate(two.path(), &["a b".to_owned()], &provider, SystemTime::now(), None).err();
         assert!(named.expect("refused").to_string().contains("`a b` is no name that a certificate can have"));
+    }
+
+    #[test]
+    fn what_is_missing_is_said_and_no_foreign_key_is_made() {
+        let (folder, now) = (tempfile::tempdir().expect("folder"), SystemTime::now());
+        let (folder, provider) = (folder.path(), rustls::crypto::ring::default_provider());
+        let first = made(folder, &["a.site"], now);
+        let (path, key) = (folder.join("ca.crt"), folder.join("ca.key"));
+        let old = chain(&path).expect("chain").swap_remove(0);
+        std::fs::remove_file(&path).expect("remove");
+        std::fs::remove_file(folder.join("server.pem")).expect("remove");
+        let second = made(folder, &["a.site"], now + DAY);
+        assert_eq!(second.authority.found, Found::MadeAnew);
+        assert_ne!(second.authority.pem, first.authority.pem);
+        assert!(holds(&second.chain[0], &old, &["a.site".to_owned()], &provider, now), "who has the old one trusts it");
+
+        let names = ["a.site".to_owned()];
+        let refused = |in_use| {
+            use ferry_content::Failure as _;
+            let error = certificate(folder, &names, &provider, now, in_use).err().expect("refused");
+            (error.to_string(), error.hint().expect("a hint"))
+        };
+        std::fs::write(&path, "junk").expect("write");
+        let (told, hint) = refused(None);
+        assert!(
+            told.ends_with("`ca.crt`: there is no certificate in it") && hint.contains("made anew"),
+            "{told} {hint}"
+        );
+        std::fs::remove_file(&key).expect("remove");
+        let (told, hint) = refused(None);
+        assert!(told.ends_with("`ca.key` is missing") && hint.contains("backup"), "{told} {hint}");
+        std::fs::remove_file(&path).expect("remove");
+        assert!(refused(Some(&second.chain[0])).0.ends_with("`ca.key` is missing"), "while it serves");
+        assert!(!key.exists() && !path.exists(), "nothing was written");
     }
 
     #[test]
@@ -351,7 +425,7 @@ mod tests {
                 });
                 threads.map(|thread| thread.join().expect("no panic"))
             });
-            assert_eq!(made[0].authority, made[1].authority);
+            assert_eq!(made[0].authority.pem, made[1].authority.pem);
             let root = chain(&folder.path().join("ca.crt")).expect("chain").swap_remove(0);
             for (made, names) in made.iter().zip(&names) {
                 assert!(holds(&made.chain[0], &root, names, &provider, now + LEFT), "{round}");

@@ -8,7 +8,7 @@ use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
@@ -45,6 +45,22 @@ pub struct Authority {
     pub path: PathBuf,
     /// What is in it: one certificate.
     pub pem: String,
+    /// Whether nodes can know it already.
+    pub found: Found,
+}
+
+/// What there was of an authority when a server began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// All.
+    There {
+        /// When its certificate was written.
+        since: Option<SystemTime>,
+    },
+    /// Nothing: it is a new one.
+    New,
+    /// Its key: the certificate is a new one. Who has the old one trusts what this key signs, but their sums differ.
+    MadeAnew,
 }
 
 /// TLS as it is served.
@@ -104,7 +120,13 @@ impl Tls {
 
     fn unusable(&self, error: &rustls::Error) -> Error {
         let (Self::Files { certificate: path, .. } | Self::Kept { folder: path, .. }) = self;
-        Error::TlsFile { path: path.clone(), why: error.to_string() }
+        let why = match error {
+            rustls::Error::InconsistentKeys(_) => "its first certificate is not that of the key".to_owned(),
+            rustls::Error::NoCertificatesPresented => "there is no certificate in it".to_owned(),
+            rustls::Error::InvalidCertificate(_) => "its first certificate cannot be read".to_owned(),
+            other => other.to_string(),
+        };
+        Error::TlsFile { path: path.clone(), why }
     }
 
     fn written(&self) -> Written {
@@ -195,12 +217,23 @@ pub(crate) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> 
     match found {
         Ok(chain) if chain.is_empty() => Err(fail("there is no certificate in it".to_owned())),
         Ok(chain) => Ok(chain),
-        Err(e) => Err(fail(e.to_string())),
+        Err(e) => Err(fail(words(&e, "certificate"))),
     }
 }
 
 pub(crate) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
-    PrivateKeyDer::from_pem_file(path).map_err(|e| Error::TlsFile { path: path.to_owned(), why: e.to_string() })
+    PrivateKeyDer::from_pem_file(path)
+        .map_err(|e| Error::TlsFile { path: path.to_owned(), why: words(&e, "private key without a password") })
+}
+
+/// What is wrong with a PEM file that shall have a `what`.
+fn words(error: &pem::Error, what: &str) -> String {
+    match error {
+        pem::Error::Io(error) => error.to_string(),
+        pem::Error::NoItemsFound => format!("there is no {what} in it"),
+        pem::Error::MissingSectionEnd { .. } => "it breaks off before its `-----END` line".to_owned(),
+        _ => "it is no whole PEM text".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -289,11 +322,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_with_files_is_said_in_our_words() {
+        let folder = tempfile::tempdir().expect("folder");
+        let at = |name: &str| folder.path().join(name);
+        for name in ["one", "two"] {
+            Tls::Kept { folder: at(name), names: vec!["a.site".to_owned()] }.start().expect("made");
+        }
+        std::fs::write(at("junk"), "junk").expect("write");
+        std::fs::write(at("half"), "-----BEGIN CERTIFICATE-----\nMIIB").expect("write");
+        for (certificate, key, why) in [
+            ("junk", "one/server.pem", "junk`: there is no certificate in it"),
+            ("half", "one/server.pem", "half`: it breaks off before its `-----END` line"),
+            ("one/server.pem", "one/ca.crt", "one/ca.crt`: there is no private key without a password in it"),
+            ("one/server.pem", "two/server.pem", "one/server.pem`: its first certificate is not that of the key"),
+            ("none", "one/server.pem", "none`: No such file"),
+        ] {
+            let told = Tls::Files { certificate: at(certificate), key: at(key) }.start().err().expect(why).to_string();
+            assert!(told.contains(why), "{told}");
+        }
+    }
+
+    #[test]
     fn two_servers_with_other_names_do_not_make_certificates_over_each_other() {
         let folder = tempfile::tempdir().expect("folder");
         let kept = |name: &str| Tls::Kept { folder: folder.path().to_owned(), names: vec![name.to_owned()] };
         let (one, two) = (kept("a.site").start().expect("one"), kept("b.site").start().expect("two"));
-        assert_eq!(one.authority, two.authority);
+        let pem = |serving: &Serving| serving.authority.as_ref().map(|authority| authority.pem.clone());
+        assert_eq!(pem(&one), pem(&two));
         let in_use = || [&one, &two].map(|serving| serving.current.key.read().expect("lock").cert[0].clone());
         let (first, file) = (in_use(), || std::fs::read(folder.path().join("server.pem")).expect("a file"));
         let (there, now) = (file(), SystemTime::now());
