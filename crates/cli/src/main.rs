@@ -24,6 +24,9 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use ferry_registry_server::log_time;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
 
 use crate::args::{Args, Command};
 use crate::failure::End;
@@ -102,7 +105,8 @@ fn run_to_end(work: impl Future<Output = Result<(), End>>) -> Result<(), End> {
     result
 }
 
-/// Logs go to standard error, and only when asked for: `-v`, or `FERRY_LOG`.
+/// Logs go to standard error, and only when asked for: `-v`, or `FERRY_LOG`. Those of a server stand between lines of its access log, and
+/// begin with a time as those have it; the names of modules are for who asked for more.
 fn log(args: &Args) {
     let level = match args.verbose {
         0 => "warn",
@@ -110,13 +114,22 @@ fn log(args: &Args) {
         2 => "debug",
         _ => "trace",
     };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("FERRY_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    let filter = tracing_subscriber::EnvFilter::try_from_env("FERRY_LOG");
+    let asked_for_more = args.verbose > 0 || filter.is_ok();
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
     let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(|| print::Log)
-        .with_ansi(colours)
-        .without_time()
-        .init();
+    let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| print::Log).with_ansi(colours);
+    match &args.command {
+        Command::Serve(_) => format.with_timer(Clock).with_target(asked_for_more).init(),
+        _ => format.without_time().init(),
+    }
+}
+
+/// The time of a line of the log.
+struct Clock;
+
+impl FormatTime for Clock {
+    fn format_time(&self, line: &mut Writer<'_>) -> std::fmt::Result {
+        line.write_str(&log_time(jiff::Timestamp::now()))
+    }
 }

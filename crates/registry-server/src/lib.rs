@@ -45,4 +45,4 @@ pub use server::proxies::{Network, Proxies};
 pub use server::reload::{Reload, Reloaded, Reread};
 pub use server::tls::{Authority, Found, Tls};
 pub use server::{Limits, Server};
-pub use watch::{AccessLog, Lines};
+pub use watch::{AccessLog, Lines, log_time};

@@ -3,6 +3,7 @@
 mod authority;
 pub(crate) mod client;
 pub(crate) mod connections;
+mod handshake;
 pub mod proxies;
 pub mod reload;
 mod rounds;
@@ -25,11 +26,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 
 use crate::refusal::Refusal;
 use crate::registry::{Peer, Secure};
 use crate::server::connections::{ConnectionGuard, Connections, Room};
+use crate::server::handshake::Handshakes;
 use crate::server::proxies::Proxies;
 use crate::server::reload::Reload;
 use crate::server::rounds::ROUND;
@@ -141,7 +142,7 @@ impl Server {
         let mut connections = JoinSet::new();
         let shared = Arc::new(Shared {
             builder: builder(&limits),
-            tls: tls.as_ref().map(|tls| tls.acceptor.clone()),
+            tls: tls.as_ref().map(|tls| Handshakes::new(tls.acceptor.clone(), limits.header_timeout, limits.stall)),
             connections: Connections::new(&limits),
             registry,
             limits,
@@ -246,7 +247,7 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
 /// What all connections share.
 struct Shared {
     builder: Builder<TokioExecutor>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Handshakes>,
     connections: Arc<Connections>,
     registry: Registry,
     limits: Limits,
@@ -257,12 +258,13 @@ impl Shared {
         let _ = stream.set_nodelay(true);
         let guard = Arc::new(guard);
         let conversation = async {
-            let stream = WriteTimeout::new(stream, self.limits.stall);
-            let Some(tls) = &self.tls else { return self.converse(stream, peer, &guard, watcher).await };
-            match tokio::time::timeout(self.limits.header_timeout, tls.accept(stream)).await {
-                Ok(Ok(stream)) => self.converse(stream, peer, &guard, watcher).await,
-                Ok(Err(error)) => tracing::info!(%peer, %error, "a TLS handshake failed"),
-                Err(_) => tracing::info!(%peer, "a TLS handshake took too long"),
+            match &self.tls {
+                None => self.converse(WriteTimeout::new(stream, self.limits.stall), peer, &guard, watcher).await,
+                Some(tls) => {
+                    if let Some(stream) = tls.accept(stream, peer).await {
+                        self.converse(stream, peer, &guard, watcher).await;
+                    }
+                }
             }
         };
         tokio::select! {

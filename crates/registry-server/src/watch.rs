@@ -26,6 +26,7 @@ use crate::body::{Body, Incoming};
 use crate::registry::Peer;
 
 use line::Line;
+pub use line::log_time;
 pub use log::{AccessLog, Lines};
 pub(crate) use metrics::{Metrics, Scraped};
 

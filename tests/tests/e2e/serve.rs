@@ -114,6 +114,27 @@ fn nodes_of_a_proxy_that_does_tls_are_told_to_speak_https() {
 }
 
 #[test]
+fn who_gets_no_tls_is_told_in_the_log_with_the_time_and_who_speaks_http_is_answered() {
+    require!("curl");
+    let site = Site::without_keys();
+    let (host, mut serving) = site.serve("--store shelf --tls auto --tls-dir tls");
+    let ask = |url: String| tools::run("curl", &["-s", "--noproxy", "*", "-w", "%{http_code}", &url]);
+    let refused = String::from_utf8(ask(format!("http://{host}/v2/")).stdout).unwrap();
+    assert_eq!(refused, "this port speaks HTTPS: say https:// instead of http://\n400");
+    serving.until_it_says("WARN no TLS with a client (told once a minute): it spoke plain HTTP");
+    assert!(!ask(format!("https://{host}/v2/")).status.success(), "nobody knows that CA");
+    let line =
+        |said: &str| said.lines().filter(|line| line.contains("no TLS with")).map(str::to_owned).collect::<Vec<_>>();
+    let said = line(&serving.stderr());
+    assert_eq!(said.len(), 1, "once a minute: {said:?}");
+    assert!(said[0].starts_with('[') && said[0].contains(" +0000]  WARN no TLS"), "{said:?}");
+    drop(serving);
+    let (host, mut serving) = site.serve("--store shelf --tls auto --tls-dir tls");
+    assert!(!ask(format!("https://{host}/v2/")).status.success(), "nobody knows that CA");
+    serving.until_it_says("it does not take the certificate (UnknownCA)");
+}
+
+#[test]
 fn it_ends_on_a_signal() {
     let site = Site::without_keys();
     for signal in ["TERM", "INT"] {

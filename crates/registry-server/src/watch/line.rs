@@ -16,9 +16,15 @@ use jiff::Timestamp;
 use super::milliseconds;
 
 /// A time, as these logs have it.
-const TIME: &str = "%d/%b/%Y:%H:%M:%S +0000";
+const TIME: &str = "[%d/%b/%Y:%H:%M:%S +0000]";
 /// The most of a path, in bytes; of other fields an eighth. No name or digest is longer, and nobody can fill the log's disk with one request.
 const MAX_TARGET: usize = 2048;
+
+/// The time as the access log has it, for lines that stand beside it: `[26/Nov/2026:22:11:13 +0000]`.
+#[must_use]
+pub fn log_time(at: Timestamp) -> String {
+    at.strftime(TIME).to_string()
+}
 
 /// What a line says of a request, all of it from outside.
 pub(super) struct Line {
@@ -42,7 +48,7 @@ impl Line {
         // what would end the field, or look like the next one
         let user = short(&self.user).replace(' ', "\\x20").replace('[', "\\x5B").replace(']', "\\x5D");
         let mut line = format!(
-            r#"{client} - {} [{}] "{} {} {:?}" {status} {sent} "{}" "{}" ms={}"#,
+            r#"{client} - {} {} "{} {} {:?}" {status} {sent} "{}" "{}" ms={}"#,
             if user.is_empty() { "-" } else { &user },
             at.strftime(TIME),
             escaped(&self.method, MAX_TARGET / 8),
@@ -62,7 +68,7 @@ impl Line {
 
 /// The line that stands for so many that could not be written, its end included.
 pub(super) fn lost(at: Timestamp, lines: u64) -> String {
-    format!("- - - [{}] \"-\" 0 0 \"-\" \"-\" ms=0 lost={lines}\n", at.strftime(TIME))
+    format!("- - - {} \"-\" 0 0 \"-\" \"-\" ms=0 lost={lines}\n", at.strftime(TIME))
 }
 
 /// Printable ASCII without quotes and backslashes; every other byte as `\xHH`, as nginx has it. What is longer than `most` bytes ends in `...`.
