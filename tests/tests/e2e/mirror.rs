@@ -68,7 +68,6 @@ fn paste(disk: &Disk, said: &str) -> PathBuf {
     let lines = said.split("original names:\n\n").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("lines");
     let etc = disk.site.at("etc");
     let _ = std::fs::remove_dir_all(&etc);
-    std::fs::create_dir(&etc).unwrap();
     let lines = lines.replace("/etc/containerd", &etc.display().to_string());
     let output = Command::new("sh").args(["-euc", &lines]).output().unwrap();
     assert!(output.status.success(), "{lines}\n{}", String::from_utf8_lossy(&output.stderr));

@@ -135,6 +135,39 @@ fn who_gets_no_tls_is_told_in_the_log_with_the_time_and_who_speaks_http_is_answe
 }
 
 #[test]
+fn what_is_emitted_says_what_goes_where_and_takes_away_what_an_earlier_run_left() {
+    let site = Site::without_keys();
+    let (host, serving, said) = site.serve_and_hear("--store shelf --emit nodes --tls auto --tls-dir tls");
+    assert!(said.contains("nodes/README says what goes where"), "{said}");
+    let readme = site.read("nodes/README");
+    let certificate = format!("daemon-json/certs.d/{host}/");
+    for words in [
+        &format!("to pull from https://{host} under"),
+        "/etc/containerd/certs.d/",
+        "/etc/rancher/ferry-ca.crt",
+        "systemctl reload docker",
+        &certificate,
+        &digest(&site.bytes("tls/ca.crt")).replace("sha256:", "its sha256: "),
+        "mkdir -p /etc/containerd\ncat >/etc/containerd/ferry-ca.crt",
+    ] {
+        assert!(readme.contains(words), "{words}: {readme}");
+    }
+    assert_eq!(site.bytes("nodes/ferry-ca.crt"), site.bytes("tls/ca.crt"));
+    for file in readme.lines().filter_map(|line| line.trim().split_once("  ->").map(|(file, _)| file)) {
+        let file = file.split(", ").next().unwrap().trim_start_matches("each folder in ");
+        assert!(site.at("nodes").join(file).exists(), "{file} is not there");
+    }
+    drop(serving);
+    site.write("nodes/mine", "mine");
+    let (_host, _serving, said) = site.serve_and_hear("--store shelf --emit nodes");
+    assert!(said.contains("it was removed:\n  nodes/daemon-json/certs.d/"), "{said}");
+    for gone in ["ferry-ca.crt", "hosts-toml/_default/ca.crt", "registries-yaml/ferry-ca.crt", "daemon-json/certs.d"] {
+        assert!(!site.at("nodes").join(gone).exists(), "{gone}");
+    }
+    assert!(site.at("nodes/mine").exists() && !site.read("nodes/README").contains("ca.crt"));
+}
+
+#[test]
 fn it_ends_on_a_signal() {
     let site = Site::without_keys();
     for signal in ["TERM", "INT"] {

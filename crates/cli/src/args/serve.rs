@@ -23,7 +23,20 @@ Examples:
   ferry serve shop.tar --key ferry.pub --listen 0.0.0.0:5000
   ferry serve shop.tar more.tar --key ferry.pub --listen 0.0.0.0:443 --tls auto
   ferry serve --store /srv/images --listen 0.0.0.0:5000 --tls auto \\
-      --htpasswd users --anonymous-read"
+      --htpasswd users --anonymous-read
+
+What nodes need (`--emit DIR` writes it, with a README that says all this):
+  containerd   DIR/hosts-toml/HOST/ goes to /etc/containerd/certs.d/HOST/; config.toml must have
+               `config_path = \"/etc/containerd/certs.d\"`
+  k3s, RKE2    DIR/registries-yaml/registries.yaml goes to /etc/rancher/k3s/ or
+               /etc/rancher/rke2/, and ferry-ca.crt to /etc/rancher/; then restart it
+  CRI-O, podman, skopeo
+               DIR/registries-conf/registries.conf goes to
+               /etc/containers/registries.conf.d/ferry.conf, and certs.d/ into
+               /etc/containers/; then restart CRI-O
+  docker       DIR/daemon-json/daemon.json is joined with /etc/docker/daemon.json, and certs.d/
+               goes into /etc/docker/; then `systemctl reload docker`
+ferry-ca.crt and certs.d/ are there with `--tls auto` only"
 )]
 pub(crate) struct Serve {
     /// Bundles to serve without unpacking: files, or volumes (any of them, or their common name; those in other folders too)

@@ -6,6 +6,8 @@ mod images;
 mod listen;
 mod nodes;
 mod reach;
+mod readme;
+mod stale;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -54,9 +56,17 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
         Err(end) if args.emit.is_some() || args.advertise.is_some() => return Err(end),
         nodes => nodes.ok().filter(|_| reach.how != How::Nowhere),
     };
+    let mut notes = Vec::new();
+    // made by a CA that may be the site's own: this server's, or that of a proxy before it
+    if nodes.is_some() && reach.scheme == Scheme::Https && server.authority().is_none() {
+        notes.push(nodes::foreign_ca(&reach.host));
+    }
+    if args.htpasswd.is_some() && !args.anonymous_read {
+        notes.push(nodes::LOGIN.to_owned());
+    }
     // before anything is said to be served: it may fail
     let written = match (&nodes, &args.emit) {
-        (Some(nodes), Some(folder)) => Some((nodes.write(folder)?, folder)),
+        (Some(nodes), Some(folder)) => Some((nodes.write(folder, &notes)?, folder)),
         _ => None,
     };
     if let Some(new) = &new {
@@ -69,12 +79,11 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
     }
     match (written, &nodes) {
         (Some((written, folder)), _) => Nodes::tell(&written, folder),
-        (None, Some(nodes)) => tell_nodes(&args, nodes, &reach),
+        (None, Some(nodes)) => tell_nodes(nodes, &reach),
         (None, None) => {}
     }
-    // made by a CA that may be the site's own: this server's, or that of a proxy before it
-    if nodes.is_some() && reach.scheme == Scheme::Https && server.authority().is_none() {
-        print::talk(&nodes::foreign_ca(&reach.host));
+    if nodes.is_some() {
+        notes.iter().for_each(|note| print::talk(note));
     }
 
     let grace = args.grace;
@@ -293,17 +302,13 @@ fn day(time: SystemTime) -> String {
     jiff::Timestamp::try_from(time).map_or_else(|_| "no date".to_owned(), |time| time.strftime("%Y-%m-%d").to_string())
 }
 
-fn tell_nodes(args: &args::Serve, nodes: &Nodes, reach: &Reach) {
+fn tell_nodes(nodes: &Nodes, reach: &Reach) {
     let node = if matches!(reach.how, How::Here { .. }) { "this machine, as root," } else { "a node, as root," };
     print::talk(&format!(
         "paste this on {node} and containerd (with `config_path = \"/etc/containerd/certs.d\"` in its config.toml) pulls from here under \
          the original names:\n\n{}\n\n\
-         for k3s, RKE2, docker, podman and CRI-O: `ferry serve … --emit DIR`, and docs/serve.md",
+         for k3s, RKE2, docker, podman and CRI-O, and to have these lines in a file: `ferry serve … --emit DIR` (more in `ferry serve --help` \
+         and docs/serve.md)",
         nodes.lines()
     ));
-    if args.htpasswd.is_some() && !args.anonymous_read {
-        print::talk(
-            "nodes need a login besides, for containerd a header in that file (docs/serve.md, \"Users\"); with `--anonymous-read` they need none",
-        );
-    }
 }

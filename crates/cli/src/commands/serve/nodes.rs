@@ -3,13 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ferry_content::store::{ManifestRef, Store};
 use ferry_content::{Problems, texts};
 use ferry_image::{Digest, Reference, Relocated, Relocation, Target};
 use ferry_rewrite::emit::{self, Answers, Emitted, Form, Options};
 
+use super::{readme, stale};
 use crate::commands::emitted;
 use crate::failure::{End, Error};
 use crate::print;
@@ -28,6 +29,12 @@ pub(super) struct Image {
     pub(super) source_digest: Digest,
     /// What is served under its original name.
     pub(super) digest: Digest,
+}
+
+/// What was written, and what was taken away.
+pub(super) struct Written {
+    all: Vec<Emitted>,
+    stale: Vec<PathBuf>,
 }
 
 /// Images, and how nodes reach them.
@@ -55,28 +62,50 @@ impl Nodes {
         Ok(Self { relocation, options })
     }
 
-    /// Writes all forms below `folder`.
-    pub(super) fn write(&self, folder: &Path) -> Result<Vec<Emitted>, End> {
-        let mut problems = Problems::default();
+    /// Writes all forms below `folder`, with a `README`; what an earlier run left there and is not written now goes. `notes` stand in that.
+    pub(super) fn write(&self, folder: &Path, notes: &[String]) -> Result<Written, End> {
         let all = FORMS.map(|form| emit::emit(form, &self.relocation, &self.options, &[]));
-        for file in all.iter().flat_map(|emitted| &emitted.files) {
-            if let Err(error) = texts::write(&folder.join(&file.path), file.text.as_bytes()) {
+        let (host, lines) = (self.relocation.target.to_string(), self.lines());
+        let address = format!("{}://{host}", self.scheme());
+        let sum = self.options.ca.as_ref().map(|ca| Digest::of(ca.as_bytes()).hex().to_owned());
+        let server = readme::Server { address: &address, host: &host, ca: sum.as_deref(), lines: &lines, notes };
+        let mut files: Vec<(PathBuf, String)> = vec![(folder.join(readme::NAME), readme::text(&all, &server))];
+        files.extend(self.options.ca.iter().map(|ca| (folder.join(readme::CA), ca.clone())));
+        files.extend(all.iter().flat_map(|form| &form.files).map(|file| (folder.join(&file.path), file.text.clone())));
+        let mut problems = Problems::default();
+        for (path, text) in &files {
+            if let Err(error) = texts::write(path, text.as_bytes()) {
                 problems.add("", error);
             }
         }
-        problems.or(all.into()).map_err(End::from)
+        let stale = stale::find(folder, &files.into_iter().map(|(path, _)| path).collect());
+        for (path, error) in stale::remove(folder, &stale) {
+            problems.add("", ferry_content::Error::io("remove", path, error));
+        }
+        problems.or(Written { all: all.into(), stale }).map_err(End::from)
     }
 
     /// The same for people: what was written where, and what is not in it.
-    pub(super) fn tell(all: &[Emitted], folder: &Path) {
-        print::talk("what nodes need was written; docs/serve.md says what goes where:");
-        emitted::talk(all, folder);
-        for emitted in all.iter().filter(|emitted| emitted.files.is_empty() && emitted.left_out.is_empty()) {
+    pub(super) fn tell(written: &Written, folder: &Path) {
+        print::talk(&format!(
+            "what nodes need was written; {} says what goes where (as do `ferry serve --help` and docs/serve.md):",
+            folder.join(readme::NAME).display()
+        ));
+        emitted::talk(&written.all, folder);
+        if !written.stale.is_empty() {
+            print::talk("an earlier run had written what is not needed now; it was removed:");
+            written.stale.iter().for_each(|path| print::talk(&format!("  {}", path.display())));
+        }
+        for emitted in written.all.iter().filter(|emitted| emitted.files.is_empty() && emitted.left_out.is_empty()) {
             let form = emitted.form.name();
             print::talk(&format!(
                 "note: {form} has nothing: it needs names of hosts, and no repository here begins with one"
             ));
         }
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.options.plain_http { "http" } else { "https" }
     }
 
     /// Lines for a shell on a node that has containerd.
@@ -86,7 +115,7 @@ impl Nodes {
             Answers::OriginalOfAny => "_default".to_owned(),
             _ => hosts.into_iter().collect::<Vec<_>>().join(" "),
         };
-        let scheme = if self.options.plain_http { "http" } else { "https" };
+        let scheme = self.scheme();
         let mut lines = format!(
             "for host in {hosts}; do\nmkdir -p \"/etc/containerd/certs.d/$host\"\ncat >\"/etc/containerd/certs.d/$host/hosts.toml\" <<'END'\n"
         );
@@ -99,7 +128,7 @@ impl Nodes {
         }
         lines += "END\ndone";
         if let Some(ca) = &self.options.ca {
-            lines = format!("cat >{CA} <<'END'\n{ca}END\n{lines}");
+            lines = format!("mkdir -p /etc/containerd\ncat >{CA} <<'END'\n{ca}END\n{lines}");
         }
         lines
     }
@@ -114,6 +143,11 @@ pub(super) fn foreign_ca(host: &str) -> String {
          for docker to /etc/docker/certs.d/{host}/ca.crt, for podman and CRI-O to /etc/containers/certs.d/{host}/ca.crt"
     )
 }
+
+/// Where every pull needs a password.
+pub(super) const LOGIN: &str = "nodes need a login besides: for containerd in hosts.toml, below the server's lines, `[host.\"ADDRESS\".header]` with \
+                                `Authorization = \"Basic …\"` (`printf 'USER:PASSWORD' | base64`); for others their own login; with `--anonymous-read` they \
+                                need none";
 
 const CA: &str = "/etc/containerd/ferry-ca.crt";
 const HINT: &str = "name the address that nodes use with `--advertise HOST[:PORT]`";
