@@ -430,7 +430,7 @@ impl Failure for Error {
 
     fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Io { source, .. } => return io_hint(source),
+            Self::Io { action, source, .. } => return io_hint(action, source),
             Self::DiskFull { .. } => disk::MAKE_ROOM,
             Self::NotAFile { .. } => "name a file that may be created or replaced",
             Self::InTheWay { .. } => {

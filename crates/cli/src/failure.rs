@@ -88,7 +88,7 @@ impl Failure for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Usage { hint, .. } => Some(hint.clone()),
-            Self::Io { source, .. } => ferry_content::error::io_hint(source),
+            Self::Io { action, source, .. } => ferry_content::error::io_hint(action, source),
             Self::Config { .. } => Some("docs/config.md has all keys of ferry's config file".to_owned()),
             Self::Document { .. } => Some("give the file as ferry wrote it, or make it anew".to_owned()),
             Self::Unexpected { slip: Some(slip), .. } => Some(format!("did you mean `--expect {slip}`? Else another bundle was carried over")),

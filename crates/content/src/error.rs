@@ -179,7 +179,7 @@ impl Failure for Error {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Io { source, .. } => io_hint(source),
+            Self::Io { action, source, .. } => io_hint(action, source),
             Self::NoRoom { .. } => Some(disk::MAKE_ROOM.to_owned()),
             Self::Source { hint, .. } => hint.clone(),
             Self::Text { .. } => Some("check the path and the file".to_owned()),
@@ -193,11 +193,14 @@ impl Failure for Error {
     }
 }
 
-/// What to try after a failed system call.
+/// What to try after a system call that failed to `action` something.
 #[must_use]
-pub fn io_hint(error: &std::io::Error) -> Option<String> {
+pub fn io_hint(action: &str, error: &std::io::Error) -> Option<String> {
     use std::io::ErrorKind as E;
     let hint = match error.kind() {
+        E::PermissionDenied if matches!(action, "read" | "open" | "hash") => {
+            "let this user read it (`ls -l` says who may, `chmod` changes it), or be a user who may"
+        }
         E::StorageFull | E::QuotaExceeded => disk::MAKE_ROOM,
         E::PermissionDenied | E::ReadOnlyFilesystem => {
             "choose a folder that you may write to, or correct its permissions"
@@ -216,5 +219,17 @@ impl fmt::Display for Side {
             Self::Source => "source",
             Self::Target => "target",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_not_read_is_not_told_of_folders_to_write_to() {
+        let hint = |action| Error::io(action, "shop.tar", std::io::ErrorKind::PermissionDenied.into()).hint();
+        assert!(hint("read").is_some_and(|hint| hint.contains("let this user read it")));
+        assert!(hint("write").is_some_and(|hint| hint.contains("that you may write to")));
     }
 }

@@ -126,6 +126,12 @@ impl Server {
         self.tls.as_ref()?.authority.as_ref()
     }
 
+    /// How many requests are under way, answers that are not sent whole yet included.
+    pub fn under_way(&self) -> impl Fn() -> u64 + Send + 'static {
+        let watch = Arc::clone(&self.registry.watch);
+        move || watch.metrics.in_flight()
+    }
+
     /// What reads certificate, users and log again while it serves.
     #[must_use]
     pub fn reload(&self) -> Reload {

@@ -175,6 +175,8 @@ fn it_ends_on_a_signal() {
         serving.signal(signal);
         let ended = serving.timeout_after(std::time::Duration::from_secs(10)).wait();
         assert!(matches!(ended.code, 0 | 130), "{signal}: {} {}", ended.code, ended.stderr);
+        let said = &ended.stderr;
+        assert!(said.ends_with("\nended\n") && !said.contains("ending:"), "nothing was under way: {said}");
     }
 }
 
@@ -311,6 +313,10 @@ fn where_to_listen_is_typed_as_people_type_it() {
     assert!(said.contains("paste this on this machine, as root,"), "{said}");
     let told = site.ferry("serve --store shelf --listen http://localhost:80").run().expect_code(2);
     told.says(&["`0.0.0.0:5000`"]);
+    let told = site.ferry("serve --store shelf --listen 127.0.0.1:99999").run().expect_code(2);
+    told.says(&["ports end at 65535"]);
+    let told = site.ferry("serve shelf --listen 127.0.0.1:0").run().expect_code(2);
+    told.says(&["`shelf` is a store", "`ferry serve --store shelf`"]);
     let told = site.ferry("serve --store shelf --layout host --listen 127.0.0.1:0").run().expect_code(2);
     told.says(&["--layout"]);
 }

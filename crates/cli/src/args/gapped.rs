@@ -242,7 +242,7 @@ pub(crate) struct Gc {
     /// The store's folder
     #[arg(value_name = "DIR")]
     pub(crate) store: PathBuf,
-    /// What was pushed, or asked about by somebody who pushes, within this time stays: 90s, 30m, 2h, 1d. Shorter than a push takes is safe
+    /// What was pushed, or asked about by somebody who pushes, within this time stays: 90s (or 90), 30m, 2h, 1d. Shorter than a push takes is safe
     /// only while nobody pushes
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = crate::span::parse)]
     pub(crate) grace: Duration,

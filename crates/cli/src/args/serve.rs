@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgGroup, ValueEnum};
 use ferry_image::reference::is_host;
@@ -89,9 +90,9 @@ pub(crate) struct Serve {
     /// Where each request is logged, in the combined form of Apache and nginx: a file, `-` for standard error, or `off`
     #[arg(long, value_name = "FILE", default_value = "-")]
     pub(crate) access_log: LogTo,
-    /// How long transfers may go on after the first signal to end
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
-    pub(crate) grace: u64,
+    /// How long transfers may go on after the first signal to end: 10s, 2m, or seconds alone
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = crate::span::parse)]
+    pub(crate) grace: Duration,
     #[command(flatten)]
     pub(crate) trust: Trust,
 }

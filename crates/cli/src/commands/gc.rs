@@ -46,7 +46,7 @@ fn summary(collected: &Collected, args: &args::Gc) -> String {
     }
     if collected.uploads_left > 0 {
         let left = print::bytes(collected.uploads_left);
-        parts.push(format!("{left} of unfinished uploads that may be gone on with (--uploads)"));
+        parts.push(format!("{left} in unfinished uploads, kept because a client may still continue them (--uploads)"));
     }
     parts.push(format!("{} needed; {} stay", collected.kept, print::bytes(collected.kept_bytes)));
     format!("{}: {}", args.store.display(), parts.join("; "))

@@ -40,7 +40,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
     let tls = tls(&args, listen, &machine)?;
     let settings = Settings { access: access(&args)?, deletes: args.allow_delete, access_log, about };
     let proxies = args.trusted_proxy.iter().copied().collect();
-    let limits = Limits { grace: Duration::from_secs(args.grace), proxies, ..limits() };
+    let limits = Limits { grace: args.grace, proxies, ..limits() };
     let registry = Registry::new(backend, settings);
     let server = Server::bind(listen, registry, tls.as_ref(), limits).await?;
 
@@ -86,10 +86,14 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
         notes.iter().for_each(|note| print::talk(note));
     }
 
-    let grace = args.grace;
+    let (grace, under_way) = (args.grace.as_secs(), server.under_way());
     // from the start, for it counts
     let twice = tokio::spawn(signals::interrupted_twice(move || {
-        print::talk(&format!("ending: transfers may go on for {grace} s; once more ends them now"));
+        let count = usize::try_from(under_way()).unwrap_or(usize::MAX);
+        if count > 0 {
+            let transfers = print::count(count, "transfer");
+            print::talk(&format!("ending: {transfers} may go on for {grace} s; once more ends them now"));
+        }
     }));
     let reloading = tokio::spawn(reload_at(hangups, server.reload()));
     server.serve(signals::interrupted(), async { drop(twice.await) }).await;
@@ -99,6 +103,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
     if let Some(log) = log {
         log.end();
     }
+    print::talk("ended");
     Ok(())
 }
 

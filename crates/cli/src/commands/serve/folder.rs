@@ -1,8 +1,10 @@
 //! The folder of a store: whether it is one, and whether it was there before. A path that was mistyped, and a disk that is not mounted, look
 //! like an empty store otherwise, and an empty registry looks well.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use ferry_archive::volumes;
 use ferry_content::store::Store;
 
 use crate::failure::{End, Error};
@@ -55,6 +57,32 @@ fn told(before: &Before, folder: &Path) -> Option<String> {
     }
 }
 
+/// Refuses a folder where a bundle is meant, with what was meant most likely: it is a store, or has a bundle in it.
+pub(super) fn refuse(path: &Path) -> Result<(), End> {
+    let name = path.display();
+    if path.join("oci-layout").is_file() && path.join("ferry").is_dir() {
+        let why = format!("`{name}` is a store, and not a bundle");
+        return Err(Error::usage(why, format!("serve it with `ferry serve --store {name}`")).into());
+    }
+    // what cannot be read is told when it is opened
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let bundle = |path: PathBuf| match volumes::parse(&path) {
+        Some((base, _)) => Some(base),
+        None => path.extension().is_some_and(|end| end == "tar").then_some(path),
+    };
+    let found: BTreeSet<PathBuf> = entries.filter(|entry| entry.is_file()).filter_map(bundle).collect();
+    if found.is_empty() {
+        return Ok(());
+    }
+    let shown: Vec<String> = found.iter().take(SHOWN).map(|path| format!("`{}`", path.display())).collect();
+    let more = if found.len() > SHOWN { ", …" } else { "" };
+    let why = format!("`{name}` is a folder, and a bundle is a file or volumes");
+    Err(Error::usage(why, format!("name what is in it: {}{more}", shown.join(", "))).into())
+}
+
+/// Bundles that a hint names.
+const SHOWN: usize = 3;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +99,20 @@ mod tests {
         assert_eq!(told("mount"), None);
         let typo = told("typo/srv/images").expect("new");
         assert!(typo.contains(&format!("`{}` was not there before", at("typo").display())), "{typo}");
+        let told = |name: &str| match refuse(&at(name)) {
+            Err(End::Problems(problems)) => {
+                problems.iter().map(|problem| format!("{problem} {:?}", problem.failure.hint())).collect()
+            }
+            _ => String::new(),
+        };
+        assert!(told("images").contains("is a store") && told("images").contains("--store"), "{}", told("images"));
+        assert_eq!(told("typo"), "");
+        std::fs::create_dir(at("disk")).expect("folder");
+        for name in ["shop.tar.001", "shop.tar.002", "shop.tar.sha256", "more.tar"] {
+            std::fs::write(at("disk").join(name), "").expect("write");
+        }
+        let hint = format!("name what is in it: `{0}/more.tar`, `{0}/shop.tar`", at("disk").display());
+        assert!(told("disk").contains(&format!("{hint}\"")), "{}", told("disk"));
         std::fs::write(at("shop.tar"), "a bundle").expect("write");
         let End::Problems(refused) = open(&at("shop.tar")).expect_err("a file") else { panic!("problems") };
         assert!(refused.to_string().contains("is a file, and a store is a folder"), "{refused}");

@@ -12,6 +12,7 @@ use ferry_registry_server::catalog::{Catalog, Entry, SourceId};
 use ferry_registry_server::page::About;
 
 use super::about;
+use super::folder;
 use super::nodes::Image;
 use crate::failure::End;
 use crate::{args, bundles, keys, print};
@@ -19,6 +20,7 @@ use crate::{args, bundles, keys, print};
 /// All images of all bundles.
 pub(super) fn catalog(args: &args::Serve) -> Result<(Catalog, Vec<Image>, About), End> {
     let mut opened = Vec::with_capacity(args.bundles.len());
+    args.bundles.iter().try_for_each(|path| folder::refuse(path))?;
     let trust = keys::trusted(&args.trust)?;
     for location in bundles::locations(&args.bundles)? {
         let bundle = keys::open(&location, &trust, &args.trust.demand)?;

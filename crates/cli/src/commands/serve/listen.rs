@@ -1,6 +1,7 @@
 //! Where to listen, as people type it: an address, a name, a port, any of them alone.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::IntErrorKind;
 use std::str::FromStr;
 
 use ferry_image::reference::is_host;
@@ -36,6 +37,9 @@ impl FromStr for Listen {
             None => (text, None),
         };
         let port = match port.map(str::parse::<u16>) {
+            Some(Err(e)) if *e.kind() == IntErrorKind::PosOverflow => {
+                return Err(format!("ports end at 65535; {FORM}"));
+            }
             Some(Err(_)) => return Err(FORM.to_owned()),
             Some(Ok(port)) => port,
             None => PORT,
@@ -110,6 +114,7 @@ mod tests {
         {
             let told = text.parse::<Listen>().expect_err(text);
             assert!(told.contains("`0.0.0.0:5000`"), "{text}: {told}");
+            assert_eq!(told.contains("end at 65535"), text.ends_with("70000"), "{text}: {told}");
         }
     }
 
