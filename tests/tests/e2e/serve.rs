@@ -243,6 +243,12 @@ fn a_store_that_can_only_be_read_says_so_and_takes_no_pushes() {
     require!("root", "mount");
     let site = Site::without_keys();
     let disk = SmallDisk::mount(&site.at("disk"), "8m");
+    let (_host, serving, said) = site.serve_and_hear("--store disk");
+    assert!(said.contains("made in `disk`, on the empty disk that is mounted there"), "{said}");
+    drop(serving);
+    for name in ["blobs", "ferry"] {
+        std::fs::remove_dir_all(site.at("disk").join(name)).unwrap();
+    }
     let (host, serving) = site.serve("--store disk/shelf");
     let image = small(1);
     push(&Endpoint::plain(&host), "app/one:1", &image);

@@ -2,6 +2,7 @@
 //! like an empty store otherwise, and an empty registry looks well.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use ferry_archive::volumes;
@@ -14,6 +15,8 @@ use crate::failure::{End, Error};
 enum Before {
     Store,
     Empty,
+    /// The root of a file system, and nothing in it.
+    Disk,
     /// Nothing; the first folder above it that was not there either, if any.
     Absent(Option<PathBuf>),
 }
@@ -34,8 +37,9 @@ fn look(folder: &Path) -> Before {
     if folder.join("oci-layout").exists() {
         return Before::Store;
     }
-    if folder.exists() {
-        return Before::Empty;
+    if let Ok(found) = folder.metadata() {
+        let above = folder.canonicalize().ok().and_then(|path| path.parent()?.metadata().ok());
+        return if above.is_some_and(|above| above.dev() != found.dev()) { Before::Disk } else { Before::Empty };
     }
     let above = folder.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty());
     Before::Absent(above.take_while(|path| !path.exists()).last().map(Path::to_owned))
@@ -49,6 +53,7 @@ fn told(before: &Before, folder: &Path) -> Option<String> {
         Before::Empty => {
             Some(format!("{made}, where an empty folder was: if a disk with a store belongs there, it is not mounted"))
         }
+        Before::Disk => Some(format!("{made}, on the empty disk that is mounted there")),
         Before::Absent(None) => Some(format!("{made}: there was no such folder")),
         Before::Absent(Some(above)) => Some(format!(
             "{made}, and `{}` was not there before either: if a store was expected, the path is mistyped, or its disk is not mounted",
