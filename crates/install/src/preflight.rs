@@ -179,7 +179,13 @@ pub async fn preflight(
     let mut problems = Problems::default();
     let mut notes = Vec::new();
     let mut images = place(&bundles, destination.target(), &documents, &options, &mut notes, &mut problems);
-    let texts = yaml::collect(&bundles, &options.yaml, options.out.as_deref(), &mut notes, &mut problems);
+    let is_aside = options.out.is_none() && options.yaml.is_empty();
+    let texts = if is_aside {
+        notes.extend(yaml::aside(&bundles));
+        Vec::new()
+    } else {
+        yaml::collect(&bundles, &options.yaml, options.out.as_deref(), &mut notes, &mut problems)
+    };
     let (rules, replaced, conflicts) = bundles.together().rules();
     notes.extend(replaced);
     conflicts.into_iter().for_each(|conflict| problems.add("", conflict));
@@ -193,7 +199,9 @@ pub async fn preflight(
             let rewritten: Vec<_> = texts.iter().map(|text| carried.apply(text)).collect();
             let all = || texts.iter().zip(&rewritten);
             warnings = carried.gate(all(), options.strict).map_err(|p| problems.append(p)).unwrap_or_default();
-            for rule in rules.iter().filter(|rule| rule.fits_none(texts.iter().map(|text| text.name.as_str()))) {
+            for rule in
+                rules.iter().filter(|rule| !is_aside && rule.fits_none(texts.iter().map(|text| text.name.as_str())))
+            {
                 let path = rule.paths.join(", ");
                 let why = format!("no file is called `{}`", rule.file.as_deref().unwrap_or_default());
                 warnings.push(Error::Rule { path, why }.to_string());

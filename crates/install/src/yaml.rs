@@ -63,6 +63,18 @@ pub fn collect(
     collected.into_values().collect()
 }
 
+/// What becomes of the carried YAML where nothing is written, if there is any: it is in the bundle still.
+pub(crate) fn aside(bundles: &Bundles) -> Option<String> {
+    let (is, it) = match bundles.together().yaml().0.len() {
+        0 => return None,
+        1 => ("1 carried YAML file was".to_owned(), "it"),
+        n => (format!("{n} carried YAML files were"), "them"),
+    };
+    Some(format!(
+        "{is} left aside: the same command with `--registry HOST[:PORT] --out DIR` writes {it} with the names by which nodes reach this target"
+    ))
+}
+
 /// The texts that the bundles carry. What is in a newer one instead of an older is noted.
 pub fn carried(bundles: &Bundles, notes: &mut Vec<String>, problems: &mut Problems) -> Vec<Text> {
     let mut carried = Vec::new();

@@ -201,6 +201,33 @@ fn a_store_is_filled_without_a_server() {
 }
 
 #[test]
+fn carried_yaml_does_not_keep_a_store_without_a_name_from_being_filled() {
+    require!("docker-registry");
+    let source = Registry::filled(Access::Plain, &[("app/one:1", &small(1))]);
+    let (site, host) = (Site::new(), source.host());
+    site.write("app.yaml", format!("kind: Pod\nspec:\n  containers:\n  - image: {host}/app/one:1\n"));
+    site.write(
+        "m.yaml",
+        format!("name: m\nplatforms: [linux/amd64]\nimages: [\"{host}/app/one:1\"]\nyaml: [app.yaml]\n"),
+    );
+    let _ = site.ferry(&format!("bundle m.yaml -o b.tar {SIGN}")).ok();
+    let install = |more: &str| site.ferry(&format!("install b.tar --store shelf {TRUST} {more}"));
+    let aside = ["1 carried YAML file was left aside", "--registry HOST[:PORT] --out DIR"];
+    let look = install("--dry-run").ok().stdout;
+    assert!(aside.iter().all(|words| look.contains(words)), "{look}");
+    let before = site.names();
+    install("").ok().says(&aside).says(&["1 image pushed"]);
+    install("--recheck").ok().says(&aside).says(&["1 was there"]);
+    assert_eq!(site.names().iter().filter(|name| !before.contains(name)).collect::<Vec<_>>(), ["shelf/"]);
+    // who asks for it gets it, by the name that stands in
+    install("--out ready").ok().says(&["`localhost:5000` stands for the store"]);
+    assert!(site.read("ready/app.yaml").contains("- image: localhost:5000/app/one:1\n"));
+    // a file that was named is not left aside
+    install("--yaml app.yaml --out here").run().expect_code(2).says(&["without a name", "--registry HOST[:PORT]"]);
+    assert!(!site.at("here").exists());
+}
+
+#[test]
 fn two_images_on_one_name_are_refused() {
     require!("docker-registry");
     let source = Registry::filled(Access::Plain, &[("a/app:1", &small(1)), ("b/app:1", &small(2))]);

@@ -7,7 +7,7 @@ use ferry_content::store::Store;
 use ferry_content::{copy, disk};
 use ferry_image::{Target, referrer};
 use ferry_install::{
-    Bundles, Destination, Options, PlannedReferrer, Preflight, Probe, Pushed, ReferrerState, State, Written, preflight,
+    Destination, Options, PlannedReferrer, Preflight, Probe, Pushed, ReferrerState, State, Written, preflight,
 };
 use ferry_registry_client::Login;
 use tempfile::TempDir;
@@ -41,7 +41,7 @@ async fn install(args: args::Install) -> Result<(), End> {
         return node::run(&args, node).await;
     }
     let opened::Opened { bundles, pipe, introductions, signed, spooled: _spooled } = opened::open(&args).await?;
-    let (destination, _empty) = destination(&args, &bundles)?;
+    let (destination, _empty) = destination(&args)?;
     let options = Options {
         layout: args.layout.map(Into::into),
         index: args.index.into(),
@@ -116,12 +116,12 @@ fn is_plain(args: &args::Install) -> bool {
 }
 
 /// The target, and the folder to keep while it is looked at, if it is one for the look only.
-fn destination(args: &args::Install, bundles: &Bundles) -> Result<(Destination, Option<TempDir>), End> {
+fn destination(args: &args::Install) -> Result<(Destination, Option<TempDir>), End> {
     let named = args.registry_name.as_deref().map(parse).transpose()?;
     match (&args.store, named) {
         (Some(folder), named) => {
-            let has_yaml = !args.yaml.is_empty() || bundles.heads().any(|head| !head.yaml.is_empty());
-            if has_yaml && named.is_none() {
+            // what is carried can be had later, by the same command
+            if !args.yaml.is_empty() && named.is_none() {
                 let hint = "give the name under which nodes will reach the store: `--registry HOST[:PORT]`";
                 return Err(Error::usage("YAML cannot be rewritten to a store without a name", hint).into());
             }
