@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
+use ferry_content::{Kind, Problem, Problems};
 use ferry_registry_server::Lines;
 
 use crate::failure::End;
@@ -108,8 +109,11 @@ pub(crate) fn end(end: &End) -> ExitCode {
         End::Problems(problems) => {
             warnings(problems.warnings());
             let mut last_hint = None;
-            for problem in problems.iter() {
-                talk(&format!("error: {problem}"));
+            for (problem, more) in causes(problems) {
+                match more {
+                    0 => talk(&format!("error: {problem}")),
+                    more => talk(&format!("error: {} and {more} more: {}", problem.subject, problem.failure)),
+                }
                 let hint = problem.failure.hint();
                 // one hint for a run of the same mistakes
                 if hint != last_hint
@@ -122,6 +126,24 @@ pub(crate) fn end(end: &End) -> ExitCode {
             ExitCode::from(problems.kind().exit_code())
         }
     }
+}
+
+/// Each problem once, with how many others have the same cause: a registry or a disk that fails does so for every image. What is wrong
+/// with things themselves is told of each.
+fn causes(problems: &Problems) -> Vec<(&Problem, usize)> {
+    let mut causes: Vec<(&Problem, String, usize)> = Vec::new();
+    for problem in problems.iter() {
+        let said = problem.failure.to_string();
+        let is_one = matches!(problem.failure.kind(), Kind::Remote | Kind::Local) && !problem.subject.is_empty();
+        let same = |(first, words, _): &&mut (&Problem, String, usize)| {
+            is_one && !first.subject.is_empty() && *words == said && first.failure.kind() == problem.failure.kind()
+        };
+        match causes.iter_mut().find(same) {
+            Some((first, _, more)) => *more += usize::from(first.subject != problem.subject),
+            None => causes.push((problem, said, 0)),
+        }
+    }
+    causes.into_iter().map(|(problem, _, more)| (problem, more)).collect()
 }
 
 /// Bytes for people: `1.2 GB`, and exact below 1 kB. Decimal, as media are sold and as sizes on the command line are read (`4G`): so a

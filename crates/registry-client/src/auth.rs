@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::challenge::{self, Challenge};
 use crate::credentials::Credential;
+use crate::login::{Logins, Shown, Turn};
 use crate::registry::Registry;
 use crate::token::{self, Realm, Token};
 use crate::transport::Reply;
@@ -67,6 +68,11 @@ impl Authorization {
         self.fresh_until.is_some_and(|until| Instant::now() >= until)
     }
 
+    /// Whether it is a name and a password.
+    pub(crate) fn is_login(&self) -> bool {
+        self.with_credentials && self.header.as_bytes().starts_with(b"Basic ")
+    }
+
     /// Whether a token server gave it.
     pub(crate) fn is_token(&self) -> bool {
         self.fresh_until.is_some()
@@ -89,6 +95,7 @@ pub(crate) enum Wanted {
 #[derive(Debug, Default)]
 pub(crate) struct Auth {
     wanted: Mutex<Wanted>,
+    pub(crate) logins: Logins,
     tokens: Mutex<HashMap<Scopes, Arc<tokio::sync::Mutex<Slot>>>>,
 }
 
@@ -150,6 +157,20 @@ impl Registry {
             (Wanted::Bearer(realm), credential) => {
                 self.token(&realm, repository, scopes, credential.as_ref()).await.map(Some)
             }
+        }
+    }
+
+    /// The turn of a request that will show a name and a password to the registry itself, if this one will.
+    pub(crate) async fn turn(&self, repository: &str) -> Result<Option<Turn>, Error> {
+        if matches!(self.auth.wanted(), Wanted::Bearer(_)) {
+            return Ok(None);
+        }
+        match self.config.credentials.find(&self.host.name, repository).await? {
+            Some(Credential::Basic { username, password }) => {
+                let login = basic(&username, &password).map_err(|why| self.unusable(repository, why))?;
+                self.auth.logins.enter(Shown::ToRegistry, &login).await.map(Some)
+            }
+            _ => Ok(None),
         }
     }
 

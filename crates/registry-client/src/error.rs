@@ -292,11 +292,12 @@ pub struct Status {
 }
 
 /// What the specification, or the registry that everybody copies, says to each code: nothing that the code does not say.
-const USUAL: [&str; 6] = [
+const USUAL: [&str; 7] = [
     "manifest unknown",
     "blob unknown to registry",
     "repository name not known to registry",
     "authentication required",
+    "a user name and password are needed",
     "requested access to the resource is denied",
     "too many requests",
 ];
@@ -306,6 +307,11 @@ impl Status {
     #[must_use]
     pub fn place(&self) -> String {
         if self.repository.is_empty() { self.host.clone() } else { format!("{}/{}", self.host, self.repository) }
+    }
+
+    /// Whether it is the login that was refused, whatever it was for.
+    fn is_login(&self) -> bool {
+        self.status == 401 && self.credentials.is_some() && !self.with_token && !matches!(self.what, What::Catalog)
     }
 
     fn says(&self) -> String {
@@ -320,7 +326,7 @@ impl Status {
         }
         let verb = if self.pushes { "push" } else { "pull" };
         match self.status {
-            401 if self.credentials.is_some() && !self.with_token => "the credentials were not accepted".to_owned(),
+            401 if self.is_login() => format!("wrong user name or password for {}", self.host),
             401 if self.with_token && self.pushes => "not allowed to push".to_owned(),
             401 if self.with_token && self.credentials.is_some() => {
                 "there is no such repository, or this account may not pull it".to_owned()
@@ -347,7 +353,11 @@ impl Status {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} ({}", self.place(), self.says(), self.status)?;
+        // the same for all that was asked for
+        if !self.is_login() {
+            write!(f, "{}: ", self.place())?;
+        }
+        write!(f, "{} ({}", self.says(), self.status)?;
         if !self.code.is_empty() {
             write!(f, " {}", self.code)?;
         }

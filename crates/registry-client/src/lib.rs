@@ -28,6 +28,7 @@ mod hint;
 mod host;
 mod link;
 mod location;
+mod login;
 mod pace;
 mod pool;
 pub mod product;

@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::auth::Auth;
+use crate::auth::{Auth, Authorization};
 use crate::gate::{Gate, Kind};
 use crate::host::Host;
 use crate::pool::Pool;
@@ -98,10 +98,39 @@ impl Registry {
         self.product.get().copied().flatten()
     }
 
-    /// Makes a request and authorises it: with what is known first, and as the server wants it after a 401.
+    /// Makes a request and authorises it: with what is known first, and as the server wants it after a 401. A login is tried by one before
+    /// others use it.
     pub(crate) async fn send(&self, call: &Call) -> Result<Reply, Error> {
         // a session on another host carries its own permission in its address
         let ours = crate::location::same_origin(&call.url, self.root().await?);
+        let turn = if ours { self.turn(&call.repository).await? } else { None };
+        let result = self.authorised(call, ours).await;
+        let Some(turn) = turn else { return result };
+        match result {
+            Ok(reply) if !reply.authorization.as_ref().is_some_and(Authorization::is_login) => {
+                turn.unsettled().await;
+                Ok(reply)
+            }
+            Ok(reply) if reply.status() == 401 && crate::location::same_origin(reply.response.url(), &call.url) => {
+                let error = self.refusal(call, reply, false).await;
+                turn.refused(&error).await;
+                Err(error)
+            }
+            Ok(reply) => {
+                match reply.status() {
+                    408 | 429 | 500.. => turn.unsettled().await,
+                    _ => turn.accepted().await,
+                }
+                Ok(reply)
+            }
+            Err(error) => {
+                turn.unsettled().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn authorised(&self, call: &Call, ours: bool) -> Result<Reply, Error> {
         let who = if ours { Who::Known } else { Who::Given(None) };
         let mut renewals = 0;
         loop {

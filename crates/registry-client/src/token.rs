@@ -12,6 +12,7 @@ use url::{Url, form_urlencoded};
 
 use crate::auth::{Authorization, Scopes, basic, bearer};
 use crate::credentials::Credential;
+use crate::login::Shown;
 use crate::registry::Registry;
 use crate::transport::{Call, Who};
 use crate::{Error, Secret, What, location, reply};
@@ -121,7 +122,21 @@ async fn ask(registry: &Registry, call: &Call, authorization: Option<&Authorizat
             error => error,
         })
     };
-    let (reply, body) = registry.whole(call, MAX_ANSWER, answered).await?;
+    let turn = match authorization.filter(|authorization| authorization.is_login()) {
+        Some(login) => Some(registry.auth.logins.enter(Shown::ToTokenServer, &login.header).await?),
+        None => None,
+    };
+    let answer = registry.whole(call, MAX_ANSWER, answered).await;
+    if let Some(turn) = turn {
+        match &answer {
+            Ok(_) => turn.accepted().await,
+            Err(error) if error.status() == Some(401) => {
+                turn.refused(error).await;
+            }
+            Err(_) => turn.unsettled().await,
+        }
+    }
+    let (reply, body) = answer?;
     // a token is valid from before it was sent
     read(&body, reply.asked, reply.date()).map_err(|why| registry.broken(call, why))
 }

@@ -68,7 +68,7 @@ fn what_is_closer_goes_before_what_is_farther() {
     let stdin = site.write("stdin", "wrong\n");
     let wrong = bundle(&site, &host).arg("--login").arg(format!("{host}={USER}")).arg("--password-stdin").stdin(&stdin);
     let told = wrong.run().expect_code(5);
-    told.says(&[&host, "not accepted"]);
+    told.says(&[&host, "wrong user name or password for"]);
 }
 
 #[test]
@@ -111,10 +111,35 @@ fn install_takes_a_user_for_its_target() {
             .stdin(&stdin)
     };
     let told = install("wrong").run().expect_code(5);
-    told.says(&[&target.host(), "not accepted"]);
+    told.says(&[&target.host(), "wrong user name or password for"]);
     install("\n").run().expect_code(2).says(&["standard input is empty, where a password should be"]);
     let _ = install(&format!("{PASSWORD}\r\n")).ok();
     assert!(target.holds("app/one", &small(1)));
+}
+
+#[test]
+fn one_mistyped_password_is_one_failed_login_and_one_error() {
+    require!("docker-registry", "htpasswd");
+    let images: Vec<_> = (1..=6).map(|n| (format!("app/n{n}:1"), small(n))).collect();
+    let of: Vec<_> = images.iter().map(|(name, image)| (name.as_str(), image)).collect();
+    let source = Registry::filled(Access::Plain, &of);
+    let site = Site::new();
+    let all: String = images.iter().map(|(name, _)| format!("{}/{name} ", source.host())).collect();
+    let _ = site.ferry(&format!("bundle {all} {FOR} -o b.tar {SIGN}")).ok();
+    let hashed = std::process::Command::new("htpasswd").args(["-nbB", USER, PASSWORD]).output().unwrap().stdout;
+    site.write("users", String::from_utf8(hashed).unwrap());
+    let (host, _serving) = site.serve("--store shelf --htpasswd users --access-log log");
+    let install = |password: &str| {
+        let stdin = site.write("stdin", password);
+        site.ferry(&format!("install b.tar --registry {host} {TRUST} --username {USER} --password-stdin")).stdin(&stdin)
+    };
+    let told = install("wrong").run().expect_code(5);
+    told.says(&[&format!("and 5 more: wrong user name or password for {host} (401)")]);
+    assert_eq!(told.stderr.matches("error:").count(), 1, "{}", told.stderr);
+    let begun = std::time::Instant::now();
+    let _ = install(PASSWORD).ok();
+    // six wrong ones would make it wait for eight seconds
+    assert!(begun.elapsed() < std::time::Duration::from_secs(6), "{:?}", begun.elapsed());
 }
 
 /// Makes `docker-credential-NAME` in the folder `bin`, and a docker config that names it for `host`.
@@ -146,7 +171,7 @@ fn a_credential_program_is_asked_and_what_it_says_is_told() {
             "`docker-credential-vault get`: it failed with code 1: the vault is sealed",
         ),
         ("echo hunter2", "its answer is not what the protocol says (line 1, column 1)"),
-        (&answer("hunter2"), "the credentials were not accepted"),
+        (&answer("hunter2"), "wrong user name or password for"),
         ("echo 'credentials not found in native keychain'; exit 1", "credentials are required"),
     ] {
         let told = ferry(script).run().expect_code(5);

@@ -55,7 +55,7 @@ async fn basic() {
 
     let error = client(&server, "me", "wrong").repository(&server.host, "a").unwrap().manifest("v1").await.unwrap_err();
     assert_eq!((status(&error), error.kind()), (Some(401), Kind::Remote));
-    assert!(shown(&error).contains("not accepted"), "{error}");
+    assert!(shown(&error).contains("wrong user name or password for"), "{error}");
     assert!(!format!("{error:?}").contains("wrong"));
     let asked = server.seen();
     let anonymous = asked.iter().filter(|seen| seen.header("authorization").is_none());
@@ -125,6 +125,61 @@ async fn a_refused_exchange_does_not_become_anonymous() {
     assert_eq!((tokens.seen().len(), server.seen().len()), (1, 0));
     // where nothing is configured, anonymous is what is meant
     repository(&server).manifest("v1").await.unwrap();
+}
+
+/// How six who ask at once for an image each fare with a password.
+async fn six(server: &Server, password: &str) -> Vec<Result<(), ferry_registry_client::Error>> {
+    let client = client(server, "me", password);
+    let ask = |n: usize| {
+        let repository = client.repository(&server.host, &format!("team/app{n}")).unwrap();
+        async move { repository.manifest("v1").await.map(|_| ()) }
+    };
+    futures_util::future::join_all((0..6).map(ask)).await
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_sent_once_whoever_asks() {
+    let server = Server::start(|seen| match seen.header("authorization") {
+        Some("Basic bWU6cHc=") => answer(200).body("{}"),
+        _ => answer(401).header("www-authenticate", "basic realm=\"x\""),
+    })
+    .await;
+    let told: Vec<String> = six(&server, "wrong").await.into_iter().map(|one| one.unwrap_err().to_string()).collect();
+    let words = format!("wrong user name or password for {} (401)", server.host);
+    assert_eq!(told, vec![words; 6]);
+    let sent = || server.seen().iter().filter(|seen| seen.header("authorization").is_some()).count();
+    assert_eq!(sent(), 1, "{:?}", server.lines());
+    assert!(six(&server, "pw").await.into_iter().all(|one| one.is_ok()));
+    assert_eq!(sent(), 7);
+}
+
+#[tokio::test]
+async fn nor_does_a_token_server_see_it_more_than_once() {
+    let tokens = Server::start(|seen| match seen.header("authorization") {
+        Some("Basic bWU6cHc=") => answer(200).body(r#"{"token":"t1"}"#),
+        _ => answer(401).body(r#"{"details":"incorrect username or password"}"#),
+    })
+    .await;
+    let server =
+        Server::start(with_tokens(format!("http://{}/token", tokens.host), Arc::new(AtomicUsize::new(1)))).await;
+    let told: Vec<String> = six(&server, "wrong").await.into_iter().map(|one| one.unwrap_err().to_string()).collect();
+    assert!(told.iter().all(|one| *one == told[0] && one.starts_with("wrong user name or password for")), "{told:?}");
+    assert_eq!(tokens.seen().len(), 1, "{:?}", tokens.lines());
+    assert!(six(&server, "pw").await.into_iter().all(|one| one.is_ok()));
+}
+
+#[tokio::test]
+async fn a_login_that_was_accepted_is_not_given_up_for_one_repository() {
+    let server = Server::start(|seen| match seen.header("authorization") {
+        Some("Basic bWU6cHc=") if !seen.path.contains("closed") => answer(200).body("{}"),
+        _ => answer(401).header("www-authenticate", "basic realm=\"x\""),
+    })
+    .await;
+    let client = client(&server, "me", "pw");
+    let ask = |path: &str| client.repository(&server.host, path).unwrap();
+    ask("open").manifest("v1").await.unwrap();
+    assert_eq!(status(&ask("closed").manifest("v1").await.unwrap_err()), Some(401));
+    ask("open").manifest("v1").await.unwrap();
 }
 
 #[tokio::test]

@@ -45,11 +45,11 @@ fn with_credentials_that_are_wrong() {
         let told = said(told, 5, &site, &[("REGISTRY", &source.host())]);
         match guard {
             Guard::Basic => assert_snapshot!(told, @r#"
-            error: image `REGISTRY/app/one:1`: REGISTRY/app/one: the credentials were not accepted (401 UNAUTHORIZED)
+            error: image `REGISTRY/app/one:1`: wrong user name or password for REGISTRY (401 UNAUTHORIZED)
               hint: check user name and password (or token) for REGISTRY in `SITE/docker/config.json`; log in again: `docker login REGISTRY`
             "#),
             _ => assert_snapshot!(told, @r#"
-            error: image `REGISTRY/app/one:1`: REGISTRY/app/one: the credentials were not accepted (401): incorrect username or password
+            error: image `REGISTRY/app/one:1`: wrong user name or password for REGISTRY (401): incorrect username or password
               hint: check user name and password (or token) for REGISTRY in `SITE/docker/config.json`; log in again: `docker login REGISTRY`
             "#),
         }
@@ -60,7 +60,7 @@ fn with_credentials_that_are_wrong() {
     let told = site.ferry(&install(&target.host())).arg("--username").arg(USER).arg("--password-stdin");
     let told = told.stdin(&password).run();
     assert_snapshot!(said(told, 5, &site, &[("REGISTRY", &target.host())]), @r#"
-    error: image `registry.example/app/one:1`: REGISTRY/app/one: the credentials were not accepted (401): incorrect username or password
+    error: image `registry.example/app/one:1`: wrong user name or password for REGISTRY (401): incorrect username or password
       hint: check user name and password (or token) for REGISTRY from the command line
     "#);
 }
