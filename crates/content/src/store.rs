@@ -28,6 +28,7 @@ mod index;
 mod ingest;
 mod layout;
 mod manifests;
+mod owner;
 mod recheck;
 mod upload;
 

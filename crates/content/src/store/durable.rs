@@ -9,6 +9,7 @@ use std::time::Duration;
 use ferry_image::Digest;
 
 use super::layout::Layout;
+use super::owner;
 use crate::Error;
 
 /// A file without its final name; dropped, it is gone.
@@ -25,6 +26,7 @@ impl Temp {
             let path = folder.join(format!("{prefix}{}", random_id()?));
             let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
             let file = file.map_err(|e| Error::io("create", &path, e))?;
+            owner::hand_over(&file, &path);
             // The lock tells a sweep by another process that this file is in use. One that came before it took the file away.
             let _ = file.lock();
             if path.exists() {
@@ -94,10 +96,28 @@ pub(super) fn create_folders(folder: &Path) -> Result<(), Error> {
         create_folders(parent)?;
     }
     match fs::create_dir(folder) {
-        Ok(()) => sync_parent(folder),
+        Ok(()) => {
+            owner::hand_over_folder(folder);
+            sync_parent(folder)
+        }
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
         Err(e) => Err(Error::io("create folder", folder, e)),
     }
+}
+
+/// Opens a file to lock it, and makes it where it is not there.
+pub(super) fn open_lock(path: &Path) -> Result<File, Error> {
+    let new = OpenOptions::new().write(true).create_new(true).open(path);
+    if let Ok(file) = &new {
+        owner::hand_over(file, path);
+    }
+    let opened = match new {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+            OpenOptions::new().create(true).truncate(false).write(true).open(path)
+        }
+        new => new,
+    };
+    opened.map_err(|e| Error::io("write", path, e))
 }
 
 /// Removes a file, durably; it may be gone already.

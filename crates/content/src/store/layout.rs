@@ -1,6 +1,6 @@
 //! Where things stand in the store's folder, and the lock over it.
 
-use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -175,8 +175,7 @@ impl Layout {
                 }
             }
         };
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(|e| crate::Error::io("write", &path, e))?;
+        let file = durable::open_lock(&path)?;
         loop {
             match file.try_lock() {
                 Ok(()) => {
@@ -205,8 +204,7 @@ impl Layout {
 
     fn blobs_lock(&self) -> Result<(File, PathBuf), crate::Error> {
         let path = self.root.join("ferry/blobs.lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        Ok((file.map_err(|e| crate::Error::io("write", &path, e))?, path))
+        Ok((durable::open_lock(&path)?, path))
     }
 
     /// Gives a file in `uploads/` the name of its blob, durably.

@@ -11,7 +11,7 @@ use ferry_image::{Algorithm, Descriptor, Digest, Hasher};
 
 use super::hashers::Hashers;
 use super::layout::{Layout, record};
-use super::{Error, Store, check_repository, durable};
+use super::{Error, Store, check_repository, durable, owner};
 use crate::files::{CHUNK, read_range};
 
 /// How long a session is waited for that another request holds: a connection just lost may not have been noticed yet.
@@ -41,6 +41,7 @@ impl Store {
         let path = self.session(repository, &id);
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
         let file = file.map_err(|e| crate::Error::io("create", &path, e))?;
+        owner::hand_over(&file, &path);
         self.hold(repository, &id, path, file)
     }
 
