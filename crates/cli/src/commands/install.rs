@@ -60,6 +60,11 @@ async fn install(args: args::Install) -> Result<(), End> {
     if let (true, Some(folder)) = (args.recheck, &args.store) {
         // it may take minutes
         print::talk(&format!("reading what `{}` has of these images", folder.display()));
+    } else if args.recheck {
+        print::talk(
+            "blobs are asked for by name, not read: a registry says that it has one whose file is damaged; of a store, `--store DIR \
+             --recheck` reads the bytes",
+        );
     }
     let preflight = preflight(Arc::new(bundles), destination, options).await?;
     if let Some(folder) = &args.store {
