@@ -19,6 +19,7 @@
 //!
 //! Not here: HTTP (`ferry-registry-server`). Everything but [`Provider`](crate::Provider) and [`Ingester`](crate::Ingester) blocks.
 
+mod check;
 mod collect;
 mod deleted;
 mod durable;
@@ -40,6 +41,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ferry_image::{Descriptor, Digest, reference};
 
+pub use check::{Checked, Fault, Wrong};
 pub use collect::{Collected, Collection};
 pub use error::Error;
 pub use upload::Upload;

@@ -1,7 +1,7 @@
 //! What is at a target, asked of the target itself: a receipt without an install.
 //!
 //! Tags are listed, their manifests and indexes are read, and what those name is taken to be there: a registry takes no manifest without its
-//! blobs. The other platforms of an index may be absent. What stands under no tag is found where `--from` names it, and not otherwise.
+//! blobs. Of a store's folder each blob is looked for as well. The other platforms of an index may be absent. What stands under no tag is found where `--from` names it, and not otherwise.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -45,6 +45,8 @@ pub struct Inventory {
     pub receipt: Receipt,
     /// What was looked for and is not there.
     pub notes: Vec<String>,
+    /// What a manifest of a store names and the store has not: it is left out, so that whoever builds on the receipt carries it.
+    pub warnings: Vec<String>,
 }
 
 /// A name to look at: a tag, or the digest of an image that has none.
@@ -58,6 +60,8 @@ struct Name {
 struct Found {
     digest: Digest,
     blobs: BTreeMap<Digest, u64>,
+    /// Named, and not there.
+    lost: Vec<(Digest, u64)>,
 }
 
 /// Asks the target, with at most `jobs` requests at a time.
@@ -96,11 +100,15 @@ pub async fn inventory(
     let looks = names.iter().map(|name| async move { (name, look(destination, name, seen).await) });
     let looks: Vec<_> = stream::iter(looks).buffered(jobs).collect().await;
     let (mut images, mut held) = (Vec::new(), Repositories::new());
-    let mut there = BTreeSet::new();
+    let (mut there, mut lost) = (BTreeSet::new(), BTreeMap::new());
     for (name, found) in looks {
         match found {
             Ok(Some(found)) => {
                 there.insert(name);
+                for blob in found.lost {
+                    lost.entry(blob)
+                        .or_insert_with(|| format!("{}/{}:{}", target.host(), name.repository, name.reference));
+                }
                 images.extend(known.images(name, &found.digest, target));
                 held.entry(format!("{}/{}", target.host(), name.repository)).or_default().extend(found.blobs);
             }
@@ -114,7 +122,13 @@ pub async fn inventory(
     notes.extend(known.lost(&there));
     images.sort_by(|a: &Relocated, b| a.reference.cmp(&b.reference));
     let receipt = Receipt::new(target, Vec::new(), time.to_string(), images, held);
-    Ok(Inventory { receipt, notes })
+    let warnings = lost.into_iter().map(|((digest, size), image)| {
+        format!(
+            "blob {digest} ({size} bytes), which `{image}` needs, is missing or of another size: it is left out, so that the next bundle \
+             brings it; install that with `--recheck`"
+        )
+    });
+    Ok(Inventory { receipt, notes, warnings: warnings.collect() })
 }
 
 /// What an earlier receipt says of the names at the target.
@@ -267,7 +281,7 @@ async fn look(
 ) -> Result<Option<Found>, Error> {
     let path = &name.repository;
     let Some((root, bytes)) = document(destination, path, &name.reference).await? else { return Ok(None) };
-    let mut found = Found { digest: root.clone(), blobs: BTreeMap::new() };
+    let mut found = Found { digest: root.clone(), blobs: BTreeMap::new(), lost: Vec::new() };
     let is_new =
         |digest: &Digest| seen.lock().unwrap_or_else(PoisonError::into_inner).insert((path.clone(), digest.clone()));
     let mut open = vec![(root, Some(bytes))];
@@ -298,6 +312,15 @@ async fn look(
             }
             Ok(Manifest::Index(index)) => open.extend(index.manifests.into_iter().map(|entry| (entry.digest, None))),
             Err(error) => tracing::debug!(repository = %path, %error, "a document that is no manifest"),
+        }
+    }
+    if let Destination::Store { store, .. } = destination {
+        // a registry answers for its blobs; of a folder the disk does
+        for (digest, size) in std::mem::take(&mut found.blobs) {
+            match store.blob_size(&digest)? {
+                Some(there) if there == size => drop(found.blobs.insert(digest, size)),
+                _ => found.lost.push((digest, size)),
+            }
         }
     }
     Ok(Some(found))

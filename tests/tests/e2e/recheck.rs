@@ -55,7 +55,11 @@ fn a_blob_that_a_registry_lost_is_pushed_again() {
     assert_eq!(target.requests().blobs_stored().len(), 1);
     let tags: Vec<_> = target.requests().manifests_stored().iter().map(|record| record.path.clone()).collect();
     assert_eq!(tags, [format!("/v2/app/one/manifests/{}", one.digest())], "no tag is set that stands");
-    install("--recheck").ok().says(&["0 images pushed, 2 were there", "no blob was needed", "asked for by name, not read"]);
+    install("--recheck").ok().says(&[
+        "0 images pushed, 2 were there",
+        "no blob was needed",
+        "asked for by name, not read",
+    ]);
 }
 
 #[test]
@@ -114,4 +118,43 @@ fn a_blob_that_a_server_found_damaged_is_pushed_again() {
     let (host, _third) = site.serve("--store shelf");
     let now = Endpoint::plain(&host).send("GET", &format!("/v2/app/one/blobs/{digest}"), &[], &[]).unwrap();
     assert!(now.status == 200 && now.body == bytes, "{}", now.status);
+}
+
+#[test]
+fn damage_in_a_store_is_found_and_named_with_its_images() {
+    require!("docker-registry");
+    let (site, one, two) = bundled();
+    let install = |more: &str| site.ferry(&format!("install b.tar --store shelf {TRUST} {more}"));
+    let _ = install("").ok();
+    site.ferry("verify --store shelf").ok().says(&["shelf is whole: 2 images, ", " checked"]);
+    // a folder that is a store is taken for one
+    assert_eq!(site.ferry("verify shelf --json").ok().json()["faults"], serde_json::json!([]));
+    let ((damaged, bytes), (lost, size)) = (layer(&one), layer(&two));
+    let at = |digest: &str| site.at(&format!("shelf/blobs/sha256/{}", digest.strip_prefix("sha256:").unwrap()));
+    std::fs::write(at(&damaged), vec![0; bytes.len()]).unwrap();
+    std::fs::remove_file(at(&lost)).unwrap();
+
+    let told = site.ferry("verify --store shelf").run().expect_code(3);
+    let what =
+        |image: &str, digest: &str, size: usize, how: &str| format!("`{image}`: blob {digest} ({size} bytes) is {how}");
+    told.says(&[
+        &what("app/one:1", &damaged, bytes.len(), "damaged: its file hashes to sha256:"),
+        &what("app/two:1", &lost, size.len(), "missing"),
+        "ferry install BUNDLE --store shelf --recheck",
+    ]);
+    let json = site.ferry("verify shelf --json").run().expect_code(3).json();
+    let fault =
+        |digest: &str| json["faults"].as_array().unwrap().iter().find(|fault| fault["digest"] == digest).unwrap();
+    assert_eq!((&fault(&damaged)["what"], &fault(&lost)["what"]), (&"damaged".into(), &"missing".into()));
+
+    // what a look at the folder shows is said by who works on it
+    site.ferry("gc shelf").ok().says(&[&what("app/two:1", &lost, size.len(), "missing"), "--recheck"]);
+    assert_eq!(site.ferry("gc shelf --json").ok().json()["lost"][0]["digest"], lost.as_str());
+    site.ferry("inventory --store shelf").ok().says(&["warning: ", &lost, "app/two:1", "left out", "--recheck"]);
+    let receipt = site.read("receipt.json");
+    assert!(!receipt.contains(&lost) && receipt.contains(&two.digest().to_string()), "{receipt}");
+
+    install("--recheck").ok().says(&["2 mended"]);
+    let _ = site.ferry("verify --store shelf").ok();
+    let _ = site.ferry("verify b.tar --store shelf").run().expect_code(2);
 }

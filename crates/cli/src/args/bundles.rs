@@ -39,14 +39,18 @@ pub(crate) struct Diff {
     pub(crate) trust: Trust,
 }
 
-/// Check signature, structure and every byte of a bundle, without unpacking it
+/// Check signature, structure and every byte of a bundle, without unpacking it; or every blob that images of a store need
 ///
 /// All that is wrong is listed together. What a damaged bundle lacks can be fetched again by itself: --want writes down what that is.
+/// What a store lacks is named with its images.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Verify {
     /// Bundles: files, volumes (any of them, or their common name; those in other folders too), or `-` for standard input
-    #[arg(required = true, value_name = "BUNDLE")]
+    #[arg(required_unless_present = "store", value_name = "BUNDLE")]
     pub(crate) bundles: Vec<PathBuf>,
+    /// A store's folder instead
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["bundles", "want", "cold"])]
+    pub(crate) store: Option<PathBuf>,
     /// List the damaged and missing blobs in FILE, for `ferry bundle --patch`
     #[arg(long, value_name = "FILE")]
     pub(crate) want: Option<PathBuf>,

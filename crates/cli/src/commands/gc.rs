@@ -1,8 +1,10 @@
 //! `ferry gc`.
 
-use ferry_content::store::{Collected, Collection, Store};
+use ferry_content::Failure as _;
+use ferry_content::store::{Checked, Collected, Collection, Store};
 use serde_json::json;
 
+use crate::commands::verify::store::{fault, lost};
 use crate::failure::{End, Error};
 use crate::{args, print};
 
@@ -13,10 +15,15 @@ pub(crate) async fn run(args: args::Gc) -> Result<(), End> {
         let why = format!("`{}` is not there", folder.display());
         return Err(Error::usage(why, "name the folder that was given to `--store`").into());
     }
-    let work = move || Store::open_existing(folder)?.collect(&how);
-    let collected = tokio::task::spawn_blocking(work).await.map_err(|e| Error::Runtime(std::io::Error::other(e)))??;
+    let work = move || {
+        let store = Store::open_existing(folder)?;
+        let collected = store.collect(&how)?;
+        Ok::<_, ferry_content::store::Error>((collected, store.check(None, |_| (), &|_| ())?))
+    };
+    let (collected, checked) =
+        tokio::task::spawn_blocking(work).await.map_err(|e| Error::Runtime(std::io::Error::other(e)))??;
     if args.json {
-        print::out(&super::pretty(&json(&collected, args.dry_run))?);
+        print::out(&super::pretty(&json(&collected, &checked, args.dry_run))?);
     } else if args.dry_run {
         let rows: Vec<Vec<String>> = collected
             .removed
@@ -31,6 +38,12 @@ pub(crate) async fn run(args: args::Gc) -> Result<(), End> {
     if !args.talk.quiet && !args.json {
         print::talk(&summary(&collected, &args));
     }
+    let mut hint = None;
+    for lost in lost(&args.store, checked) {
+        print::warnings(&[lost.to_string()]);
+        hint = lost.hint();
+    }
+    hint.into_iter().for_each(|hint| print::talk(&format!("  hint: {hint}")));
     Ok(())
 }
 
@@ -52,7 +65,7 @@ fn summary(collected: &Collected, args: &args::Gc) -> String {
     format!("{}: {}", args.store.display(), parts.join("; "))
 }
 
-fn json(collected: &Collected, dry_run: bool) -> serde_json::Value {
+fn json(collected: &Collected, checked: &Checked, dry_run: bool) -> serde_json::Value {
     let removed: Vec<_> =
         collected.removed.iter().map(|(digest, size)| json!({"digest": digest, "bytes": size})).collect();
     let untagged: Vec<_> = collected
@@ -69,5 +82,6 @@ fn json(collected: &Collected, dry_run: bool) -> serde_json::Value {
         "young": {"blobs": collected.young},
         "needed": {"blobs": collected.kept},
         "stay": {"bytes": collected.kept_bytes},
+        "lost": checked.faults.iter().map(fault).collect::<Vec<_>>(),
     })
 }

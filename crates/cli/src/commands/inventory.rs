@@ -38,6 +38,7 @@ pub(crate) async fn run(args: args::Inventory) -> Result<(), End> {
     for note in &found.notes {
         print::talk(&format!("note: {note}"));
     }
+    print::warnings(&found.warnings);
     if found.receipt.repositories.is_empty() {
         let nothing =
             format!("nothing was found below {}: is that the prefix that the install used?", destination.target());

@@ -1,5 +1,7 @@
 //! `ferry verify`.
 
+pub(crate) mod store;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,6 +26,9 @@ struct Held {
 }
 
 pub(crate) async fn run(args: args::Verify) -> Result<(), End> {
+    if let Some(folder) = store::named(&args) {
+        return store::run(folder, &args).await;
+    }
     let trust = keys::trusted(&args.trust)?;
     bundles::refuse_seconds_apart(&args.bundles, &args.waiting)?;
     let named = bundles::named(&args.bundles)?;

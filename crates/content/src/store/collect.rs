@@ -243,7 +243,7 @@ impl Store {
         Ok(())
     }
 
-    fn manifests_of(&self, repository: &str) -> Result<Vec<Descriptor>, Error> {
+    pub(super) fn manifests_of(&self, repository: &str) -> Result<Vec<Descriptor>, Error> {
         let folder = self.layout.manifests(repository);
         let mut found = Vec::new();
         for name in names(&folder)? {
@@ -253,7 +253,7 @@ impl Store {
     }
 
     /// The repositories that have a folder, whatever is in it.
-    fn folders(&self) -> Result<BTreeSet<String>, Error> {
+    pub(super) fn folders(&self) -> Result<BTreeSet<String>, Error> {
         let root = self.layout.repositories();
         let (mut found, mut open) = (BTreeSet::new(), names(&root)?);
         while let Some(repository) = open.pop() {
@@ -268,7 +268,7 @@ impl Store {
     }
 }
 
-fn is_document(descriptor: &Descriptor) -> bool {
+pub(super) fn is_document(descriptor: &Descriptor) -> bool {
     media_type::is_index(&descriptor.media_type) || media_type::is_manifest(&descriptor.media_type)
 }
 
