@@ -233,7 +233,13 @@ fn open(path: &Path) -> Result<File, Error> {
     // Opening a pipe would wait for somebody to write into it.
     let metadata = std::fs::metadata(path).map_err(failed)?;
     if !metadata.is_file() {
-        let why = if metadata.is_dir() { "it is a folder; name the file in it" } else { "it is not a regular file" };
+        let why = match metadata.is_dir() {
+            true if path.join("oci-layout").is_file() => {
+                "it is the folder of a store or a layout; a store is named with `--store`"
+            }
+            true => "it is a folder; name the file in it",
+            false => "it is not a regular file",
+        };
         return Err(Error::NotABundle { path: path.to_owned(), why: why.to_owned() });
     }
     File::open(path).map_err(failed)

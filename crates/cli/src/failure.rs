@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use ferry_archive::Error as ArchiveError;
+use ferry_content::store::Error as StoreError;
 use ferry_content::{Error as ContentError, Failure, Kind, Problems};
 use ferry_install::Error as InstallError;
 
@@ -32,8 +33,31 @@ pub(crate) enum Error {
     Unexpected { path: PathBuf, found: String, expected: String, slip: Option<String> },
     #[error("`{}` is there, and is another file", .path.display())]
     OtherFile { path: PathBuf },
+    #[error("{why}")]
+    NotAStore { why: String, hint: String },
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
+}
+
+/// The way in which a disk fails for all that is written to it, if it is one: each file would tell of it.
+pub(crate) fn of_the_disk(error: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKind> {
+    use std::io::ErrorKind as E;
+    if let Some(ContentError::Io { source, .. }) = error.downcast_ref::<ContentError>() {
+        let kinds = [E::StorageFull, E::QuotaExceeded, E::ReadOnlyFilesystem, E::StaleNetworkFileHandle];
+        return Some(source.kind()).filter(|kind| kinds.contains(kind));
+    }
+    match error.downcast_ref::<ContentError>() {
+        Some(ContentError::Other(inner)) => of_the_disk(inner.as_ref()),
+        Some(ContentError::At { error, .. }) => of_the_disk(error.as_ref()),
+        Some(_) => None,
+        None => match (error.downcast_ref::<InstallError>(), error.downcast_ref::<StoreError>()) {
+            (Some(InstallError::Content(inner)), _) => of_the_disk(inner),
+            (Some(InstallError::Store(StoreError::Content(inner))), _) | (None, Some(StoreError::Content(inner))) => {
+                of_the_disk(inner)
+            }
+            _ => None,
+        },
+    }
 }
 
 /// Whether any of this is damage to a bundle, of a kind that `is_meant`; blobs are, where they came from one of `places`, the files of
@@ -79,7 +103,7 @@ impl Failure for Error {
         match self {
             Self::Usage { .. } => Kind::Usage,
             Self::Config { .. } | Self::Document { .. } => Kind::Invalid,
-            Self::Io { .. } | Self::Runtime(_) => Kind::Local,
+            Self::Io { .. } | Self::NotAStore { .. } | Self::Runtime(_) => Kind::Local,
             Self::Unexpected { .. } => Kind::Untrusted,
             Self::OtherFile { .. } => Kind::Conflict,
         }
@@ -87,7 +111,7 @@ impl Failure for Error {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Usage { hint, .. } => Some(hint.clone()),
+            Self::Usage { hint, .. } | Self::NotAStore { hint, .. } => Some(hint.clone()),
             Self::Io { action, source, .. } => ferry_content::error::io_hint(action, source),
             Self::Config { .. } => Some("docs/config.md has all keys of ferry's config file".to_owned()),
             Self::Document { .. } => Some("give the file as ferry wrote it, or make it anew".to_owned()),

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use ferry_content::{Kind, Problem, Problems};
 use ferry_registry_server::Lines;
 
-use crate::failure::End;
+use crate::failure::{End, of_the_disk};
 
 /// A line of data on standard output. A reader that went away is no error.
 pub(crate) fn out(text: &str) {
@@ -133,7 +133,10 @@ pub(crate) fn end(end: &End) -> ExitCode {
 fn causes(problems: &Problems) -> Vec<(&Problem, usize)> {
     let mut causes: Vec<(&Problem, String, usize)> = Vec::new();
     for problem in problems.iter() {
-        let said = problem.failure.to_string();
+        let said = match of_the_disk(problem.failure.as_ref()) {
+            Some(kind) => kind.to_string(),
+            None => problem.failure.to_string(),
+        };
         let is_one = matches!(problem.failure.kind(), Kind::Remote | Kind::Local) && !problem.subject.is_empty();
         let same = |(first, words, _): &&mut (&Problem, String, usize)| {
             is_one && !first.subject.is_empty() && *words == said && first.failure.kind() == problem.failure.kind()

@@ -102,8 +102,34 @@ impl Store {
         Self::over(layout)
     }
 
+    /// The same for who only looks: nothing is swept up, so that the disk need not be one that can be written to.
+    ///
+    /// # Errors
+    /// As [`open_existing`](Self::open_existing).
+    pub fn open_to_look(folder: impl AsRef<Path>) -> Result<Self, Error> {
+        let layout = Layout::new(folder.as_ref());
+        layout.check()?;
+        Self::unswept(layout)
+    }
+
+    /// Takes a store away again that was made a moment ago and has nothing in it. One that somebody uses meanwhile stays.
+    ///
+    /// # Errors
+    /// Whatever the disk reports.
+    pub fn remove_if_empty(self) -> Result<(), Error> {
+        if !self.repositories()?.is_empty() {
+            return Ok(());
+        }
+        let _guard = self.layout.lock()?;
+        Ok(self.layout.remove_if_empty()?)
+    }
+
     fn over(layout: Layout) -> Result<Self, Error> {
         layout.sweep(false, layout::SESSION_AGE)?;
+        Self::unswept(layout)
+    }
+
+    fn unswept(layout: Layout) -> Result<Self, Error> {
         let index = IndexFile::new(layout.index());
         let store = Self {
             layout: Arc::new(layout),

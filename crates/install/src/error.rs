@@ -383,7 +383,10 @@ impl Failure for Error {
             }
             Self::Collision(_) => "choose `--layout host`, or build the bundle with `as:` names",
             Self::Name(_) => "choose another prefix in `--registry HOST/PREFIX`",
-            Self::Existing { .. } => "choose `--on-existing overwrite` or `--on-existing skip`",
+            Self::Existing { .. } => {
+                "see first what differs: `--on-existing overwrite --dry-run` lists every tag that would move, and from which digest; then choose \
+                 `--on-existing overwrite` or `--on-existing skip`"
+            }
             Self::Uncarried { .. } => "build the bundle with it, list it under `ignore:`, or go on with `--no-strict`",
             Self::NotRewritten { .. } => {
                 "write it by tag, or use the `relocation.json` of an install, which knows every digest; or go on with `--no-strict`, and \
@@ -433,7 +436,8 @@ fn lacking(blobs: &[Descriptor], bases: &[String], closed: &[String]) -> String 
     let (are, them) = if blobs.len() == 1 { ("is", "it") } else { ("are", "them") };
     let who = match quoted(bases) {
         bases if bases.is_empty() => String::new(),
-        bases => format!("; {bases} should have brought {them}"),
+        named if bases.iter().all(|base| is_place(base)) => format!("; the inventory of {named} lists {them}"),
+        named => format!("; {named} should have brought {them}"),
     };
     let not_seen = match quoted(closed) {
         closed if closed.is_empty() => String::new(),
@@ -471,8 +475,20 @@ fn serve_with(bases: &[String]) -> String {
     format!("serve {base} together with it: `ferry serve BASE.tar THIS.tar`")
 }
 
+/// Whether a base is a target that was asked, and no bundle: names of bundles have neither port nor prefix.
+fn is_place(base: &str) -> bool {
+    base.split('@').next().unwrap_or_default().contains([':', '/'])
+}
+
 /// How to get what is left to the target and is not there.
 fn bring(bases: &[String]) -> String {
+    if let Some(place) = bases.iter().find(|base| is_place(base)) {
+        return format!(
+            "the bundle was built on an inventory of `{place}` (of a store, unless it was named, that is `localhost:5000`): install it there; or let \
+             `--want want.json` write down what is missing, and build that on the connected side with `ferry bundle --patch want.json`; or build \
+             this bundle without `--have`"
+        );
+    }
     let base = bases.first().map_or("the bundle that has them".to_owned(), |base| format!("`{base}`"));
     format!(
         "install {base} there first, or both with one command (`ferry install BASE.tar THIS.tar`); or let `--want want.json` write \

@@ -98,6 +98,14 @@ pub struct Probe {
 }
 
 impl Probe {
+    /// How what a folder is not asked was found.
+    const FOLDER: &str = "it is a folder here";
+
+    /// Each question, in words for people, with its answer; of a folder only those that it was asked.
+    pub fn asked(&self) -> impl Iterator<Item = (&'static str, &Answer)> {
+        self.rows().into_iter().filter(|(_, answer)| answer.how != Self::FOLDER)
+    }
+
     /// Each question, in words for people, with its answer.
     #[must_use]
     pub fn rows(&self) -> [(&'static str, &Answer); 9] {
@@ -116,7 +124,7 @@ impl Probe {
 
     /// Of a store, which is asked nothing over a network.
     pub(crate) fn of_store(sparse_index: Answer, images: &[Planned]) -> Self {
-        let folder = || Answer::yes("it is a folder here");
+        let folder = || Answer::yes(Self::FOLDER);
         Self {
             product: None,
             reachable: folder(),

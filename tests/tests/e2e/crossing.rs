@@ -190,6 +190,13 @@ fn a_store_is_filled_without_a_server() {
     assert!(site.read("asked/relocation.json").contains("localhost:5000/app/one"));
     let _ = install("--registry r.example --out named").ok();
     assert!(site.read("named/relocation.json").contains("r.example/app/one"));
+    // a look changes nothing of the store, and asks only what can be asked of a folder
+    let locks = ["shelf/ferry/lock", "shelf/ferry/blobs.lock"].map(|lock| site.at(lock));
+    locks.iter().for_each(|lock| std::fs::remove_file(lock).unwrap());
+    let look = install("--dry-run").ok().stdout;
+    assert!(look.contains("existing tags") && !look.contains("may push"), "{look}");
+    let _ = site.ferry("gc shelf --dry-run").ok();
+    assert!(locks.iter().all(|lock| !lock.exists()));
     let (host, _serving) = site.serve("--store shelf");
     let endpoint = ferry_tests::http::Endpoint::plain(&host);
     let answer = endpoint.send("GET", "/v2/app/one/manifests/1", &[("Accept", "*/*")], &[]).unwrap();
@@ -250,7 +257,11 @@ fn an_existing_tag_is_treated_as_asked() {
     let target = Registry::filled(Access::Plain, &[("app/one:1", &old)]);
     let install = format!("install b.tar --registry {} {TRUST} --on-existing", target.host());
     let now = || target.manifest("app/one", "1").unwrap();
-    let _ = site.ferry(&format!("{install} fail")).run().expect_code(7).says(&["app/one:1"]);
+    let _ = site.ferry(&format!("{install} fail")).run().expect_code(7).says(&[
+        "app/one:1",
+        "see first what differs",
+        "--dry-run",
+    ]);
     assert_eq!(now(), old.manifest(old.digest()).unwrap());
     let _ = site.ferry(&format!("{install} skip")).ok();
     assert_eq!(now(), old.manifest(old.digest()).unwrap());

@@ -302,6 +302,12 @@ fn an_inventory_is_a_base() {
     assert_eq!(serde_json::from_str::<Value>(&site.read("named.json")).unwrap()["repositories"], from["repositories"]);
     let _ = site.ferry(&format!("install one.tar --store shelf {TRUST}")).ok();
     let _ = site.ferry("inventory --store shelf -o shelf.json").ok().says(&["1 repository, 1 image"]);
+    // the name that stands for the store is no bundle, and the store that was not filled is none
+    let _ = crossed.bundle("shop/app:2", "three.tar", "--have shelf.json").ok();
+    let told = site.ferry(&format!("install three.tar --store fresh {TRUST}")).run().expect_code(4);
+    told.says(&["the inventory of `localhost:5000` lists it", "was built on an inventory of `localhost:5000`"]);
+    assert!(!told.stderr.contains("install `localhost:5000`") && !site.at("fresh").exists(), "{}", told.stderr);
+    let _ = site.ferry(&format!("install three.tar --store shelf {TRUST}")).ok();
 }
 
 #[test]

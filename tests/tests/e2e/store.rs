@@ -162,6 +162,7 @@ fn a_collection_is_of_a_store_and_says_so() {
     let site = Site::without_keys();
     site.write("other/file", "x");
     let _ = site.ferry("gc other").run().expect_code(6).says(&["`other` is not a store", "oci-layout"]);
+    let _ = site.ferry("gc other/file").run().expect_code(2).says(&["`other/file` is a file, and no store", "--store"]);
     let _ = site.ferry("gc absent").run().expect_code(2).says(&["`absent` is not there", "--store"]);
     assert!(!site.at("absent").exists(), "it makes none");
     let _ = site.ferry("gc other --grace 5x").run().expect_code(2).says(&["90s, 30m, 2h or 1d"]);
@@ -228,6 +229,8 @@ fn a_full_disk_refuses_a_push_and_loses_nothing() {
     let begun = endpoint.send("POST", "/v2/app/one/blobs/uploads/", &[], &[]).unwrap();
     assert_eq!(endpoint.send("PATCH", begun.header("location").unwrap(), &[], half).unwrap().status, 202);
     let _ = site.ferry("gc disk/shelf").ok().says(&["2.0 MB in unfinished uploads", "--uploads"]);
+    let told = site.ferry("gc disk/shelf --uploads 0 --dry-run").ok();
+    told.says(&["0 blobs would be removed, 0 B; 2.0 MB in unfinished uploads would be removed"]);
     let freed = site.ferry("gc disk/shelf --uploads 0 --json").ok().json();
     assert_eq!(freed["unfinished_uploads"], serde_json::json!({"bytes": half.len(), "left": 0}));
     assert_eq!(disk_uploads(&site), 0);

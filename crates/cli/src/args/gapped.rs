@@ -74,6 +74,7 @@ pub(crate) struct Install {
         long,
         value_name = "NAME",
         default_value = "k8s.io",
+        value_parser = crate::commands::node::namespace,
         requires = "containerd",
         conflicts_with = "docker",
         help_heading = "Into this node"

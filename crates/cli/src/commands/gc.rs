@@ -8,15 +8,25 @@ use crate::commands::verify::store::{fault, lost};
 use crate::failure::{End, Error};
 use crate::{args, print};
 
+/// Which folders are stores.
+const STORES: &str = "name the folder that was given to `--store`";
+
 pub(crate) async fn run(args: args::Gc) -> Result<(), End> {
     let how = Collection { grace: args.grace, uploads: args.uploads, untagged: args.untagged, dry_run: args.dry_run };
     let folder = args.store.clone();
     if !folder.exists() {
         let why = format!("`{}` is not there", folder.display());
-        return Err(Error::usage(why, "name the folder that was given to `--store`").into());
+        return Err(Error::usage(why, STORES).into());
+    }
+    if !folder.is_dir() {
+        return Err(Error::usage(format!("`{}` is a file, and no store", folder.display()), STORES).into());
+    }
+    if !folder.join("oci-layout").is_file() {
+        let why = format!("`{}` is not a store: there is no `oci-layout` in it", folder.display());
+        return Err(Error::NotAStore { why, hint: STORES.to_owned() }.into());
     }
     let work = move || {
-        let store = Store::open_existing(folder)?;
+        let store = if how.dry_run { Store::open_to_look(folder)? } else { Store::open_existing(folder)? };
         let collected = store.collect(&how)?;
         Ok::<_, ferry_content::store::Error>((collected, store.check(None, |_| (), &|_| ())?))
     };
@@ -49,8 +59,11 @@ pub(crate) async fn run(args: args::Gc) -> Result<(), End> {
 
 fn summary(collected: &Collected, args: &args::Gc) -> String {
     let done = if args.dry_run { "would be removed" } else { "removed" };
-    let mut parts =
-        vec![format!("{} {done}, {}", print::count(collected.removed.len(), "blob"), print::bytes(collected.bytes()))];
+    let blobs = print::bytes(collected.bytes() - collected.uploads);
+    let mut parts = vec![format!("{} {done}, {blobs}", print::count(collected.removed.len(), "blob"))];
+    if collected.uploads > 0 {
+        parts.push(format!("{} in unfinished uploads {done}", print::bytes(collected.uploads)));
+    }
     if args.untagged {
         parts.push(format!("{} without a tag {done}", print::count(collected.untagged.len(), "manifest")));
     }

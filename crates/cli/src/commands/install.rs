@@ -41,6 +41,7 @@ async fn install(args: args::Install) -> Result<(), End> {
         return node::run(&args, node).await;
     }
     let opened::Opened { bundles, pipe, introductions, signed, spooled: _spooled } = opened::open(&args).await?;
+    let made = !args.dry_run && args.store.as_ref().is_some_and(|folder| !folder.exists());
     let (destination, _empty) = destination(&args)?;
     let options = Options {
         layout: args.layout.map(Into::into),
@@ -66,7 +67,17 @@ async fn install(args: args::Install) -> Result<(), End> {
              --recheck` reads the bytes",
         );
     }
-    let preflight = preflight(Arc::new(bundles), destination, options).await?;
+    let made = made.then(|| destination.clone());
+    let preflight = match (preflight(Arc::new(bundles), destination, options).await, made) {
+        // an empty store would be taken for one that was filled
+        (Err(problems), Some(Destination::Store { store, .. })) => {
+            if let Err(error) = Store::clone(&store).remove_if_empty() {
+                tracing::debug!(%error, "the empty store stays");
+            }
+            return Err(problems.into());
+        }
+        (result, _) => result?,
+    };
     if let Some(folder) = &args.store {
         disk::check_room(folder, preflight.absent_bytes().await?)?;
     }
@@ -149,7 +160,7 @@ fn destination(args: &args::Install) -> Result<(Destination, Option<TempDir>), E
 /// The store in `folder` for a look; where there is none yet, an empty one that nobody keeps.
 fn existing(folder: &Path) -> Result<(Store, Option<TempDir>), End> {
     if folder.exists() {
-        return Ok((Store::open_existing(folder)?, None));
+        return Ok((Store::open_to_look(folder)?, None));
     }
     let fail = |source| Error::Io { action: "write in", path: std::env::temp_dir(), source };
     let empty = tempfile::tempdir().map_err(fail)?;
@@ -214,7 +225,7 @@ fn show(preflight: &Preflight, probe: &Probe, is_named: bool, json: Option<Vec<s
     }
     print::out(&print::table(&rows));
     let mut rows = vec![["ASKED OF THE TARGET", "ANSWER", "HOW"].map(str::to_owned).to_vec()];
-    rows.extend(probe.rows().map(|(what, a)| vec![what.to_owned(), a.answer.text().to_owned(), a.how.clone()]));
+    rows.extend(probe.asked().map(|(what, a)| vec![what.to_owned(), a.answer.text().to_owned(), a.how.clone()]));
     print::out(&format!("\n{}", print::table(&rows)));
     for left in &probe.leaves {
         print::out(&format!("  asking left {left}"));

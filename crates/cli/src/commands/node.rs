@@ -32,6 +32,15 @@ pub(crate) fn named(args: &args::Install) -> Result<Option<Node>, Error> {
     }))
 }
 
+/// A namespace as containerd takes it (`pkg/identifiers`): letters and digits, with single `.`, `_` and `-` between them, at most 76.
+pub(crate) fn namespace(text: &str) -> Result<String, String> {
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if text.len() <= 76 && text.split(['.', '_', '-']).all(is_word) {
+        return Ok(text.to_owned());
+    }
+    Err("a namespace of containerd has letters and digits, with single `.`, `_` and `-` between them, and at most 76 of all: `k8s.io`, `default`".to_owned())
+}
+
 /// This machine's platform. Images are for Linux, whatever else runs there.
 fn here() -> Platform {
     // where Rust and Go differ in their names, and `Platform` does not know Rust's
@@ -116,4 +125,27 @@ fn result(node: &Node, signed: &[Value], all: &[Exported], stock: &Stock, blobs:
         "bundles": signed, "to": node.form().name(), "command": node.shown(),
         "images": all.iter().map(image).collect::<Vec<_>>(), "blobs": {"count": blobs.0, "bytes": blobs.1},
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespaces_are_those_that_containerd_takes() {
+        for (text, expected) in [
+            ("k8s.io", true),
+            ("default", true),
+            ("a-b_c.9", true),
+            ("bad name", false),
+            ("", false),
+            ("a..b", false),
+            (".a", false),
+            ("a/b", false),
+            (&"a".repeat(76), true),
+            (&"a".repeat(77), false),
+        ] {
+            assert_eq!(namespace(text).is_ok(), expected, "{text}");
+        }
+    }
 }

@@ -73,7 +73,8 @@ impl Store {
         let mut read = Read::new();
         self.mark(&mut read, &HashSet::new())?;
         let (needed, untagged) = {
-            let _guard = self.layout.lock()?;
+            // who only looks may be on a disk that cannot be written to
+            let _guard = if how.dry_run { None } else { Some(self.layout.lock()?) };
             let untagged = if how.untagged { self.untagged(&mut read, cutoff)? } else { Vec::new() };
             let gone = untagged.iter().map(|(repository, manifest)| (repository.clone(), manifest.digest.clone()));
             let needed = self.mark(&mut read, &gone.collect())?;

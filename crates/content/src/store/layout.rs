@@ -106,6 +106,25 @@ impl Layout {
         self.check()
     }
 
+    /// Removes an empty store, and nothing else: each folder goes only when nothing is in it. The caller holds the lock.
+    pub(super) fn remove_if_empty(&self) -> Result<(), crate::Error> {
+        let folders = ["blobs/sha256", "blobs/sha512", "ferry/uploads", "ferry/repositories"];
+        for folder in folders.map(|name| self.root.join(name)) {
+            let mut entries = fs::read_dir(&folder).map_err(|e| crate::Error::io("read", &folder, e))?;
+            if entries.next().is_some() {
+                return Ok(());
+            }
+        }
+        // first what makes it a store, so that whoever comes between makes it anew
+        for file in ["oci-layout", "index.json", "ferry/blobs.lock", "ferry/lock"] {
+            durable::remove(&self.root.join(file))?;
+        }
+        for folder in folders.into_iter().chain(["blobs", "ferry", ""]).map(|name| self.root.join(name)) {
+            fs::remove_dir(&folder).map_err(|e| crate::Error::io("remove", &folder, e))?;
+        }
+        Ok(())
+    }
+
     /// A folder that has files, but not ours, is somebody else's. `oci-layout` is written last: a `ferry` folder alone is a store whose
     /// making was cut short, or is going on in another process.
     fn must_be_empty(&self) -> Result<(), Error> {
