@@ -199,6 +199,24 @@ mod tests {
     }
 
     #[test]
+    fn one_cause_is_told_once_and_what_is_wrong_with_things_of_each() {
+        use ferry_content::Error as E;
+        let full = |path: &str| E::io("write", path, std::io::ErrorKind::StorageFull.into());
+        let lost = |path: &str| E::io("read", path, std::io::ErrorKind::NotFound.into());
+        let text = || E::Text { path: "x".into(), why: "y".to_owned() };
+        let mut problems = Problems::default();
+        problems.add("image `a`", full("uploads/1"));
+        problems.add("image `a`", lost("f"));
+        problems.add("image `b`", E::other(full("uploads/2").at(ferry_content::Side::Target)));
+        problems.add("image `b`", lost("g"));
+        problems.add("a.yaml", text());
+        problems.add("b.yaml", text());
+        problems.add("image `c`", ferry_install::Error::from(full("uploads/3")));
+        let told: Vec<_> = causes(&problems).into_iter().map(|(one, more)| (one.subject.as_str(), more)).collect();
+        assert_eq!(told, [("image `a`", 2), ("image `a`", 0), ("image `b`", 0), ("a.yaml", 0), ("b.yaml", 0)]);
+    }
+
+    #[test]
     fn bytes_for_people() {
         for (n, text) in [
             (0, "0 B"),
