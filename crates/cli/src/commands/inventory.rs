@@ -18,7 +18,7 @@ pub(crate) async fn run(args: args::Inventory) -> Result<(), End> {
     let destination = match (&args.store, named) {
         (Some(folder), named) => {
             let target = named.map_or_else(|| install::parse(STORE_NAME), Ok)?;
-            Destination::Store { store: Arc::new(Store::open_existing(folder)?), target }
+            Destination::Store { store: Arc::new(Store::open_to_look(folder)?), target }
         }
         (None, Some(target)) => {
             let settings = config::load(args.registry.config.as_deref())?;

@@ -34,7 +34,7 @@ pub(super) async fn run(folder: &Path, args: &args::Verify) -> Result<(), End> {
         return Err(Error::usage("--want and --cold are about bundles, and this is a store", hint).into());
     }
     let (threads, quiet) = (super::super::threads(args.jobs), args.talk.quiet);
-    let store = Store::open_existing(folder)?;
+    let store = Store::open_to_look(folder)?;
     let work = move || {
         let meter = OnceLock::new();
         let sized = |bytes| drop(meter.set(Meter::new("verifying", bytes, quiet)));
