@@ -77,13 +77,13 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
     if let Some(authority) = server.authority() {
         tell_authority(authority, &reach);
     }
+    if nodes.is_some() {
+        notes.iter().for_each(|note| print::talk(note));
+    }
     match (written, &nodes) {
         (Some((written, folder)), _) => Nodes::tell(&written, folder),
         (None, Some(nodes)) => tell_nodes(nodes, &reach),
         (None, None) => {}
-    }
-    if nodes.is_some() {
-        notes.iter().for_each(|note| print::talk(note));
     }
 
     let (grace, under_way) = (args.grace.as_secs(), server.under_way());
