@@ -87,10 +87,7 @@ impl Nodes {
 
     /// The same for people: what was written where, and what is not in it.
     pub(super) fn tell(written: &Written, folder: &Path) {
-        print::talk(&format!(
-            "what nodes need was written; {} says what goes where (as do `ferry serve --help` and docs/serve.md):",
-            folder.join(readme::NAME).display()
-        ));
+        print::talk("what nodes need was written:");
         emitted::talk(&written.all, folder);
         if !written.stale.is_empty() {
             print::talk("an earlier run had written what is not needed now; it was removed:");
@@ -102,6 +99,10 @@ impl Nodes {
                 "note: {form} has nothing: it needs names of hosts, and no repository here begins with one"
             ));
         }
+        print::talk(&format!(
+            "{} says what goes where, as do `ferry serve --help` and docs/serve.md",
+            folder.join(readme::NAME).display()
+        ));
     }
 
     fn scheme(&self) -> &'static str {
