@@ -178,7 +178,7 @@ fn podman_and_skopeo_find_the_original_names_and_log_in() {
 
     let users = disk.users();
     for options in ["", "--anonymous-read"] {
-        let (store, serving) = disk.site.serve(&format!("--store shelf{options} {users} {options}"));
+        let (store, mut serving) = disk.site.serve(&format!("--store shelf{options} {users} {options}"));
         let auth = disk.path(&format!("auth{options}.json"));
         let from = format!("docker://{HUB}");
         let to = format!("docker://{store}/team/pushed:1");
@@ -193,8 +193,9 @@ fn podman_and_skopeo_find_the_original_names_and_log_in() {
         tools::succeed("skopeo", &copy);
         let guest = tools::run("skopeo", &["inspect", "--raw", "--tls-verify=false", "--no-creds", &to]);
         assert_eq!(guest.status.success(), !options.is_empty());
+        serving.until_it_says("a login failed");
         let said = serving.stderr();
-        assert!(said.contains("a login failed") && said.contains("127.0.0.1") && said.contains(USER), "{said}");
+        assert!(said.contains("127.0.0.1") && said.contains(USER), "{said}");
         assert!(!said.contains(PASSWORD), "{said}");
     }
 }
@@ -290,7 +291,7 @@ fn a_damaged_blob_is_never_served_whole_and_the_log_names_it() {
     drop(first);
     let file = File::options().write(true).open(site.at("b.tar")).unwrap();
     file.write_all_at(&[!layer.stored[2_000_000]], at + 2_000_000).unwrap();
-    let (host, serving, _) = site.serve_and_hear(&format!("b.tar {TRUST}"));
+    let (host, mut serving, _) = site.serve_and_hear(&format!("b.tar {TRUST}"));
     let blob = format!("http://{host}/v2/app/large/blobs/{}", layer.digest());
     let out = site.at("out").display().to_string();
     let got = tools::run("curl", &["--silent", "--fail", "--output", &out, &blob]);
@@ -301,6 +302,7 @@ fn a_damaged_blob_is_never_served_whole_and_the_log_names_it() {
         Some(22),
         "from then on it is not there"
     );
+    serving.until_it_says("a damaged blob is refused from now on");
     let said = serving.stderr();
     assert!(said.contains(&layer.digest()) && said.contains("b.tar"), "{said}");
     drop(serving);
