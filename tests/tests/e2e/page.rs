@@ -177,11 +177,14 @@ fn requests_are_logged_where_the_operator_says() {
         let _ = std::fs::remove_file(site.at("a.log"));
     }
     let metrics = |host: &str| Endpoint::plain(host).send("GET", "/metrics", &[], &[]).unwrap();
-    let (host, _serving) = site.serve(&format!("b.tar {TRUST}"));
+    let (host, mut serving) = site.serve(&format!("b.tar {TRUST}"));
     let answer = metrics(&host);
     assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
-    let text = String::from_utf8(answer.body).unwrap();
-    assert!(text.contains("\nferry_http_connections 1\n") && text.contains("\nprocess_open_fds "), "{text}");
+    assert!(String::from_utf8(answer.body).unwrap().contains("\nprocess_open_fds "));
+    // that of who looked whether it listens is gone in a moment
+    serving.until("this connection is counted and no other", || {
+        String::from_utf8(metrics(&host).body).unwrap().contains("\nferry_http_connections 1\n")
+    });
     let refused = site.ferry(&format!("serve b.tar {TRUST} --listen 127.0.0.1:0 --access-log none/a.log")).run();
     let _ = refused.expect_code(6).says(&["none/a.log"]);
 }
