@@ -49,34 +49,27 @@ pub(crate) fn hangups() -> Result<Signal, End> {
     Ok(signal(SignalKind::hangup()).map_err(Error::Runtime)?)
 }
 
-/// Waits for an interruption: how a server ends well.
-pub(crate) async fn interrupted() {
-    let terminate = signal(SignalKind::terminate());
-    let wait = async {
-        match terminate {
-            Ok(mut stream) => drop(stream.recv().await),
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = wait => {}
-    }
+/// Interruptions of a server, each counted: the first ends it well, the second is the way out for whoever does not want to wait for that.
+pub(crate) struct Interruptions {
+    terminate: Signal,
+    interrupt: Signal,
 }
 
-/// Waits for a second interruption, and does something at the first: the way out for whoever does not want to wait for a good end.
-pub(crate) async fn interrupted_twice(first: impl FnOnce()) {
-    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-    let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else { return std::future::pending().await };
-    let mut next = async || {
+impl Interruptions {
+    /// From now on none is lost, and none ends the process by itself.
+    pub(crate) fn listen() -> Result<Self, End> {
+        let terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
+        let interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
+        Ok(Self { terminate, interrupt })
+    }
+
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-    };
-    next().await;
-    first();
-    next().await;
+    }
 }
 
 #[cfg(test)]

@@ -170,7 +170,8 @@ fn what_is_emitted_says_what_goes_where_and_takes_away_what_an_earlier_run_left(
 #[test]
 fn it_ends_on_a_signal() {
     let site = Site::without_keys();
-    for signal in ["TERM", "INT"] {
+    // as soon as it listens: many times, for a signal was lost while it began
+    for signal in ["TERM", "INT"].repeat(10) {
         let (_, serving) = site.serve("--store shelf");
         serving.signal(signal);
         let ended = serving.timeout_after(std::time::Duration::from_secs(10)).wait();

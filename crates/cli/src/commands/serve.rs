@@ -42,6 +42,8 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
     let proxies = args.trusted_proxy.iter().copied().collect();
     let limits = Limits { grace: args.grace, proxies, ..limits() };
     let registry = Registry::new(backend, settings);
+    // before anybody can see that it runs: whoever ends it then must be heard
+    let mut interruptions = signals::Interruptions::listen()?;
     let server = Server::bind(listen, registry, tls.as_ref(), limits).await?;
 
     let address = server.local_addr();
@@ -87,16 +89,19 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
     }
 
     let (grace, under_way) = (args.grace.as_secs(), server.under_way());
-    // from the start, for it counts
-    let twice = tokio::spawn(signals::interrupted_twice(move || {
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let twice = tokio::spawn(async move {
+        interruptions.next().await;
         let count = usize::try_from(under_way()).unwrap_or(usize::MAX);
         if count > 0 {
             let transfers = print::count(count, "transfer");
             print::talk(&format!("ending: {transfers} may go on for {grace} s; once more ends them now"));
         }
-    }));
+        let _ = stop.send(());
+        interruptions.next().await;
+    });
     let reloading = tokio::spawn(reload_at(hangups, server.reload()));
-    server.serve(signals::interrupted(), async { drop(twice.await) }).await;
+    server.serve(async { drop(stopped.await) }, async { drop(twice.await) }).await;
     reloading.abort();
     // it holds the access log, whose last lines are written when nobody does any more
     let _ = reloading.await;
