@@ -9,6 +9,7 @@ use ferry_image::Digest;
 
 use ferry_content::disk;
 
+use crate::file_name;
 use crate::keys::KeyId;
 use crate::signers::Uncounted;
 use crate::volumes::{VolumeFault, VolumeState};
@@ -448,7 +449,7 @@ impl Failure for Error {
             Self::PasswordNeeded => {
                 "set `FERRY_KEY_PASSWORD`, or make a key for machines with `ferry keygen --no-password`"
             }
-            Self::NotABundle { path, .. } => return Some(not_a_bundle(path)),
+            Self::NotABundle { path, .. } => return Some(file_name::not_a_bundle(path)),
             Self::Unsigned { .. } => {
                 "have it signed (`ferry sign` makes a file for beside it), or take it as it is with `--allow-unsigned`"
             }
@@ -556,50 +557,4 @@ fn untrusted(key: Option<&KeyId>, trusted: &[String]) -> String {
 fn rest(uncounted: &[Uncounted]) -> String {
     let name = |path: &Path| path.file_name().map_or_else(String::new, |name| name.display().to_string());
     uncounted.iter().map(|u| format!("; `{}` does not count: {}", name(&u.path), u.why)).collect()
-}
-/// What a file that is no bundle may be by its name: ferry writes others beside bundles.
-fn not_a_bundle(path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let beside = |base: &str| path.with_file_name(base).display().to_string();
-    let recovery = name.rsplit_once(".recovery-").filter(|(_, rest)| rest.bytes().all(|byte| byte.is_ascii_digit()));
-    if let Some((base, _)) = recovery {
-        let base = beside(base);
-        return format!(
-            "it is called as a recovery file of `{base}`: name that; `ferry repair {base}` finds the recovery files beside it"
-        );
-    }
-    let kinds = [
-        (".sha256", "the list of checksums of its volumes"),
-        (".minisig", "a signature"),
-        (".sig", "a signature"),
-        (".report.json", "the report of its build"),
-    ];
-    match kinds.iter().find_map(|(end, what)| Some((name.strip_suffix(end)?, what))) {
-        // a key's id may stand before the end
-        Some((_, &what @ "a signature")) => format!("it is called as {what} beside a bundle: name the bundle"),
-        Some((base, what)) => {
-            format!("it is called as what stands beside the bundle `{}`, {what}: name the bundle", beside(base))
-        }
-        None => "check the path; `ferry bundle` makes bundles".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_stands_beside_bundles_is_known_by_its_name() {
-        for (name, expected) in [
-            ("d/shop.tar.recovery-001", "`ferry repair d/shop.tar`"),
-            ("shop.tar.sha256", "`shop.tar`, the list of checksums"),
-            ("shop.tar.0123.minisig", "a signature beside a bundle"),
-            ("shop.tar.report.json", "`shop.tar`, the report"),
-            ("shop.recovery-plan", "check the path"),
-            ("notes.txt", "check the path"),
-        ] {
-            let hint = Error::NotABundle { path: name.into(), why: String::new() }.hint().unwrap_or_default();
-            assert!(hint.contains(expected), "{name}: {hint}");
-        }
-    }
 }

@@ -14,6 +14,7 @@ pub mod bundle;
 mod disk;
 mod durable;
 pub mod error;
+mod file_name;
 mod frame;
 mod front;
 #[doc(hidden)]

@@ -79,19 +79,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Where blobs are read.
     fn blobs(&self) -> &dyn Provider;
 
-    /// The store, where pushes are taken.
+    /// The store, if it is one.
     fn store(&self) -> Option<&Store> {
         None
-    }
-
-    /// Whether what is not here may be here later.
-    fn grows(&self) -> bool {
-        self.store().is_some()
-    }
-
-    /// What clients are told where no pushes are taken.
-    fn no_pushes(&self) -> String {
-        "this registry serves bundles and takes no pushes".to_owned()
     }
 }
 
@@ -145,64 +135,6 @@ impl Backend for Store {
 
     fn store(&self) -> Option<&Store> {
         Some(self)
-    }
-}
-
-/// A store that this process cannot write to. It is read as any other.
-#[derive(Debug, Clone)]
-pub struct ReadOnly {
-    store: Store,
-    why: String,
-}
-
-impl ReadOnly {
-    /// `why` is told to who pushes: words of the system's, without a path.
-    #[must_use]
-    pub fn new(store: Store, why: String) -> Self {
-        Self { store, why }
-    }
-}
-
-impl Backend for ReadOnly {
-    fn repositories(&self) -> Result<Vec<String>, Error> {
-        Backend::repositories(&self.store)
-    }
-
-    fn tags(&self, name: &Name) -> Result<Option<Vec<String>>, Error> {
-        Backend::tags(&self.store, name)
-    }
-
-    fn manifest(&self, name: &Name, reference: &ManifestRef) -> Result<Option<ManifestRecord>, Error> {
-        Backend::manifest(&self.store, name, reference)
-    }
-
-    fn blob(&self, name: &Name, digest: &Digest) -> Result<Option<Descriptor>, Error> {
-        Backend::blob(&self.store, name, digest)
-    }
-
-    fn referrers(&self, name: &Name, digest: &Digest) -> Result<Vec<Descriptor>, Error> {
-        Backend::referrers(&self.store, name, digest)
-    }
-
-    fn tagged(&self) -> Result<Vec<Tagged>, Error> {
-        Backend::tagged(&self.store)
-    }
-
-    fn sample(&self, number: usize) -> Option<Descriptor> {
-        self.store.sample(number)
-    }
-
-    fn blobs(&self) -> &dyn Provider {
-        &self.store
-    }
-
-    /// By others, who can write to it.
-    fn grows(&self) -> bool {
-        true
-    }
-
-    fn no_pushes(&self) -> String {
-        format!("this registry takes no pushes: its store can only be read ({})", self.why)
     }
 }
 

@@ -16,23 +16,22 @@ use crate::Backend;
 /// what they put together from parts; this only spares them the trouble with all but huge blobs.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Blobs that are read for the sake of a check alone, at once.
+const AT_ONCE: usize = 2;
+
 /// What is known of every blob that was looked at.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Checks {
     blobs: Mutex<HashMap<Digest, Known>>,
     /// The hashes of blobs that are being read whole.
     hashes: Mutex<HashMap<Digest, Weak<SharedHash>>>,
     /// Reads that no client waits for any more must not take the disk from those that one waits for.
-    turns: Turns,
+    turns: Semaphore,
 }
 
-/// Blobs that are read for the sake of a check alone, at once.
-#[derive(Debug)]
-struct Turns(Semaphore);
-
-impl Default for Turns {
+impl Default for Checks {
     fn default() -> Self {
-        Self(Semaphore::new(2))
+        Self { blobs: Mutex::default(), hashes: Mutex::default(), turns: Semaphore::new(AT_ONCE) }
     }
 }
 
@@ -258,7 +257,7 @@ impl Checks {
 }
 
 async fn check(checks: Arc<Checks>, backend: Arc<dyn Backend>, blob: Descriptor, _done: watch::Sender<()>) {
-    let _turn = checks.turns.0.acquire().await;
+    let _turn = checks.turns.acquire().await;
     let (place, hash) = (backend.blobs().place(), checks.begin(&blob));
     let read = match backend.blobs().open(&blob, 0..blob.size).await {
         Ok(stream) => read_whole(stream, &hash).await,

@@ -35,7 +35,7 @@ mod watch;
 
 pub use auth::access::{Access, Passwords, Users};
 pub use auth::htpasswd::Htpasswd;
-pub use backend::{Backend, Name, ReadOnly, Tagged};
+pub use backend::{Backend, Name, Tagged};
 pub use catalog::Catalog;
 pub use error::Error;
 pub use ferry_content::store::{ManifestRecord, ManifestRef};

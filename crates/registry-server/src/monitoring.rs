@@ -148,7 +148,9 @@ async fn is_healthy(registry: &Registry) -> bool {
 
 async fn examine(registry: &Registry) -> Result<(), String> {
     let turn = registry.watch.metrics.probe();
-    let blob = registry.ask(move |backend| ready(backend, turn)).await.map_err(|error| error.to_string())??;
+    let is_written = registry.store().is_some();
+    let blob =
+        registry.ask(move |backend| ready(backend, is_written, turn)).await.map_err(|error| error.to_string())??;
     let Some(blob) = blob else { return Ok(()) };
     // another blob with each probe: what was read before may come out of memory long after its disk has gone
     let mut stream = registry.backend.blobs().open(&blob, 0..blob.size.min(512)).await.map_err(|e| e.to_string())?;
@@ -158,13 +160,17 @@ async fn examine(registry: &Registry) -> Result<(), String> {
     }
 }
 
-/// Whether the place can be asked and, if it is a store, written to; and the blob that is to be read this time.
-fn ready(backend: &dyn Backend, turn: usize) -> Result<Result<Option<ferry_image::Descriptor>, String>, Error> {
+/// Whether the place can be asked and, if it is a store that takes pushes, written to; and the blob that is to be read this time.
+fn ready(
+    backend: &dyn Backend,
+    is_written: bool,
+    turn: usize,
+) -> Result<Result<Option<ferry_image::Descriptor>, String>, Error> {
     backend.repositories()?;
     if let Err(error) = backend.blobs().check() {
         return Ok(Err(error.to_string()));
     }
-    if let Some(store) = backend.store() {
+    if let Some(store) = backend.store().filter(|_| is_written) {
         let place = store.place();
         let room = match room(store) {
             Ok(room) => room,

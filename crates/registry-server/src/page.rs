@@ -114,7 +114,7 @@ pub(crate) async fn serve(registry: &Registry, asked: &Asked) -> Result<Response
     let turn = registry.large.turn().await;
     let images = listing::images(registry).await?;
     let address = asked.host.as_deref().filter(|host| reference::is_host(host));
-    let (takes_pushes, has_ca) = (registry.backend.store().is_some(), registry.authority.is_some());
+    let (takes_pushes, has_ca) = (registry.store().is_some(), registry.authority.is_some());
     let has_changed = monitoring::has_changed(registry).await;
     let place = html::Place { address, is_https: asked.is_secure, has_ca, takes_pushes, has_changed };
     let text = registry.large.share(html::page(&registry.page.about, &images, &place))?;

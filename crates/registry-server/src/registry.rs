@@ -43,6 +43,8 @@ pub struct Settings {
     pub access: Access,
     /// Whether tags, manifests and blobs may be deleted.
     pub deletes: bool,
+    /// Why nothing is written to the store, where that is so: told to who pushes, in the system's words and without a path.
+    pub read_only: Option<String>,
     /// Where requests are logged.
     pub access_log: Option<AccessLog>,
     /// What is known of the images beyond what the backend tells, for the page.
@@ -265,9 +267,20 @@ impl Registry {
         blocking(move || question(&*backend)).await?
     }
 
+    /// The store, where pushes are taken.
+    pub(crate) fn store(&self) -> Option<&Store> {
+        self.backend.store().filter(|_| self.settings.read_only.is_none())
+    }
+
     /// The store, for changes.
     pub(crate) fn writable(&self) -> Result<&Store, Refusal> {
-        self.backend.store().ok_or_else(|| Refusal::unsupported(self.backend.no_pushes(), "GET, HEAD"))
+        self.store().ok_or_else(|| {
+            let message = match &self.settings.read_only {
+                Some(why) => format!("this registry takes no pushes: its store can only be read ({why})"),
+                None => "this registry serves bundles and takes no pushes".to_owned(),
+            };
+            Refusal::unsupported(message, "GET, HEAD")
+        })
     }
 
     /// Whether the operator allowed deletion; `others` are the methods that there are without it.

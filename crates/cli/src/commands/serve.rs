@@ -16,8 +16,7 @@ use std::time::{Duration, SystemTime};
 use ferry_image::Digest;
 use ferry_registry_server::page::{self, About};
 use ferry_registry_server::{
-    Access, Authority, Backend, Found, Htpasswd, Limits, ReadOnly, Registry, Reload, Reloaded, Reread, Server,
-    Settings, Tls,
+    Access, Authority, Backend, Found, Htpasswd, Limits, Registry, Reload, Reloaded, Reread, Server, Settings, Tls,
 };
 use ferry_rewrite::emit::{Answers, Options};
 use tokio::signal::unix::Signal;
@@ -38,7 +37,8 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), End> {
     let machine = Machine::look();
     let listen = args.listen.address().await?;
     let tls = tls(&args, listen, &machine)?;
-    let settings = Settings { access: access(&args)?, deletes: args.allow_delete, access_log, about };
+    let read_only = no_pushes.as_ref().map(system_words);
+    let settings = Settings { access: access(&args)?, deletes: args.allow_delete, read_only, access_log, about };
     let proxies = args.trusted_proxy.iter().copied().collect();
     let limits = Limits { grace: args.grace, proxies, ..limits() };
     let registry = Registry::new(backend, settings);
@@ -176,13 +176,9 @@ fn content(args: &args::Serve) -> Result<Content, End> {
     let images = if args.emit.is_some() { nodes::of_store(&store)? } else { Vec::new() };
     let about = About::default();
     let what = format!("the store {}: {}", folder.display(), counted(&store, &about)?);
-    Ok(match store.check_writable() {
-        Ok(()) => Content { backend: Arc::new(store), what, new, images, about, no_pushes: None },
-        Err(why) => {
-            let backend = Arc::new(ReadOnly::new(store, system_words(&why)));
-            Content { backend, what: format!("{what} (read-only)"), new, images, about, no_pushes: Some(why) }
-        }
-    })
+    let no_pushes = store.check_writable().err();
+    let what = if no_pushes.is_some() { format!("{what} (read-only)") } else { what };
+    Ok(Content { backend: Arc::new(store), what, new, images, about, no_pushes })
 }
 
 /// As many as the page lists.

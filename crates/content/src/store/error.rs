@@ -109,7 +109,7 @@ impl Failure for Error {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Content(error) => return error.hint(),
-            Self::NotAStore { .. } => "name an empty folder, or one that an earlier `--store` made",
+            Self::NotAStore { .. } => "name one that an earlier `--store` made (to begin one: an empty folder)",
             Self::Damaged { .. } => "push or install the image again, or delete it",
             Self::Locked { .. } => "wait until it is done, or end it; a process that is gone holds nothing",
             Self::BlobUnknown { .. } => "push the blobs and the manifests of the platforms first, then what names them",

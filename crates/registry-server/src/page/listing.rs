@@ -245,7 +245,7 @@ fn sum_up(looking: &Looking<'_>, digest: &Digest) -> Summary {
         }
     };
     // what a bundle lacks does not come
-    let is_whole = is_whole || (kind != Kind::Damaged && !looking.backend.grows());
+    let is_whole = is_whole || (kind != Kind::Damaged && looking.backend.store().is_none());
     Summary { kind, size: blobs.values().sum(), parts, blobs: blobs.keys().map(short).collect(), is_whole }
 }
 

@@ -36,7 +36,7 @@ pub(crate) async fn serve(
         Ok(blob.ok_or(digest))
     };
     let blob = registry.ask(look).await?.map_err(|digest| unknown(&digest))?;
-    if asked.is_head() && asked.may_push && registry.backend.store().is_some() {
+    if asked.is_head() && asked.may_push && registry.store().is_some() {
         // Who asks so may be about to push a manifest, and will not push what is here. Guests must not keep what nobody needs.
         let digest = blob.digest.clone();
         if !registry.change(move |store| store.renew_blob(&digest)).await? {

@@ -38,7 +38,7 @@ pub(crate) async fn serve(
         let what = format!("`{repository}` has no manifest `{reference}`");
         Refusal::not_found("MANIFEST_UNKNOWN", what)
     })?;
-    if asked.is_head() && asked.may_push && registry.backend.store().is_some() {
+    if asked.is_head() && asked.may_push && registry.store().is_some() {
         // Who asks so may be about to push an index of it, and will not push what is here. As a mirror we are never pushed to.
         let (name, digest) = (repository.clone(), record.digest.clone());
         let _ = registry.change(move |store| store.renew_manifest(&name, &digest)).await?;
